@@ -1,0 +1,117 @@
+"""What every layer is: a system per channel, run over a sequence or one sample at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class SSMLayer(nn.Module):
+    """Base of the state-space layers and their contract.
+
+    Sequences are (batch, L, d_model); ``dt`` (batch, L) is the elapsed time since the previous sample in
+    units of the grid on which the layer's timescales live: None is a regular grid, 0 is padding.
+    State goes in and comes out of every call and is never kept on the module.
+
+    Parameters
+    ----------
+    d_model : int
+        Channels H.
+    d_state : int
+        Real dimensions N of the state of each channel.
+    bidirectional : bool
+        Add a second readout of the same system run from the last sample to the first.
+
+    Notes
+    -----
+    A subclass implements ``_run`` and ``initial_state`` and names the parameters of its system in
+    ``system_names``: those train with a smaller learning rate and without weight decay.
+    """
+
+    system_names: tuple[str, ...] = ()
+
+    def __init__(self, d_model: int, d_state: int = 64, *, bidirectional: bool = False) -> None:
+        super().__init__()
+        for name, value in (("d_model", d_model), ("d_state", d_state)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive int; got {value!r}.")
+        self.d_model = d_model
+        self.d_state = d_state
+        self.bidirectional = bidirectional
+
+    def forward(self, u: Tensor, dt: Tensor | None = None, state: Any = None) -> tuple[Tensor, Any]:
+        """Run the layer over a sequence.
+
+        Parameters
+        ----------
+        u : Tensor (batch, L, d_model)
+        dt : Tensor (batch, L), optional
+            Elapsed time since the previous sample; the first entry is the time since ``state``.
+        state : optional
+            What an earlier call returned; zero by default.
+
+        Returns
+        -------
+        y : Tensor (batch, L, d_model)
+        state
+            State after the last sample, of the forward direction.
+
+        Raises
+        ------
+        ValueError
+            If shapes disagree, or a state is given to a bidirectional layer.
+        """
+        if u.ndim != 3 or u.shape[2] != self.d_model:
+            raise ValueError(f"u must be (batch, L, {self.d_model}); got {tuple(u.shape)}.")
+        if dt is not None and dt.shape != u.shape[:2]:
+            raise ValueError(f"dt must be {tuple(u.shape[:2])}; got {tuple(dt.shape)}.")
+        if self.bidirectional and state is not None:
+            raise ValueError("A bidirectional layer sees the whole sequence at once: it takes no state.")
+        y, state = self._run(u, dt, state, reverse=False)
+        if self.bidirectional:
+            y = y + self._run(u, dt, None, reverse=True)[0]
+        return y, state
+
+    def step(self, u_t: Tensor, state: Any, dt: Tensor | None = None) -> tuple[Tensor, Any]:
+        """Advance by one sample: u_t (batch, d_model), dt (batch,); returns y_t and the new state.
+
+        Raises
+        ------
+        ValueError
+            If the layer is bidirectional.
+        """
+        if self.bidirectional:
+            raise ValueError("A bidirectional layer sees the whole sequence at once: it cannot step.")
+        y, state = self(u_t[:, None], None if dt is None else dt[:, None], state)
+        return y[:, 0], state
+
+    def initial_state(self, batch: int) -> Any:
+        """The zero state for ``batch`` sequences."""
+        raise NotImplementedError
+
+    def _run(self, u: Tensor, dt: Tensor | None, state: Any, *, reverse: bool) -> tuple[Tensor, Any]:
+        raise NotImplementedError
+
+    def system_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of the system itself (A, B, Delta), which train slowly and are not decayed."""
+        for name, parameter in self.named_parameters(recurse=False):
+            if name in self.system_names:
+                yield parameter
+
+
+def log_uniform_steps(d_model: int, dt_min: float, dt_max: float) -> Tensor:
+    """Logarithms (d_model,) of timescales Delta drawn log-uniformly from [dt_min, dt_max].
+
+    Raises
+    ------
+    ValueError
+        Unless 0 < dt_min <= dt_max.
+    """
+    if not 0 < dt_min <= dt_max < math.inf:
+        raise ValueError(f"dt_min and dt_max must satisfy 0 < dt_min <= dt_max; got {dt_min} and {dt_max}.")
+    low, high = math.log(dt_min), math.log(dt_max)
+    return low + (high - low) * torch.rand(d_model)

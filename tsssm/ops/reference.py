@@ -1,0 +1,93 @@
+"""The operations in plain PyTorch: readable, differentiable, on any device. This file is the specification.
+
+Every other backend must equal these functions, forward and gradient. They loop over time in Python
+and keep every state, so they are slow and hungry on purpose: nothing here is clever.
+
+Symbols and shapes (DESIGN notation; ``batch`` B, time L, channels H, modes N, readouts M)::
+
+    u      (B, L, H)   real      input
+    A      (H, N)      complex   diagonal of the continuous-time system, Re A <= 0
+    B      (H, N)      complex   input vector
+    C      (M, H, N)   complex   readouts
+    step   (H,)        real      timescale Delta of a channel
+    dt     (B, L)      real      elapsed time delta since the previous sample; None means 1 everywhere
+    x      (B, H, N)   complex   state
+    y      (B, M, L, H) real     output
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tsssm.discretize import discretize_diagonal
+
+
+def project_to_disc(F: Tensor) -> Tensor:
+    """Scale every entry of modulus above 1 back to the unit circle: F / max(1, |F|)."""
+    squared = F.real.square() + F.imag.square()
+    outside = squared > 1
+    # sqrt only where it is used: its derivative is infinite at 0.
+    modulus = torch.sqrt(torch.where(outside, squared, torch.ones_like(squared)))
+    return F / modulus
+
+
+def diagonal_scan(
+    u: Tensor,
+    u_prev: Tensor | None,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    step: Tensor,
+    dt: Tensor | None,
+    x0: Tensor | None,
+    method: str,
+    liquid: bool,
+    reverse: bool,
+) -> tuple[Tensor, Tensor]:
+    r"""Run a diagonal state-space model over a sequence, one sample after the other.
+
+    .. math::
+        x_k = \bar A_k x_{k-1} + \bar B_k u_k + \bar B'_k u_{k-1}, \qquad y_k = \mathrm{Re}(C x_k)
+
+    with the step :math:`\Delta\,\delta_k` of each sample; :math:`\bar B'` is zero except for first-order
+    hold. With ``liquid`` the transition is :math:`\bar A_k + \bar B_k u_k` projected to the unit disc
+    (Liquid-S4, arXiv 2209.12951, eq. 6, with the bound of DESIGN section 2). With ``reverse`` time runs
+    from the last sample to the first. ``u_prev`` (B, L, H) holds the previous input of every sample and
+    is needed by first-order hold alone.
+    """
+    batch, length, _ = u.shape
+    s = step if dt is None else dt[..., None] * step
+    A_bar, B_bar, B_prev = discretize_diagonal(A, B, s[..., None], method)
+    if dt is None:
+        shape = (batch, length, *A.shape)
+        A_bar, B_bar = A_bar.expand(shape), B_bar.expand(shape)
+        B_prev = None if B_prev is None else B_prev.expand(shape)
+    x = A.new_zeros(batch, *A.shape) if x0 is None else x0
+    ys: list[Tensor] = [u] * length
+    for k in reversed(range(length)) if reverse else range(length):
+        u_k = u[:, k, :, None]
+        transition = A_bar[:, k]
+        if liquid:
+            transition = project_to_disc(transition + B_bar[:, k] * u_k)
+        x = transition * x + B_bar[:, k] * u_k
+        if B_prev is not None and u_prev is not None:
+            x = x + B_prev[:, k] * u_prev[:, k, :, None]
+        ys[k] = torch.einsum("mhn,bhn->bmh", C, x).real
+    return torch.stack(ys, dim=2), x
+
+
+def causal_conv(u: Tensor, kernel: Tensor) -> Tensor:
+    r"""Causal convolution of every channel with its own kernels.
+
+    .. math:: y_{b,m,k,h} = \sum_{j=0}^{k} K_{m,j,h}\, u_{b,k-j,h}
+
+    ``u`` (B, L, H), ``kernel`` (M, L', H) with L' <= L, result (B, M, L, H).
+    """
+    length = u.shape[1]
+    ys = []
+    for k in range(length):
+        lags = min(k + 1, kernel.shape[1])
+        past = u[:, k - lags + 1 : k + 1].flip(1)
+        ys.append(torch.einsum("mjh,bjh->bmh", kernel[:, :lags], past))
+    return torch.stack(ys, dim=2)
