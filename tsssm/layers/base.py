@@ -111,7 +111,12 @@ def log_uniform_steps(d_model: int, dt_min: float, dt_max: float) -> Tensor:
     ValueError
         Unless 0 < dt_min <= dt_max.
     """
-    if not 0 < dt_min <= dt_max < math.inf:
-        raise ValueError(f"dt_min and dt_max must satisfy 0 < dt_min <= dt_max; got {dt_min} and {dt_max}.")
+    check_steps(dt_min, dt_max)
     low, high = math.log(dt_min), math.log(dt_max)
     return low + (high - low) * torch.rand(d_model)
+
+
+def check_steps(dt_min: float, dt_max: float) -> None:
+    """Raise ValueError unless 0 < dt_min <= dt_max < inf."""
+    if not 0 < dt_min <= dt_max < math.inf:
+        raise ValueError(f"dt_min and dt_max must satisfy 0 < dt_min <= dt_max; got {dt_min} and {dt_max}.")

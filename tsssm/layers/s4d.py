@@ -24,7 +24,7 @@ class S4D(SSMLayer):
         See `SSMLayer`; ``d_state`` must be even.
     init : {"legs", "lin", "inv"}
         Initial A: the diagonal part of HiPPO-LegS, S4D-Lin or S4D-Inv (2206.11893, section 4).
-    method : {"zoh", "foh", "bilinear", "backward-euler", "euler"}
+    method : {"zoh", "foh", "bilinear", "backward-euler", "euler"} or float in [0, 1]
         Discretisation.
     dt_min, dt_max : float
         The timescales Delta start log-uniformly distributed between these, in 1 / (grid step).
@@ -47,7 +47,7 @@ class S4D(SSMLayer):
         *,
         bidirectional: bool = False,
         init: str = "legs",
-        method: str = "zoh",
+        method: str | float = "zoh",
         dt_min: float = 1e-3,
         dt_max: float = 1e-1,
     ) -> None:

@@ -1,4 +1,4 @@
-"""The compiled operations as PyTorch operators, so that autograd, ``compile`` and ``export`` see one node each."""
+"""The compiled operations as PyTorch operators: one node each for autograd, ``compile`` and ``export``."""
 
 from __future__ import annotations
 

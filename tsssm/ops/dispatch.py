@@ -64,14 +64,30 @@ def diagonal_scan(
     ValueError
         If shapes disagree, ``method`` is unknown, or ``liquid`` is combined with first-order hold.
     """
-    _check_scan(u, A, B, C, step, dt, state, method, liquid)
+    alpha = gbt_alpha(method)
+    if liquid and method == "foh":
+        raise ValueError("liquid needs one input coefficient a step: use another method than 'foh'.")
+    batch, length, channels = _check_input(u)
+    modes = A.shape[-1]
+    expected: _Expected = {
+        "A": (A, (channels, modes)),
+        "B": (B, (channels, modes)),
+        "C": (C, (C.shape[0], channels, modes)),
+        "step": (step, (channels,)),
+    }
+    if dt is not None:
+        expected["dt"] = (dt, (batch, length))
+    if state is not None:
+        expected["state.x"] = (state.x, (batch, channels, modes))
+        expected["state.u"] = (state.u, (batch, channels))
+    _check_shapes(u, expected)
     real = torch.promote_types(A.real.dtype, torch.float32)
     inputs = u.to(real)
     if dt is not None:
         dt = dt.to(real)
         if reverse:
             dt = reversed_gaps(dt)
-    u0 = inputs.new_zeros(inputs.shape[0], inputs.shape[2]) if state is None else state.u
+    u0 = inputs.new_zeros(batch, channels) if state is None else state.u
     u_prev = previous_inputs(inputs, u0, dt, reverse) if method == "foh" else None
     x0 = None if state is None else state.x
     operands = (inputs, u_prev, A, B, C, step, dt, x0)
@@ -79,13 +95,67 @@ def diagonal_scan(
         # Numba is imported, and its kernels are loaded, when the first CPU tensor arrives.
         from tsssm.ops import autograd
 
-        alpha = gbt_alpha(method)
         rule = method if alpha is None else "gbt"
         save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in operands)
         y, x, _ = autograd.diagonal_scan(*operands, rule, alpha or 0.0, liquid, reverse, save)
     else:
         y, x = reference.diagonal_scan(*operands, method, liquid, reverse)
     return y.to(u.dtype), ScanState(x, final_input(inputs, u0, dt, reverse))
+
+
+def dplr_scan(
+    u: Tensor,
+    Lambda: Tensor,
+    P: Tensor,
+    B: Tensor,
+    C: Tensor,
+    step: Tensor,
+    dt: Tensor | None = None,
+    x0: Tensor | None = None,
+    *,
+    alpha: float = 0.5,
+) -> tuple[Tensor, Tensor]:
+    r"""State-space model with A = Lambda - P^T conj(P), by the generalised bilinear transform.
+
+    Parameters
+    ----------
+    u : Tensor (batch, L, H), real
+    Lambda, B : Tensor (H, N) or (1, N), complex
+    P : Tensor (rank, H, N) or (rank, 1, N), complex
+    C : Tensor (M, H, N), complex
+    step, dt
+        As in `diagonal_scan`.
+    x0 : Tensor (batch, H, N), complex, optional
+    alpha : float
+        0 is Euler, 1/2 bilinear, 1 backward Euler.
+
+    Returns
+    -------
+    y : Tensor (batch, M, L, H)
+    x : Tensor (batch, H, N)
+
+    Raises
+    ------
+    ValueError
+        If shapes disagree or alpha is outside [0, 1].
+    """
+    gbt_alpha(alpha)
+    batch, length, channels = _check_input(u)
+    modes = C.shape[-1]
+    shared = 1 if Lambda.shape[0] == 1 else channels
+    expected: _Expected = {
+        "Lambda": (Lambda, (shared, modes)),
+        "P": (P, (P.shape[0], shared, modes)),
+        "B": (B, (shared, modes)),
+        "C": (C, (C.shape[0], channels, modes)),
+        "step": (step, (channels,)),
+    }
+    if dt is not None:
+        expected["dt"] = (dt, (batch, length))
+    if x0 is not None:
+        expected["x0"] = (x0, (batch, channels, modes))
+    _check_shapes(u, expected)
+    return reference.dplr_scan(u, Lambda, P, B, C, step, dt, x0, alpha)
 
 
 def causal_conv(u: Tensor, kernel: Tensor) -> Tensor:
@@ -127,35 +197,17 @@ def _runs_compiled(u: Tensor, dt: Tensor | None = None) -> bool:
     return u.device.type == "cpu" and not (dt is not None and dt.requires_grad)
 
 
-def _check_scan(
-    u: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    step: Tensor,
-    dt: Tensor | None,
-    state: ScanState | None,
-    method: str | float,
-    liquid: bool,
-) -> None:
-    gbt_alpha(method)  # raises for an unknown method
-    if liquid and method == "foh":
-        raise ValueError("liquid needs one input coefficient a step: use another method than 'foh'.")
+_Expected = dict[str, tuple[Tensor, tuple[int, ...]]]
+
+
+def _check_input(u: Tensor) -> tuple[int, int, int]:
     if u.ndim != 3 or u.shape[1] == 0:
         raise ValueError(f"u must be (batch, L, H) with L >= 1; got {tuple(u.shape)}.")
     batch, length, channels = u.shape
-    modes = A.shape[-1]
-    expected = {
-        "A": (A, (channels, modes)),
-        "B": (B, (channels, modes)),
-        "C": (C, (C.shape[0], channels, modes)),
-        "step": (step, (channels,)),
-    }
-    if dt is not None:
-        expected["dt"] = (dt, (batch, length))
-    if state is not None:
-        expected["state.x"] = (state.x, (batch, channels, modes))
-        expected["state.u"] = (state.u, (batch, channels))
+    return batch, length, channels
+
+
+def _check_shapes(u: Tensor, expected: _Expected) -> None:
     for name, (tensor, shape) in expected.items():
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{name} must be {shape} for u {tuple(u.shape)}; got {tuple(tensor.shape)}.")

@@ -41,7 +41,7 @@ def diagonal_scan(
     step: Tensor,
     dt: Tensor | None,
     x0: Tensor | None,
-    method: str,
+    method: str | float,
     liquid: bool,
     reverse: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -74,6 +74,48 @@ def diagonal_scan(
         if B_prev is not None and u_prev is not None:
             x = x + B_prev[:, k] * u_prev[:, k, :, None]
         ys[k] = torch.einsum("mhn,bhn->bmh", C, x).real
+    return torch.stack(ys, dim=2), x
+
+
+def dplr_scan(
+    u: Tensor,
+    Lambda: Tensor,
+    P: Tensor,
+    B: Tensor,
+    C: Tensor,
+    step: Tensor,
+    dt: Tensor | None,
+    x0: Tensor | None,
+    alpha: float,
+) -> tuple[Tensor, Tensor]:
+    r"""Run a diagonal plus low-rank system, A = Lambda - P^T conj(P), one sample after the other.
+
+    .. math::
+        (I - \alpha s A)\,x_k = (I + (1 - \alpha) s A)\,x_{k-1} + s B u_k, \qquad s = \Delta\,\delta_k
+
+    solved by the Woodbury identity (S4, arXiv 2111.00396, appendix C.2): with
+    :math:`D = (I - \alpha s \Lambda)^{-1}`,
+
+    .. math:: (D^{-1} + \alpha s P^T \bar P)^{-1} =
+              D - \alpha s\, D P^T (I + \alpha s \bar P D P^T)^{-1} \bar P D.
+
+    ``Lambda`` and ``B`` (H or 1, N), ``P`` (rank, H or 1, N).
+    """
+    batch, length, channels = u.shape
+    rank, _, modes = P.shape
+    x = u.new_zeros(batch, channels, modes, dtype=Lambda.dtype) if x0 is None else x0
+    identity = torch.eye(rank, dtype=P.dtype, device=P.device)
+    ys = []
+    for k in range(length):
+        s = (step if dt is None else dt[:, k, None] * step)[..., None]
+        D = 1 / (1 - alpha * s * Lambda)
+        A_x = Lambda * x - torch.einsum("rhn,bhr->bhn", P, torch.einsum("rhn,bhn->bhr", P.conj(), x))
+        right = D * (x + (1 - alpha) * s * A_x + s * B * u[:, k, :, None])
+        middle = identity + alpha * s[..., None] * torch.einsum("rhn,...hn,qhn->...hrq", P.conj(), D, P)
+        inner = torch.einsum("rhn,bhn->bhr", P.conj(), right)
+        weights = torch.linalg.solve(middle.expand(*inner.shape, rank), inner)
+        x = right - alpha * s * D * torch.einsum("rhn,bhr->bhn", P, weights)
+        ys.append(torch.einsum("mhn,bhn->bmh", C, x).real)
     return torch.stack(ys, dim=2), x
 
 

@@ -1,4 +1,4 @@
-"""Causal convolution in the time domain for W channels in registers; for short series faster than a transform.
+"""Causal convolution in the time domain, W channels in registers: for short series faster than transforms.
 
 One kernel, out_k += sum_j a_j b_{k-j}, serves the convolution and both of its adjoints: with g reversed
 in time, the gradient of the input is the convolution of the kernel with g, reversed, and the gradient of
@@ -20,7 +20,7 @@ _GROUP = 4
 
 @njit(forceinline=True)
 def _accumulate(a: Any, lags: int, b: Any, out: Any, length: int, width: int) -> None:
-    """Add the convolution to ``out``; ``b`` is preceded by `_GROUP` zeros, ``out`` may be overrun by as many."""
+    """Add the convolution to ``out``, which may be overrun by `_GROUP`; ``b`` follows as many zeros."""
     for k in range(0, length, _GROUP):
         y0, y1 = load(out, k * width), load(out, (k + 1) * width)
         y2, y3 = load(out, (k + 2) * width), load(out, (k + 3) * width)

@@ -202,7 +202,7 @@ def has_bit(typingctx: Any, a: Any, bit: Any) -> Any:
     return Mask(a.dtype)(a, bit), codegen
 
 
-def _constant(vector: ir.VectorType, value: int) -> ir.Constant:
+def _constant(vector: ir.VectorType, value: float) -> ir.Constant:
     return ir.Constant(vector, [value] * vector.count)
 
 

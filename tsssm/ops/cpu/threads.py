@@ -17,7 +17,7 @@ _pools: dict[int, ThreadPoolExecutor] = {}
 
 
 def _forget() -> None:
-    """A forked child has the pool's records but not its threads, and maybe a lock that nobody will release."""
+    """A forked child has the records but not the threads, and maybe a lock that nobody will release."""
     global _lock
     _lock = threading.Lock()
     _pools.clear()

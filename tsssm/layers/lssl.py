@@ -1,0 +1,125 @@
+"""LSSL with a fixed system: a dense HiPPO matrix per channel timescale (Gu et al., arXiv 2110.13985)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from tsssm import hippo
+from tsssm.discretize import discretize_dense, gbt_alpha
+from tsssm.layers.base import SSMLayer, check_steps
+from tsssm.ops import causal_conv, dplr_scan, krylov, reversed_gaps
+
+
+class LSSL(SSMLayer):
+    r"""Linear state-space layer with A, B and Delta fixed (LSSL-f); the readout C and D are trained.
+
+    .. math:: \dot x = A x + B u, \qquad y = C x + D u,
+
+    with the dense HiPPO matrix A shared by all channels and timescales Delta spread geometrically over
+    them. On a regular grid the layer is a convolution with its Krylov kernel; with a step for every
+    sample it is a recurrence that solves :math:`I - \alpha s A` by the Woodbury identity on the normal
+    plus low-rank form of A, in O(N) a step. Both are the same function.
+
+    Parameters
+    ----------
+    d_model, d_state, bidirectional
+        See `SSMLayer`.
+    measure : {"legs", "legt", "lagt"}
+        HiPPO measure of A and B.
+    method : {"bilinear", "backward-euler", "euler"} or float in [0, 1]
+        Generalised bilinear transform (2110.13985, eq. 3). The holds have no O(N) step for a dense A.
+    dt_min, dt_max : float
+        Smallest and largest timescale Delta, in 1 / (grid step).
+
+    Notes
+    -----
+    Trained numbers a channel: N for C (twice when bidirectional) and one for D. The state is
+    (batch, d_model, N), real, in HiPPO's own coordinates. The system is kept in float64: its Krylov
+    vectors are powers of a non-normal matrix.
+    """
+
+    A: Tensor
+    B: Tensor
+    dt: Tensor
+    eigenvalues: Tensor
+    low_rank: Tensor
+    modal_B: Tensor
+    basis: Tensor
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 64,
+        *,
+        bidirectional: bool = False,
+        measure: str = "legs",
+        method: str | float = "bilinear",
+        dt_min: float = 1e-3,
+        dt_max: float = 1e-1,
+    ) -> None:
+        super().__init__(d_model, d_state, bidirectional=bidirectional)
+        alpha = gbt_alpha(method)
+        if alpha is None:
+            raise ValueError(f"method must be a generalised bilinear transform; got {method!r}.")
+        check_steps(dt_min, dt_max)
+        self.alpha = alpha
+        A, B = hippo.transition(measure, d_state)
+        form = hippo.nplr(measure, d_state)
+        system = {
+            "A": A,
+            "B": B,
+            "eigenvalues": form.Lambda,
+            "low_rank": form.P,
+            "modal_B": form.B,
+            "basis": form.V,
+        }
+        for name, value in system.items():
+            self.register_buffer(name, torch.as_tensor(value))
+        steps = torch.logspace(math.log10(dt_min), math.log10(dt_max), d_model, dtype=torch.float64)
+        self.register_buffer("dt", steps)
+        directions = 2 if bidirectional else 1
+        self.C = nn.Parameter(torch.randn(directions, d_model, d_state) / d_state**0.5)
+        self.D = nn.Parameter(torch.randn(d_model))
+
+    def initial_state(self, batch: int) -> Tensor:
+        return self.C.new_zeros(batch, self.d_model, self.d_state)
+
+    def _run(
+        self, u: Tensor, dt: Tensor | None, state: Tensor | None, *, reverse: bool
+    ) -> tuple[Tensor, Tensor]:
+        if reverse:
+            if dt is not None:
+                dt = reversed_gaps(dt).flip(1)
+            y, state = self._scan(u.flip(1), dt, state, self.C[1])
+            return y.flip(1), state
+        y, state = self._scan(u, dt, state, self.C[0])
+        return y + self.D * u, state
+
+    def _scan(self, u: Tensor, dt: Tensor | None, state: Tensor | None, C: Tensor) -> tuple[Tensor, Tensor]:
+        if dt is None and state is None:
+            vectors = self._krylov(u.shape[1]).to(u.dtype)
+            kernel = torch.einsum("hn,hnl->lh", C, vectors)
+            return causal_conv(u, kernel[None])[:, 0], torch.einsum("blh,hnl->bhn", u.flip(1), vectors)
+        # In the coordinates in which A is diagonal plus low rank; the basis is unitary.
+        complex_type = u.dtype.to_complex()
+        basis = self.basis.to(complex_type)
+        y, x = dplr_scan(
+            u,
+            self.eigenvalues[None].to(complex_type),
+            self.low_rank[:, None].to(complex_type),
+            self.modal_B[None].to(complex_type),
+            (C.to(complex_type) @ basis)[None],
+            self.dt.to(u.dtype),
+            dt,
+            None if state is None else state.to(complex_type) @ basis.conj(),
+            alpha=self.alpha,
+        )
+        return y[:, 0], (x @ basis.T).real
+
+    @torch.no_grad()
+    def _krylov(self, length: int) -> Tensor:
+        system = discretize_dense(self.A, self.B, self.dt, self.alpha)
+        return krylov(system.A_bar, system.B_bar, length)

@@ -1,0 +1,10 @@
+"""Ragged, irregular, partly missing time series in one container, and the converter that builds it.
+
+A :class:`Panel` holds n series of unequal length with the same channels; :func:`as_panel` makes one from
+everything that scikit-learn and sktime users pass as X. NumPy and pandas only: no torch, no sktime.
+"""
+
+from tsssm.panel._convert import as_panel
+from tsssm.panel._panel import Panel
+
+__all__ = ["Panel", "as_panel"]

@@ -1,0 +1,192 @@
+"""Numeric conversion and validation of the arrays that make up a panel.
+
+The wording of some messages ("Reshape your data", "0 feature(s) (shape=...)", "Complex data not supported")
+is the one that scikit-learn's ``check_estimator`` looks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+FloatArray = npt.NDArray[np.float32]
+TimeArray = npt.NDArray[np.float64]
+OffsetArray = npt.NDArray[np.int64]
+
+
+class Parts(NamedTuple):
+    """The arrays of a panel before or after validation; shapes as in :class:`~tsssm.panel.Panel`."""
+
+    values: FloatArray
+    offsets: OffsetArray
+    times: TimeArray | None
+    channel_names: tuple[str, ...] | None
+
+
+def reject_sparse(x: Any, name: str) -> None:
+    """Raise TypeError for SciPy's sparse containers, known by a method so that SciPy need not be loaded."""
+    if hasattr(x, "tocsr"):
+        raise TypeError(
+            f"{name} is a sparse matrix ({type(x).__name__}); pass a dense array: {name}.toarray()."
+        )
+
+
+def numeric_array(x: Any, name: str) -> npt.NDArray[Any]:
+    """Return ``x`` as an array of real numbers in its own precision, any shape; masked entries become NaN.
+
+    Raises
+    ------
+    TypeError
+        For sparse matrices, strings, dates and objects that are not numbers.
+    ValueError
+        For complex numbers and for nested sequences of unequal lengths.
+    """
+    reject_sparse(x, name)
+    if isinstance(x, np.ma.MaskedArray) and x.dtype.kind in "fiub":
+        x = np.ma.filled(x.astype(np.result_type(x.dtype, np.float32)), np.nan)
+    try:
+        array = np.asarray(x)
+    except ValueError as error:
+        raise ValueError(f"{name} is a nested sequence of unequal lengths, not an array: {error}") from error
+    if array.dtype.kind == "O":
+        array = _numbers_from_objects(array, name)
+    if array.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}.")
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype} with shape {array.shape}.")
+    return array
+
+
+def _numbers_from_objects(array: npt.NDArray[np.object_], name: str) -> npt.NDArray[np.float64]:
+    """Convert an object array of numbers; None and pandas.NA become NaN."""
+    # float() would accept "1.5": text among the numbers is a mistake in the caller's data, not a number.
+    text = next((item for item in array.flat if isinstance(item, (str, bytes))), None)
+    if text is not None:
+        raise TypeError(f"{name} must hold real numbers, got the text {text!r} in an object array.")
+    try:
+        return np.where(pd.isna(array), np.nan, array).astype(np.float64)
+    except (TypeError, ValueError) as error:
+        kinds = sorted({type(item).__name__ for item in array.flat})
+        raise TypeError(f"{name} must hold real numbers, got an object array of {kinds}: {error}") from error
+
+
+def to_float32(array: npt.NDArray[Any]) -> FloatArray:
+    """Return a C-contiguous float32 array, the same memory where possible; what overflows becomes inf."""
+    with np.errstate(over="ignore"):  # inf is counted and reported by `validate`
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def offsets_from_lengths(lengths: Sequence[int] | npt.NDArray[Any], name: str) -> OffsetArray:
+    """Return the offsets (n + 1,) of series with these lengths (n,); ValueError for n = 0 or a zero."""
+    lengths = np.asarray(lengths, dtype=np.int64)
+    if lengths.size == 0:
+        raise ValueError(f"Found {name} with 0 sample(s) while a minimum of 1 is required.")
+    if (lengths == 0).any():
+        first = int(np.argmin(lengths))
+        raise ValueError(
+            f"{name} has {int((lengths == 0).sum())} series of length 0, the first is series {first}; "
+            "every series needs at least one sample."
+        )
+    return np.concatenate([[0], np.cumsum(lengths)])
+
+
+def validate(parts: Parts, name: str) -> Parts:
+    """Check the arrays of a panel and return them in their final dtypes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As documented in :class:`~tsssm.panel.Panel`.
+    """
+    values = numeric_array(parts.values, name)
+    if values.ndim != 2:
+        raise ValueError(f"values of {name} must have shape (total, channels), got {values.shape}.")
+    offsets = _checked_offsets(parts.offsets, values.shape[0], name)
+    if values.shape[1] == 0:
+        raise ValueError(
+            f"Found {name} with 0 feature(s) (shape=({len(offsets) - 1}, 0)) while a minimum of 1 is "
+            "required."
+        )
+    values = to_float32(values)
+    _reject_infinity(values, offsets, name)
+    times = None if parts.times is None else _checked_times(parts.times, offsets, name)
+    return Parts(values, offsets, times, _checked_channel_names(parts.channel_names, values.shape[1], name))
+
+
+def _checked_offsets(offsets: Any, total: int, name: str) -> OffsetArray:
+    array = np.asarray(offsets)
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise ValueError(
+            f"offsets of {name} must be integers of shape (n + 1,), got {array.dtype} of shape {array.shape}."
+        )
+    if array.size < 2:
+        raise ValueError(f"Found {name} with 0 sample(s) while a minimum of 1 is required.")
+    array = array.astype(np.int64)
+    if array[0] != 0 or array[-1] != total:
+        raise ValueError(
+            f"offsets of {name} must run from 0 to the number of rows of values, {total}; "
+            f"got {array[0]} to {array[-1]}."
+        )
+    lengths = np.diff(array)
+    if (lengths < 0).any():
+        first = int(np.argmax(lengths < 0))
+        raise ValueError(
+            f"offsets of {name} must increase, got {array[first]}, {array[first + 1]} at {first}."
+        )
+    return offsets_from_lengths(lengths, name)
+
+
+def _reject_infinity(values: FloatArray, offsets: OffsetArray, name: str) -> None:
+    # fmax and fmin skip NaN and need no temporary array, which matters for memory-mapped panels.
+    if np.isposinf(np.fmax.reduce(values, axis=None)) or np.isneginf(np.fmin.reduce(values, axis=None)):
+        rows, channels = np.nonzero(np.isinf(values))
+        series, position = _locate(rows[0], offsets)
+        raise ValueError(
+            f"{name} contains infinity or a value too large for float32: {len(rows)} value(s), the first in "
+            f"series {series}, sample {position}, channel {channels[0]}. Mark missing values with NaN."
+        )
+
+
+def _checked_times(times: Any, offsets: OffsetArray, name: str) -> TimeArray:
+    array = np.asarray(times)
+    if array.dtype.kind not in "fiu":
+        raise TypeError(f"times of {name} must be real numbers (seconds, say), got dtype {array.dtype}.")
+    if array.shape != (offsets[-1],):
+        raise ValueError(f"times of {name} must have shape ({offsets[-1]},) like values, got {array.shape}.")
+    array = np.ascontiguousarray(array, dtype=np.float64)
+    finite = np.isfinite(array)
+    if not finite.all():
+        series, position = _locate(int(np.argmin(finite)), offsets)
+        raise ValueError(
+            f"times of {name} must be finite: {int((~finite).sum())} NaN or infinity, "
+            f"the first in series {series}, sample {position}."
+        )
+    backwards = np.diff(array) < 0
+    backwards[offsets[1:-1] - 1] = False
+    if backwards.any():
+        row = int(np.argmax(backwards)) + 1
+        series, position = _locate(row, offsets)
+        raise ValueError(
+            f"times of {name} must not decrease within a series: series {series}, sample {position} has "
+            f"{array[row]:g} after {array[row - 1]:g}. Sort each series by time."
+        )
+    return array
+
+
+def _checked_channel_names(names: Any, n_channels: int, name: str) -> tuple[str, ...] | None:
+    if names is None:
+        return None
+    names = (names,) if isinstance(names, str) else tuple(names)
+    if len(names) != n_channels or not all(isinstance(channel, str) for channel in names):
+        raise ValueError(f"channel_names of {name} must be {n_channels} strings, got {names!r}.")
+    return names
+
+
+def _locate(row: int, offsets: OffsetArray) -> tuple[int, int]:
+    """Return (series, sample within the series) of a row of values."""
+    series = int(np.searchsorted(offsets, row, side="right")) - 1
+    return series, int(row - offsets[series])

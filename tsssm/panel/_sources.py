@@ -1,0 +1,220 @@
+"""One function a source: arrays and data frames in, the unvalidated parts of a panel out.
+
+``name`` is how error messages call the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from tsssm.panel._checks import (
+    FloatArray,
+    OffsetArray,
+    Parts,
+    numeric_array,
+    offsets_from_lengths,
+    to_float32,
+)
+from tsssm.panel._times import times_from_argument, times_from_indices, times_from_level
+
+
+def parts_from_numpy(X: Any, times: Any, name: str) -> Parts:
+    """Parts of an array (n, length) or (n, channels, length) with times (length,), (n, length) or None."""
+    array = numeric_array(X, name)
+    if array.ndim < 2:
+        got = "a scalar" if array.ndim == 0 else f"a 1D array of shape {array.shape}"
+        raise ValueError(
+            f"Expected 2D (n, length) or 3D (n, channels, length) {name}, got {got}. Reshape your data using "
+            f"{name}.reshape(1, -1) if it is a single series."
+        )
+    if array.ndim > 3:
+        raise ValueError(
+            f"Expected 2D (n, length) or 3D (n, channels, length) {name}, got {array.ndim}D: {array.shape}."
+        )
+    if 0 in array.shape:
+        what = "sample(s)" if array.shape[0] == 0 else "feature(s)"
+        raise ValueError(
+            f"Found {name} with 0 {what} (shape={array.shape}) while a minimum of 1 is required."
+        )
+    if array.ndim == 2:
+        array = array[:, np.newaxis, :]
+    n, n_channels, length = array.shape
+    values = to_float32(array.transpose(0, 2, 1)).reshape(n * length, n_channels)
+    offsets = np.arange(n + 1, dtype=np.int64) * length
+    if times is not None:
+        times = times_from_argument(times, f"times of {name}")
+        if times.shape not in ((length,), (n, length)):
+            raise ValueError(
+                f"times of {name} must have shape ({length},) or ({n}, {length}), got {times.shape}."
+            )
+        times = np.broadcast_to(times, (n, length)).reshape(-1)
+    return Parts(values, offsets, times, None)
+
+
+def parts_from_arrays(arrays: Sequence[Any], times: Sequence[Any] | None, name: str) -> Parts:
+    """Parts of n arrays (channels, length_i), or (length_i,) for one channel, with n times (length_i,)."""
+    series: list[npt.NDArray[Any]] = []
+    for i, item in enumerate(arrays):
+        array = numeric_array(item, f"series {i} of {name}")
+        if array.ndim not in (1, 2):
+            raise ValueError(
+                f"series {i} of {name} must be an array (channels, length) or (length,), got shape "
+                f"{array.shape}."
+            )
+        array = np.atleast_2d(array)
+        if series and array.shape[0] != series[0].shape[0]:
+            raise ValueError(
+                f"every series of {name} must have the same channels as rows, (channels, length): series 0 "
+                f"has shape {series[0].shape}, series {i} has {array.shape}."
+            )
+        series.append(array)
+    offsets = offsets_from_lengths([array.shape[1] for array in series], name)
+    values = _stacked((array.T for array in series), offsets, series[0].shape[0])
+    if times is None:
+        return Parts(values, offsets, None, None)
+    if len(times) != len(series):
+        raise ValueError(f"times of {name} must be one array a series: {len(series)}, got {len(times)}.")
+    pieces = [times_from_argument(item, f"times of series {i} of {name}") for i, item in enumerate(times)]
+    for i, (piece, array) in enumerate(zip(pieces, series, strict=True)):
+        if piece.shape != (array.shape[1],):
+            raise ValueError(
+                f"times of series {i} of {name} must have shape ({array.shape[1]},), got {piece.shape}."
+            )
+    return Parts(values, offsets, np.concatenate(pieces), None)
+
+
+def parts_from_dataframes(frames: Sequence[pd.DataFrame | pd.Series], name: str) -> Parts:
+    """Parts of n frames (length_i, channels) with a time index; a pandas Series is one channel."""
+    checked: list[pd.DataFrame] = []
+    for i, item in enumerate(frames):
+        frame = item.to_frame(name=0) if isinstance(item, pd.Series) else item
+        if not isinstance(frame, pd.DataFrame):
+            raise TypeError(f"series {i} of {name} must be a DataFrame, got {type(item).__name__}.")
+        checked.append(_with_columns_of(checked[0], frame, i, name) if checked else frame)
+    offsets = offsets_from_lengths([len(frame) for frame in checked], name)
+    columns = checked[0].columns
+    rows = (frame_values(frame, f"series {i} of {name}") for i, frame in enumerate(checked))
+    values = _stacked(rows, offsets, len(columns))
+    times = times_from_indices([frame.index for frame in checked], offsets, name)
+    return Parts(values, offsets, times, _channel_names(columns))
+
+
+def parts_from_multiindex(df: pd.DataFrame, name: str) -> Parts:
+    """Parts of a frame (total, channels) with index levels (series, time); series in order of appearance."""
+    if not isinstance(df, pd.DataFrame) or df.index.nlevels != 2:
+        levels = f" with {df.index.nlevels} index level(s)" if isinstance(df, pd.DataFrame) else ""
+        raise TypeError(
+            f"{name} must be a DataFrame with a two-level index (series, time), got "
+            f"{type(df).__name__}{levels}."
+        )
+    codes = np.asarray(df.index.codes[0])
+    if (codes < 0).any():
+        raise ValueError(
+            f"the series level of the index of {name} has {int((codes < 0).sum())} missing labels."
+        )
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    labels, runs = np.unique(codes[starts], return_counts=True)
+    if (runs > 1).any():
+        label = df.index.levels[0][labels[np.argmax(runs > 1)]]
+        raise ValueError(f"the rows of series {label!r} of {name} are not together: sort with sort_index().")
+    offsets = offsets_from_lengths(np.diff(starts, append=len(codes)), name)
+    times = times_from_level(df.index.get_level_values(1), offsets, name)
+    return Parts(to_float32(frame_values(df, name)), offsets, times, _channel_names(df.columns))
+
+
+def parts_from_nested(df: pd.DataFrame, name: str) -> Parts:
+    """Parts of a frame (n, channels) whose cells are the series of one channel (pandas Series or arrays)."""
+    if not isinstance(df, pd.DataFrame):
+        raise TypeError(f"{name} must be a DataFrame whose cells are series, got {type(df).__name__}.")
+    if 0 in df.shape:
+        what = "sample(s)" if df.shape[0] == 0 else "feature(s)"
+        raise ValueError(f"Found {name} with 0 {what} (shape={df.shape}) while a minimum of 1 is required.")
+    cells = [df.iloc[:, j].tolist() for j in range(df.shape[1])]
+    lengths = np.array(
+        [
+            [_cell_length(cell, i, df.columns[j], name) for i, cell in enumerate(column)]
+            for j, column in enumerate(cells)
+        ]
+    )
+    unequal = (lengths != lengths[0]).any(axis=0)
+    if unequal.any():
+        i = int(np.argmax(unequal))
+        raise ValueError(
+            f"the channels of series {i} of {name} must have the same length, got {lengths[:, i].tolist()}."
+        )
+    offsets = offsets_from_lengths(lengths[0], name)
+    values = np.empty((offsets[-1], len(cells)), dtype=np.float32)
+    for j, column in enumerate(cells):
+        arrays = [numeric_array(cell, f"column {df.columns[j]!r} of {name}") for cell in column]
+        values[:, j] = to_float32(np.concatenate(arrays))
+    return Parts(values, offsets, _nested_times(cells, offsets, name), _channel_names(df.columns))
+
+
+def frame_values(frame: pd.DataFrame, name: str) -> npt.NDArray[Any]:
+    """Return the cells of a frame as real numbers, pandas' nullable columns included."""
+    array = frame.to_numpy()
+    if array.dtype.kind in "fiub" or array.size == 0:
+        return array if array.size else np.empty(array.shape, dtype=np.float32)
+    # Mixed, nullable or textual columns arrive as objects: look at each column in its own dtype.
+    columns = []
+    for j, column in enumerate(frame.columns):
+        cells = frame.iloc[:, j]
+        if pd.api.types.is_any_real_numeric_dtype(cells.dtype) or pd.api.types.is_bool_dtype(cells.dtype):
+            columns.append(cells.to_numpy(dtype=np.float64, na_value=np.nan))
+        else:
+            columns.append(numeric_array(cells.to_numpy(), f"column {column!r} of {name}"))
+    return np.column_stack(columns)
+
+
+def _stacked(rows: Any, offsets: OffsetArray, n_channels: int) -> FloatArray:
+    """Copy series (length_i, channels) into values (total, channels)."""
+    values = np.empty((offsets[-1], n_channels), dtype=np.float32)
+    with np.errstate(over="ignore"):  # inf is counted and reported by `validate`
+        for start, stop, array in zip(offsets[:-1].tolist(), offsets[1:].tolist(), rows, strict=True):
+            values[start:stop] = array
+    return values
+
+
+def _with_columns_of(first: pd.DataFrame, frame: pd.DataFrame, i: int, name: str) -> pd.DataFrame:
+    if frame.columns.equals(first.columns):
+        return frame
+    if first.columns.is_unique and frame.columns.is_unique and set(frame.columns) == set(first.columns):
+        return frame[list(first.columns)]
+    raise ValueError(
+        f"every series of {name} must have the same columns: series 0 has {list(first.columns)}, "
+        f"series {i} has {list(frame.columns)}."
+    )
+
+
+def _channel_names(columns: pd.Index) -> tuple[str, ...] | None:
+    # 0, 1, 2, ... is what pandas writes where nobody named the columns.
+    return None if list(columns) == list(range(len(columns))) else tuple(map(str, columns))
+
+
+def _cell_length(cell: Any, i: int, column: Any, name: str) -> int:
+    if np.ndim(cell) != 1:
+        raise TypeError(
+            f"every cell of {name} must be a pandas Series or a 1D array; row {i}, column {column!r} has a "
+            f"{type(cell).__name__}."
+        )
+    return len(cell)
+
+
+def _nested_times(cells: list[list[Any]], offsets: OffsetArray, name: str) -> npt.NDArray[np.float64] | None:
+    if not any(isinstance(cell, pd.Series) for column in cells for cell in column):
+        return None
+    indices = []
+    for i, row in enumerate(zip(*cells, strict=True)):
+        own = [cell.index if isinstance(cell, pd.Series) else pd.RangeIndex(len(cell)) for cell in row]
+        if not all(index.equals(own[0]) for index in own[1:]):
+            raise ValueError(
+                f"the channels of series {i} of {name} have different time indices; bring them to one with "
+                "pandas.concat(channels, axis=1), which leaves NaN where a channel has no sample."
+            )
+        indices.append(own[0])
+    return times_from_indices(indices, offsets, name)
