@@ -1,5 +1,49 @@
-"""Deep state-space models for time series."""
+"""Deep state-space models for time series, as scikit-learn and sktime estimators.
+
+Importing the package loads nothing heavy; each name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from tsssm._version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from tsssm.estimators import SSMClassifier, SSMRegressor
+    from tsssm.panel import Panel
+
+__all__ = ["Panel", "SSMClassifier", "SSMRegressor", "__version__"]
+
+_SOURCES = {
+    "Panel": "tsssm.panel",
+    "SSMClassifier": "tsssm.estimators",
+    "SSMRegressor": "tsssm.estimators",
+}
+_SUBMODULES = (
+    "backbone",
+    "datasets",
+    "discretize",
+    "encoding",
+    "estimators",
+    "hippo",
+    "layers",
+    "ops",
+    "panel",
+    "training",
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SOURCES:
+        value = getattr(importlib.import_module(_SOURCES[name]), name)
+        globals()[name] = value
+        return value
+    if name in _SUBMODULES:
+        return importlib.import_module(f"tsssm.{name}")
+    raise AttributeError(f"module 'tsssm' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_SUBMODULES})

@@ -71,10 +71,7 @@ class SSMLayer(nn.Module):
             raise ValueError(f"dt must be {tuple(u.shape[:2])}; got {tuple(dt.shape)}.")
         if self.bidirectional and state is not None:
             raise ValueError("A bidirectional layer sees the whole sequence at once: it takes no state.")
-        y, state = self._run(u, dt, state, reverse=False)
-        if self.bidirectional:
-            y = y + self._run(u, dt, None, reverse=True)[0]
-        return y, state
+        return self._run(u, dt, state)
 
     def step(self, u_t: Tensor, state: Any, dt: Tensor | None = None) -> tuple[Tensor, Any]:
         """Advance by one sample: u_t (batch, d_model), dt (batch,); returns y_t and the new state.
@@ -82,10 +79,14 @@ class SSMLayer(nn.Module):
         Raises
         ------
         ValueError
-            If the layer is bidirectional.
+            If shapes disagree, or the layer is bidirectional.
         """
         if self.bidirectional:
             raise ValueError("A bidirectional layer sees the whole sequence at once: it cannot step.")
+        if u_t.ndim != 2 or u_t.shape[1] != self.d_model:
+            raise ValueError(f"u_t must be (batch, {self.d_model}); got {tuple(u_t.shape)}.")
+        if dt is not None and dt.shape != u_t.shape[:1]:
+            raise ValueError(f"dt must be {tuple(u_t.shape[:1])}; got {tuple(dt.shape)}.")
         y, state = self(u_t[:, None], None if dt is None else dt[:, None], state)
         return y[:, 0], state
 
@@ -93,7 +94,8 @@ class SSMLayer(nn.Module):
         """The zero state for ``batch`` sequences."""
         raise NotImplementedError
 
-    def _run(self, u: Tensor, dt: Tensor | None, state: Any, *, reverse: bool) -> tuple[Tensor, Any]:
+    def _run(self, u: Tensor, dt: Tensor | None, state: Any) -> tuple[Tensor, Any]:
+        """The layer on arguments that have been checked, in one direction or both."""
         raise NotImplementedError
 
     def system_parameters(self) -> Iterator[nn.Parameter]:

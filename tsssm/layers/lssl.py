@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -37,13 +38,14 @@ class LSSL(SSMLayer):
     Notes
     -----
     Trained numbers a channel: N for C (twice when bidirectional) and one for D. The state is
-    (batch, d_model, N), real, in HiPPO's own coordinates. The system is kept in float64: its Krylov
-    vectors are powers of a non-normal matrix.
+    (batch, d_model, N), real, in HiPPO's own coordinates. The system stays in float64 and complex128
+    whatever the module is converted to, because its Krylov vectors are powers of a non-normal matrix;
+    everything else is computed at the precision of C.
     """
 
     A: Tensor
     B: Tensor
-    dt: Tensor
+    log_dt: Tensor
     eigenvalues: Tensor
     low_rank: Tensor
     modal_B: Tensor
@@ -79,7 +81,7 @@ class LSSL(SSMLayer):
         for name, value in system.items():
             self.register_buffer(name, torch.as_tensor(value))
         steps = torch.logspace(math.log10(dt_min), math.log10(dt_max), d_model, dtype=torch.float64)
-        self.register_buffer("dt", steps)
+        self.register_buffer("log_dt", torch.log(steps))
         directions = 2 if bidirectional else 1
         self.C = nn.Parameter(torch.randn(directions, d_model, d_state) / d_state**0.5)
         self.D = nn.Parameter(torch.randn(d_model))
@@ -87,15 +89,24 @@ class LSSL(SSMLayer):
     def initial_state(self, batch: int) -> Tensor:
         return self.C.new_zeros(batch, self.d_model, self.d_state)
 
-    def _run(
-        self, u: Tensor, dt: Tensor | None, state: Tensor | None, *, reverse: bool
-    ) -> tuple[Tensor, Tensor]:
-        if reverse:
-            if dt is not None:
-                dt = reversed_gaps(dt).flip(1)
-            y, state = self._scan(u.flip(1), dt, state, self.C[1])
-            return y.flip(1), state
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LSSL:
+        # A conversion moves the system to another device but leaves its precision alone; ``to(dtype)`` would
+        # also drop the imaginary parts.
+        system, self._buffers = self._buffers, {}
+        super()._apply(fn, recurse)
+        device = self.C.device
+        self._buffers = {name: value.to(device) for name, value in system.items() if value is not None}
+        return self
+
+    def _run(self, u: Tensor, dt: Tensor | None, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        shape = (u.shape[0], self.d_model, self.d_state)
+        if state is not None and state.shape != shape:
+            raise ValueError(f"state must be {shape}; got {tuple(state.shape)}.")
+        u = u.to(self.C.dtype)
         y, state = self._scan(u, dt, state, self.C[0])
+        if self.bidirectional:
+            gaps = None if dt is None else reversed_gaps(dt).flip(1)
+            y = y + self._scan(u.flip(1), gaps, None, self.C[1])[0].flip(1)
         return y + self.D * u, state
 
     def _scan(self, u: Tensor, dt: Tensor | None, state: Tensor | None, C: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,7 +123,7 @@ class LSSL(SSMLayer):
             self.low_rank[:, None].to(complex_type),
             self.modal_B[None].to(complex_type),
             (C.to(complex_type) @ basis)[None],
-            self.dt.to(u.dtype),
+            torch.exp(self.log_dt).to(u.dtype),
             dt,
             None if state is None else state.to(complex_type) @ basis.conj(),
             alpha=self.alpha,
@@ -121,5 +132,5 @@ class LSSL(SSMLayer):
 
     @torch.no_grad()
     def _krylov(self, length: int) -> Tensor:
-        system = discretize_dense(self.A, self.B, self.dt, self.alpha)
+        system = discretize_dense(self.A, self.B, torch.exp(self.log_dt), self.alpha)
         return krylov(system.A_bar, system.B_bar, length)

@@ -31,8 +31,8 @@ class S4D(SSMLayer):
 
     Notes
     -----
-    Trained: A, B, Delta (system group) and C, D. Parameters a channel: 3 N/2 complex-pair numbers for
-    A (2 real), B (2 real) and C (2 real, twice when bidirectional), one Delta, one D. The published
+    Trained: A, B, Delta (system group) and C, D. Numbers a channel: N each for A, B and C (twice for C
+    when bidirectional), one for Delta and one for D. The published
     code leaves B out because it folds into C on a regular grid under a fixed step; with a step for every
     sample it does not, so it stays a parameter here.
     """
@@ -69,20 +69,20 @@ class S4D(SSMLayer):
         x = torch.zeros(shape, dtype=self.D.dtype.to_complex(), device=self.D.device)
         return ScanState(x, self.D.new_zeros(batch, self.d_model))
 
-    def _run(
-        self, u: Tensor, dt: Tensor | None, state: ScanState | None, *, reverse: bool
-    ) -> tuple[Tensor, ScanState]:
-        C = 2 * torch.view_as_complex(self.C[int(reverse)])
+    def _run(self, u: Tensor, dt: Tensor | None, state: ScanState | None) -> tuple[Tensor, ScanState]:
+        # Each stored mode stands for itself and its conjugate.
+        C = 2 * torch.view_as_complex(self.C)
         y, state = diagonal_scan(
             u,
             torch.complex(-torch.exp(self.log_A_real), self.A_imag),
             torch.view_as_complex(self.B),
-            C[None],
+            C[:1],
             torch.exp(self.log_dt),
             dt,
             state,
+            D=self.D[None],
+            C_reverse=C[1:] if self.bidirectional else None,
             method=self.method,
             liquid=self.liquid,
-            reverse=reverse,
         )
-        return (y[:, 0] if reverse else y[:, 0] + self.D * u), state
+        return y.squeeze(1), state

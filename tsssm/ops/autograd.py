@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from tsssm.ops import cpu
+
+
+def _like(tensor: Tensor) -> Tensor:
+    """Gradients are contiguous, whatever the strides of what they belong to."""
+    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
 
 
 @torch.library.custom_op("tsssm::diagonal_scan", mutates_args=())
@@ -17,6 +24,7 @@ def diagonal_scan(
     A: Tensor,
     B: Tensor,
     C: Tensor,
+    D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
     x0: Tensor | None,
@@ -27,7 +35,7 @@ def diagonal_scan(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs (batch, M, L, H), final states, and the states that the adjoint starts from."""
-    return cpu.diagonal_scan(u, u_prev, A, B, C, step, dt, x0, rule, alpha, liquid, reverse, save)
+    return cpu.diagonal_scan(u, u_prev, A, B, C, D, step, dt, x0, rule, alpha, liquid, reverse, save)
 
 
 @diagonal_scan.register_fake
@@ -37,6 +45,7 @@ def _(
     A: Tensor,
     B: Tensor,
     C: Tensor,
+    D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
     x0: Tensor | None,
@@ -46,10 +55,11 @@ def _(
     reverse: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    batch, length, channels = u.shape
-    y = u.new_empty(C.shape[0], batch, length, channels).transpose(0, 1)
-    saved = u.new_empty(cpu.saved_shape(batch, length, channels, A.shape[1], u.dtype, save))
-    return y, A.new_empty(batch, *A.shape), saved
+    directions, readouts, channels, modes = C.shape
+    batch, length, _ = u.shape
+    y = u.new_empty(readouts, batch, length, channels).transpose(0, 1)
+    saved = u.new_empty(cpu.saved_shape(directions, batch, length, channels, modes, u.dtype, save))
+    return y, A.new_empty(batch, channels, modes), saved
 
 
 @torch.library.custom_op("tsssm::diagonal_scan_adjoint", mutates_args=())
@@ -62,15 +72,17 @@ def _diagonal_scan_adjoint(
     A: Tensor,
     B: Tensor,
     C: Tensor,
+    D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
     rule: str,
     alpha: float,
     liquid: bool,
     reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    at_rest: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     return cpu.diagonal_scan_adjoint(
-        gy, gx, saved, u, u_prev, A, B, C, step, dt, rule, alpha, liquid, reverse
+        gy, gx, saved, u, u_prev, A, B, C, D, step, dt, rule, alpha, liquid, reverse, at_rest
     )
 
 
@@ -78,40 +90,59 @@ def _diagonal_scan_adjoint(
 def _(
     gy: Tensor, gx: Tensor, saved: Tensor, u: Tensor, u_prev: Tensor | None, *system: Any
 ) -> tuple[Tensor, ...]:
-    A, B, C, step = system[:4]
+    A, B, C, D, step = system[:5]
     like = torch.empty_like
-    gv = u.new_empty(0, 0, 0) if u_prev is None else like(u_prev)
-    return like(u), gv, like(A), like(B), like(C), like(step), like(gx)
+    gv = u.new_empty(0, 0, 0, 0) if u_prev is None else like(u_prev)
+    gD = u.new_empty(0, 0) if D is None else like(D)
+    return like(u), gv, like(A), like(B), like(C), gD, like(step), like(gx)
 
 
 def _keep_scan(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    u, u_prev, A, B, C, step, dt, x0, *ctx.options, save = inputs
+    *tensors, x0, rule, alpha, liquid, reverse, save = inputs
     if not save:
         raise RuntimeError("The scan was run without keeping states, so it has no gradient.")
-    ctx.has_x0 = x0 is not None
-    ctx.save_for_backward(output[2], u, u_prev, A, B, C, step, dt)
-    ctx.set_materialize_grads(True)
+    ctx.options = rule, alpha, liquid, reverse, x0 is None
+    ctx.save_for_backward(output[2], *tensors)
 
 
-def _scan_backward(ctx: Any, gy: Tensor, gx: Tensor, _: Tensor) -> tuple[Any, ...]:
-    saved, u, u_prev, A, B, C, step, dt = ctx.saved_tensors
-    gu, gv, gA, gB, gC, gstep, gx0 = _diagonal_scan_adjoint(
-        gy, gx, saved, u, u_prev, A, B, C, step, dt, *ctx.options
-    )
+def _scan_gradients(ctx: Any, adjoint: Callable[..., tuple[Tensor, ...]], gy: Tensor, gx: Tensor) -> tuple:
+    saved, u, u_prev, A, B, C, D, step, dt = ctx.saved_tensors
+    gu, gv, gA, gB, gC, gD, gstep, gx0 = adjoint(gy, gx, saved, u, u_prev, A, B, C, D, step, dt, *ctx.options)
     return (
         gu,
         None if u_prev is None else gv,
         gA,
         gB,
         gC,
+        None if D is None else gD,
         gstep,
         None,
-        gx0 if ctx.has_x0 else None,
+        None if ctx.options[-1] else gx0,
         *[None] * 5,
     )
 
 
+def _scan_backward(ctx: Any, gy: Tensor, gx: Tensor, _: Tensor) -> tuple:
+    return _scan_gradients(ctx, _diagonal_scan_adjoint, gy, gx)
+
+
 diagonal_scan.register_autograd(_scan_backward, setup_context=_keep_scan)
+
+
+class EagerDiagonalScan(torch.autograd.Function):
+    """The same node without the operator's bookkeeping, which on small data costs as much as the scan."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
+        y, x, saved = cpu.diagonal_scan(*inputs)
+        if inputs[-1]:
+            _keep_scan(ctx, inputs, (y, x, saved))
+        return y, x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gy: Tensor, gx: Tensor) -> tuple:
+        return _scan_gradients(ctx, cpu.diagonal_scan_adjoint, gy, gx)
 
 
 @torch.library.custom_op("tsssm::causal_conv", mutates_args=())
@@ -132,7 +163,7 @@ def _causal_conv_adjoint(gy: Tensor, u: Tensor, kernel: Tensor) -> tuple[Tensor,
 
 @_causal_conv_adjoint.register_fake
 def _(gy: Tensor, u: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.empty_like(u), torch.empty_like(kernel)
+    return _like(u), _like(kernel)
 
 
 def _keep_conv(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:

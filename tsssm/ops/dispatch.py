@@ -19,6 +19,8 @@ def diagonal_scan(
     dt: Tensor | None = None,
     state: ScanState | None = None,
     *,
+    D: Tensor | None = None,
+    C_reverse: Tensor | None = None,
     method: str | float = "zoh",
     liquid: bool = False,
     reverse: bool = False,
@@ -34,8 +36,8 @@ def diagonal_scan(
     Parameters
     ----------
     u : Tensor (batch, L, H), real
-        Input. Half-precision input is computed in float32 and returned in its own dtype.
-    A, B : Tensor (H, N), complex
+        Input. It is computed at the precision of ``A`` and returned in its own dtype.
+    A, B : Tensor (H, N), complex64 or complex128
         Continuous-time diagonal system, Re A <= 0, and input vector.
     C : Tensor (M, H, N), complex
         Readouts. For a real system stored as conjugate pairs pass twice the half that is stored.
@@ -46,6 +48,10 @@ def diagonal_scan(
         With ``reverse`` these are still the gaps in natural order.
     state : ScanState, optional
         State to start from; zero by default.
+    D : Tensor (M, H), real, optional
+        Feedthrough: D u is added to the output.
+    C_reverse : Tensor (M, H, N), complex, optional
+        Readouts of the same system run from rest in the other direction, added to the output.
     method : {"zoh", "foh", "bilinear", "backward-euler", "euler"} or float in [0, 1]
         Discretisation; a number is the alpha of the generalised bilinear transform.
     liquid : bool
@@ -62,45 +68,61 @@ def diagonal_scan(
     Raises
     ------
     ValueError
-        If shapes disagree, ``method`` is unknown, or ``liquid`` is combined with first-order hold.
+        If shapes or dtypes disagree, ``method`` is unknown, or ``liquid`` is combined with first-order hold.
     """
     alpha = gbt_alpha(method)
     if liquid and method == "foh":
         raise ValueError("liquid needs one input coefficient a step: use another method than 'foh'.")
     batch, length, channels = _check_input(u)
-    modes = A.shape[-1]
+    real, modes = _check_eigenvalues("A", A)
     expected: _Expected = {
-        "A": (A, (channels, modes)),
-        "B": (B, (channels, modes)),
-        "C": (C, (C.shape[0], channels, modes)),
-        "step": (step, (channels,)),
+        "A": (A, (channels, modes), A.dtype),
+        "B": (B, (channels, modes), A.dtype),
+        "C": (C, (*C.shape[:1], channels, modes), A.dtype),
+        "step": (step, (channels,), real),
     }
     if dt is not None:
-        expected["dt"] = (dt, (batch, length))
+        expected["dt"] = (dt, (batch, length), dt.dtype)
     if state is not None:
-        expected["state.x"] = (state.x, (batch, channels, modes))
-        expected["state.u"] = (state.u, (batch, channels))
-    _check_shapes(u, expected)
-    real = torch.promote_types(A.real.dtype, torch.float32)
+        expected["state.x"] = (state.x, (batch, channels, modes), A.dtype)
+        expected["state.u"] = (state.u, (batch, channels), real)
+    if D is not None:
+        expected["D"] = (D, (C.shape[0], channels), real)
+    if C_reverse is not None:
+        expected["C_reverse"] = (C_reverse, tuple(C.shape), A.dtype)
+    _check(u, expected)
     inputs = u.to(real)
-    if dt is not None:
-        dt = dt.to(real)
-        if reverse:
-            dt = reversed_gaps(dt)
+    dt = None if dt is None else dt.to(real)
     u0 = inputs.new_zeros(batch, channels) if state is None else state.u
-    u_prev = previous_inputs(inputs, u0, dt, reverse) if method == "foh" else None
     x0 = None if state is None else state.x
-    operands = (inputs, u_prev, A, B, C, step, dt, x0)
+    # From here on, readouts, gaps and previous inputs have a leading axis of one or two directions.
+    readouts = C[None] if C_reverse is None else torch.stack([C, C_reverse])
+    orders = (reverse,) if C_reverse is None else (reverse, not reverse)
+    if dt is not None:
+        dt = torch.stack([reversed_gaps(dt) if backwards else dt for backwards in orders])
+    u_prev = _previous_inputs(inputs, u0, dt, orders) if method == "foh" else None
+    operands = (inputs, u_prev, A, B, readouts, D, step, dt, x0)
     if _runs_compiled(inputs, dt):
         # Numba is imported, and its kernels are loaded, when the first CPU tensor arrives.
         from tsssm.ops import autograd
 
-        rule = method if alpha is None else "gbt"
-        save = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in operands)
-        y, x, _ = autograd.diagonal_scan(*operands, rule, alpha or 0.0, liquid, reverse, save)
+        scan = autograd.diagonal_scan if torch.compiler.is_compiling() else autograd.EagerDiagonalScan.apply
+        options = ("gbt" if alpha is not None else method, alpha or 0.0, liquid, reverse)
+        y, x, *_ = scan(*operands, *options, _needs_gradient(*operands))
     else:
         y, x = reference.diagonal_scan(*operands, method, liquid, reverse)
-    return y.to(u.dtype), ScanState(x, final_input(inputs, u0, dt, reverse))
+    return y.to(u.dtype), ScanState(x, final_input(inputs, u0, None if dt is None else dt[0], reverse))
+
+
+def _previous_inputs(u: Tensor, u0: Tensor, dt: Tensor | None, orders: tuple[bool, ...]) -> Tensor:
+    """Input before each sample in each direction, (K, batch, L, H); the second direction starts from 0."""
+    starts = (u0, torch.zeros_like(u0))
+    gaps = [None] * len(orders) if dt is None else list(dt)
+    return torch.stack([previous_inputs(u, *args) for args in zip(starts, gaps, orders, strict=False)])
+
+
+def _needs_gradient(*operands: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in operands)
 
 
 def dplr_scan(
@@ -120,6 +142,7 @@ def dplr_scan(
     Parameters
     ----------
     u : Tensor (batch, L, H), real
+        Computed at the precision of ``Lambda`` and returned in its own dtype.
     Lambda, B : Tensor (H, N) or (1, N), complex
     P : Tensor (rank, H, N) or (rank, 1, N), complex
     C : Tensor (M, H, N), complex
@@ -137,25 +160,27 @@ def dplr_scan(
     Raises
     ------
     ValueError
-        If shapes disagree or alpha is outside [0, 1].
+        If shapes or dtypes disagree or alpha is outside [0, 1].
     """
     gbt_alpha(alpha)
     batch, length, channels = _check_input(u)
-    modes = C.shape[-1]
+    real, modes = _check_eigenvalues("Lambda", Lambda)
     shared = 1 if Lambda.shape[0] == 1 else channels
     expected: _Expected = {
-        "Lambda": (Lambda, (shared, modes)),
-        "P": (P, (P.shape[0], shared, modes)),
-        "B": (B, (shared, modes)),
-        "C": (C, (C.shape[0], channels, modes)),
-        "step": (step, (channels,)),
+        "Lambda": (Lambda, (shared, modes), Lambda.dtype),
+        "P": (P, (*P.shape[:1], shared, modes), Lambda.dtype),
+        "B": (B, (shared, modes), Lambda.dtype),
+        "C": (C, (*C.shape[:1], channels, modes), Lambda.dtype),
+        "step": (step, (channels,), real),
     }
     if dt is not None:
-        expected["dt"] = (dt, (batch, length))
+        expected["dt"] = (dt, (batch, length), dt.dtype)
     if x0 is not None:
-        expected["x0"] = (x0, (batch, channels, modes))
-    _check_shapes(u, expected)
-    return reference.dplr_scan(u, Lambda, P, B, C, step, dt, x0, alpha)
+        expected["x0"] = (x0, (batch, channels, modes), Lambda.dtype)
+    _check(u, expected)
+    gaps = None if dt is None else dt.to(real)
+    y, x = reference.dplr_scan(u.to(real), Lambda, P, B, C, step, gaps, x0, alpha)
+    return y.to(u.dtype), x
 
 
 def causal_conv(u: Tensor, kernel: Tensor) -> Tensor:
@@ -176,11 +201,13 @@ def causal_conv(u: Tensor, kernel: Tensor) -> Tensor:
     Raises
     ------
     ValueError
-        If shapes disagree.
+        If shapes disagree or an argument is not real floating point.
     """
-    if u.ndim != 3 or kernel.ndim != 3 or u.shape[2] != kernel.shape[2]:
+    channels = _check_input(u)[2]
+    if kernel.ndim != 3 or kernel.shape[2] != channels or not kernel.is_floating_point():
         raise ValueError(
-            f"u must be (batch, L, H) and kernel (M, L', H); got {tuple(u.shape)} and {tuple(kernel.shape)}."
+            f"kernel must be real floating point (M, L', {channels}) for u {tuple(u.shape)}; "
+            f"got {kernel.dtype} {tuple(kernel.shape)}."
         )
     kernel = kernel[:, : u.shape[1]]
     real = torch.promote_types(kernel.dtype, torch.float32)
@@ -197,17 +224,31 @@ def _runs_compiled(u: Tensor, dt: Tensor | None = None) -> bool:
     return u.device.type == "cpu" and not (dt is not None and dt.requires_grad)
 
 
-_Expected = dict[str, tuple[Tensor, tuple[int, ...]]]
+# dtype.to_real is not known to torch.compile.
+_REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
+_Expected = dict[str, tuple[Tensor, tuple[int, ...], torch.dtype]]
 
 
 def _check_input(u: Tensor) -> tuple[int, int, int]:
-    if u.ndim != 3 or u.shape[1] == 0:
-        raise ValueError(f"u must be (batch, L, H) with L >= 1; got {tuple(u.shape)}.")
+    if u.ndim != 3 or u.shape[1] == 0 or u.shape[2] == 0 or not u.is_floating_point():
+        raise ValueError(
+            f"u must be real floating point (batch, L, H) with L, H >= 1; got {u.dtype} {tuple(u.shape)}."
+        )
     batch, length, channels = u.shape
     return batch, length, channels
 
 
-def _check_shapes(u: Tensor, expected: _Expected) -> None:
-    for name, (tensor, shape) in expected.items():
-        if tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} must be {shape} for u {tuple(u.shape)}; got {tuple(tensor.shape)}.")
+def _check_eigenvalues(name: str, A: Tensor) -> tuple[torch.dtype, int]:
+    """The real dtype that the operation computes in, and the number of modes."""
+    if A.dtype not in _REAL or A.ndim != 2 or A.shape[1] == 0:
+        raise ValueError(
+            f"{name} must be complex64 or complex128 (H, N) with N >= 1; got {A.dtype} {tuple(A.shape)}."
+        )
+    return _REAL[A.dtype], A.shape[1]
+
+
+def _check(u: Tensor, expected: _Expected) -> None:
+    for name, (tensor, shape, dtype) in expected.items():
+        if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+            got = f"{tensor.dtype} {tuple(tensor.shape)}"
+            raise ValueError(f"{name} must be {dtype} {shape} for u {tuple(u.shape)}; got {got}.")

@@ -9,6 +9,7 @@ Symbols and shapes (DESIGN notation; ``batch`` B, time L, channels H, modes N, r
     A      (H, N)      complex   diagonal of the continuous-time system, Re A <= 0
     B      (H, N)      complex   input vector
     C      (M, H, N)   complex   readouts
+    D      (M, H)      real      feedthrough
     step   (H,)        real      timescale Delta of a channel
     dt     (B, L)      real      elapsed time delta since the previous sample; None means 1 everywhere
     x      (B, H, N)   complex   state
@@ -33,6 +34,46 @@ def project_to_disc(F: Tensor) -> Tensor:
 
 
 def diagonal_scan(
+    u: Tensor,
+    u_prev: Tensor | None,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    step: Tensor,
+    dt: Tensor | None,
+    x0: Tensor | None,
+    method: str | float,
+    liquid: bool,
+    reverse: bool,
+) -> tuple[Tensor, Tensor]:
+    r"""Run a diagonal state-space model over a sequence, in one direction or in both.
+
+    C (K, M, H, N), dt (K, B, L) and u_prev (K, B, L, H) are those of each of K directions, whose outputs
+    add up. The second runs opposite to the first, and from rest; the state returned is that of the first.
+    """
+    y = u.new_zeros(()) if D is None else D[:, None] * u[:, None]
+    states = []
+    for k in range(C.shape[0]):
+        output, x = _one_direction(
+            u,
+            None if u_prev is None else u_prev[k],
+            A,
+            B,
+            C[k],
+            step,
+            None if dt is None else dt[k],
+            x0 if k == 0 else None,
+            method,
+            liquid,
+            reverse != (k == 1),
+        )
+        y = y + output
+        states.append(x)
+    return y, states[0]
+
+
+def _one_direction(
     u: Tensor,
     u_prev: Tensor | None,
     A: Tensor,

@@ -32,8 +32,11 @@ def causal_conv_adjoint(gy: Tensor, u: Tensor, kernel: Tensor) -> tuple[Tensor, 
     if kernel.shape[1] > LONGEST_DIRECT:
         size = u.shape[1] + kernel.shape[1]
         g = _transform(gy, size)
-        gu = _inverse((g * _transform(kernel, size).conj()).sum(1), size, u.shape[1])
-        gkernel = _inverse((g * _transform(u, size)[:, None].conj()).sum(0), size, kernel.shape[1])
+        # Inside an operator the lazy ``conj`` is not always resolved: below the dispatcher nothing does it.
+        by_kernel = g * torch.conj_physical(_transform(kernel, size))
+        by_input = g * torch.conj_physical(_transform(u, size))[:, None]
+        gu = _inverse(by_kernel.sum(1), size, u.shape[1])
+        gkernel = _inverse(by_input.sum(0), size, kernel.shape[1])
         return gu.contiguous(), gkernel.contiguous()
     cut = ranges(u, 2 * _work(u, kernel))
     gu = torch.empty_like(u, memory_format=torch.contiguous_format)

@@ -1,8 +1,9 @@
 """exp, expm1, sin and cos of a register of channels, without a branch and without the C library.
 
 The argument is reduced by a multiple of ln 2 or of pi/2 split in parts whose products are exact
-(Cody and Waite), and a Taylor polynomial does the rest. Largest error seen over the arguments of a scan:
-2 units in the last place for |x| < 1e4.
+(Cody and Waite), and a Taylor polynomial does the rest. Largest errors, in units in the last place (ulp):
+2 for exp(x) and exp(x) - 1 with x <= 0, 3 for x > 0; for |x| <= 1e4, 2 ulp of 1 for sin, cos and cos - 1,
+and 2 ulp of the result for sin and cos - 1 of |x| < pi/4.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ CONSTANTS |= {
     # exp stays a normal number, so that its scale can be written as an exponent.
     "lowest exponent": _both(-87.0, -708.0),
     "highest exponent": _both(88.0, 709.0),
+    "largest angle, squared": _both(1e12, 1e28),
+    "zero": _both(0.0, 0.0),
 }
 
 
@@ -70,7 +73,12 @@ def exp_expm1(x: Any) -> Any:
 
 @njit(forceinline=True)
 def sin_cos_cosm1(y: Any) -> Any:
-    """sin(y), cos(y) and cos(y) - 1, the last without cancellation near multiples of 2 pi."""
+    """sin(y), cos(y) and cos(y) - 1, the last without cancellation near multiples of 2 pi.
+
+    An angle too large to be reduced (1e6 in float32, 1e14 in float64) counts as 0, so that the results
+    stay in [-1, 1]: rounding leaves such an angle uncertain by a hundredth of a radian and more.
+    """
+    y = where(constant(y, "largest angle, squared") < y * y, constant(y, "zero"), y)
     q = round_to_even(y * constant(y, "2/pi"))
     r = y - q * constant(y, "pi/2, high") - q * constant(y, "pi/2, middle") - q * constant(y, "pi/2, low")
     square = r * r

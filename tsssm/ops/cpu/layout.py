@@ -39,7 +39,7 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
     """The tensor's numbers as a contiguous array; a complex one gets a last axis of two."""
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
-    return tensor.detach().contiguous().numpy()
+    return tensor.detach().resolve_neg().contiguous().numpy()
 
 
 def ranges(u: Tensor, work: int) -> Ranges:

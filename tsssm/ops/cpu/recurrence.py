@@ -11,25 +11,107 @@ from typing import Any
 
 from numba import njit
 
-from tsssm.ops.cpu.rows import A, B, Q, conj_times, get, put
+from tsssm.ops.cpu.rows import A, B, Q, conj_times, get, put, times
 from tsssm.ops.cpu.simd import constant, load, square_root, store, where
 
 CHUNK = 32
 
 
 @njit(forceinline=True)
-def advance_constant(X: Any, u: Any, rows: Any, plane: int, base: int, count: int, width: int) -> None:
-    """States of a chunk whose samples all use the row at ``base``."""
+def _pair(n: int, modes: int) -> int:
+    """The mode that is computed together with mode ``n``: the next one, or itself at the end."""
+    return min(n + 1, modes - 1)
+
+
+@njit(forceinline=True)
+def advance_constant(
+    X: Any, u: Any, saved: Any, origin: int, rows: Any, plane: int, n: int, modes: int, count: int, width: int
+) -> None:
+    """States of modes n and n + 1 over a chunk of a regular grid, into the first and second half of ``X``.
+
+    The input coefficient is 1: from rest the states are divided by Bbar, which the readout takes over. That
+    saves a quarter of the arithmetic. Two modes at once, because each waits for its own last product.
+    """
     imag = (CHUNK + 1) * width
-    ar, ai = get(rows, plane, A, base)
-    br, bi = get(rows, plane, B, base)
-    xr, xi = load(X, 0), load(X, imag)
+    second = _pair(n, modes)
+    ar, ai = get(rows, plane, A, n * width)
+    cr, ci = get(rows, plane, A, second * width)
+    at = origin + 2 * n * width
+    xr, xi = load(saved, at), load(saved, at + width)
+    at = origin + 2 * second * width
+    zr, zi = load(saved, at), load(saved, at + width)
     for k in range(count):
         at = k * width
+        store(X, at, xr)
+        store(X, imag + at, xi)
+        store(X, 2 * imag + at, zr)
+        store(X, 3 * imag + at, zi)
         uk = load(u, at)
-        xr, xi = ar * xr - ai * xi + br * uk, ar * xi + ai * xr + bi * uk
-        store(X, at + width, xr)
-        store(X, imag + at + width, xi)
+        xr, xi = uk + ar * xr - ai * xi, ar * xi + ai * xr
+        zr, zi = uk + cr * zr - ci * zi, cr * zi + ci * zr
+    at = count * width
+    store(X, at, xr)
+    store(X, imag + at, xi)
+    store(X, 2 * imag + at, zr)
+    store(X, 3 * imag + at, zi)
+
+
+@njit(forceinline=True)
+def run_constant(
+    u: Any,
+    y: Any,
+    rows: Any,
+    plane: int,
+    readout: Any,
+    state: Any,
+    n: int,
+    modes: int,
+    count: int,
+    width: int,
+) -> None:
+    """`advance_constant` and a single readout in one sweep, keeping only the last states in ``state``."""
+    second = _pair(n, modes)
+    at, at_2 = 2 * n * width, 2 * (n + 1) * width
+    ar, ai = get(rows, plane, A, n * width)
+    cr, ci = get(rows, plane, A, second * width)
+    br, bi = get(rows, plane, B, n * width)
+    wr, wi = times(load(readout, at), load(readout, at + width), br, bi)
+    br, bi = get(rows, plane, B, second * width)
+    vr, vi = times(load(readout, 2 * second * width), load(readout, (2 * second + 1) * width), br, bi)
+    if second == n:
+        vr, vi = vr - vr, vi - vi
+    xr, xi = load(state, at), load(state, at + width)
+    zr, zi = load(state, at_2), load(state, at_2 + width)
+    for k in range(count):
+        uk = load(u, k * width)
+        xr, xi = uk + ar * xr - ai * xi, ar * xi + ai * xr
+        zr, zi = uk + cr * zr - ci * zi, cr * zi + ci * zr
+        store(y, k * width, load(y, k * width) + wr * xr - wi * xi + vr * zr - vi * zi)
+    store(state, at, xr)
+    store(state, at + width, xi)
+    store(state, at_2, zr)
+    store(state, at_2 + width, zi)
+
+
+@njit(forceinline=True)
+def feed_through(u: Any, D: Any, m: int, y: Any, offset: int, count: int, width: int) -> None:
+    """Write D u of a chunk to ``y`` from flat position ``offset`` on."""
+    feedthrough = load(D, m * width)
+    for k in range(count):
+        store(y, offset + k * width, feedthrough * load(u, k * width))
+
+
+@njit(forceinline=True)
+def feed_through_adjoint(
+    u: Any, gy: Any, offset: int, D: Any, gD: Any, m: int, gu: Any, count: int, width: int
+) -> None:
+    """Adjoint of `feed_through`: adds to ``gD`` and ``gu``."""
+    feedthrough, total = load(D, m * width), load(gD, m * width)
+    for k in range(count):
+        g = load(gy, offset + k * width)
+        total = total + g * load(u, k * width)
+        store(gu, k * width, load(gu, k * width) + feedthrough * g)
+    store(gD, m * width, total)
 
 
 @njit(forceinline=True)
@@ -62,7 +144,7 @@ def advance(
             qr, qi = get(rows, plane, Q, row)
             vk = load(v, at)
             br, bi = br + qr * vk, bi + qi * vk
-        xr, xi = ar * xr - ai * xi + br, ar * xi + ai * xr + bi
+        xr, xi = br + ar * xr - ai * xi, bi + ar * xi + ai * xr
         store(X, at + width, xr)
         store(X, imag + at + width, xi)
 
@@ -90,10 +172,12 @@ def read_out(X: Any, cr: Any, ci: Any, y: Any, offset: int, count: int, width: i
 
 @njit(forceinline=True)
 def read_out_adjoint(
-    X: Any, G: Any, cr: Any, ci: Any, gy: Any, offset: int, count: int, width: int, gcr: Any, gci: Any
-) -> Any:
-    """Add the gradient of one readout to ``G``; returns the gradient of C added to (gcr, gci)."""
+    X: Any, G: Any, C: Any, gC: Any, at_c: int, gy: Any, offset: int, count: int, width: int
+) -> None:
+    """Add the gradient that one readout, at flat position ``at_c``, sends to the states and to itself."""
     imag = (CHUNK + 1) * width
+    cr, ci = load(C, at_c), load(C, at_c + width)
+    gcr, gci = load(gC, at_c), load(gC, at_c + width)
     for k in range(count):
         at = k * width
         g = load(gy, offset + at)
@@ -101,44 +185,34 @@ def read_out_adjoint(
         gci = gci - g * load(X, imag + at + width)
         store(G, at, load(G, at) + g * cr)
         store(G, imag + at, load(G, imag + at) - g * ci)
-    return gcr, gci
+    store(gC, at_c, gcr)
+    store(gC, at_c + width, gci)
 
 
 @njit(forceinline=True)
 def adjoint_constant(
-    X: Any,
-    G: Any,
-    u: Any,
-    gu: Any,
-    rows: Any,
-    grads: Any,
-    plane: int,
-    base: int,
-    count: int,
-    width: int,
-    hr: Any,
-    hi: Any,
+    X: Any, half: int, gy: Any, gu: Any, ar: Any, ai: Any, wr: Any, wi: Any, count: int, width: int, h: Any
 ) -> Any:
-    """Adjoint of `advance_constant`; (hr, hi) is what later samples send back, and is returned renewed."""
-    imag = (CHUNK + 1) * width
-    ar, ai = get(rows, plane, A, base)
-    br, bi = get(rows, plane, B, base)
-    gar, gai = get(grads, plane, A, base)
-    gbr, gbi = get(grads, plane, B, base)
+    """Adjoint of `run_constant` for the mode whose states start at ``half``.
+
+    ``h`` is what later samples send back to the state; it is returned renewed, followed by the gradients of
+    the transition and of the readout that this chunk adds.
+    """
+    imag = half + (CHUNK + 1) * width
+    hr, hi = h
+    zero = hr - hr
+    gar, gai, gwr, gwi = zero, zero, zero, zero
+    xr, xi = load(X, half + count * width), load(X, imag + count * width)
     for k in range(count - 1, -1, -1):
         at = k * width
-        hr, hi = hr + load(G, at), hi + load(G, imag + at)
-        xr, xi = load(X, at), load(X, imag + at)
-        uk = load(u, at)
-        gar = gar + xr * hr + xi * hi
-        gai = gai + xr * hi - xi * hr
-        gbr = gbr + uk * hr
-        gbi = gbi + uk * hi
-        store(gu, at, load(gu, at) + br * hr + bi * hi)
+        g = load(gy, at)
+        gwr, gwi = gwr + g * xr, gwi - g * xi
+        hr, hi = hr + g * wr, hi - g * wi
+        xr, xi = load(X, half + at), load(X, imag + at)
+        gar, gai = gar + xr * hr + xi * hi, gai + xr * hi - xi * hr
+        store(gu, at, load(gu, at) + hr)
         hr, hi = conj_times(ar, ai, hr, hi)
-    put(grads, plane, A, base, gar, gai)
-    put(grads, plane, B, base, gbr, gbi)
-    return hr, hi
+    return (hr, hi), (gar, gai), (gwr, gwi)
 
 
 @njit(forceinline=True)
@@ -158,11 +232,11 @@ def adjoint(
     width: int,
     foh: bool,
     liquid: bool,
-    hr: Any,
-    hi: Any,
+    h: Any,
 ) -> Any:
-    """Adjoint of `advance`; (hr, hi) is what later samples send back, and is returned renewed."""
+    """Adjoint of `advance`; ``h`` is what later samples send back, and is returned renewed."""
     imag = (CHUNK + 1) * width
+    hr, hi = h
     for k in range(count - 1, -1, -1):
         at = k * width
         row = base + index[k] * width
@@ -180,19 +254,19 @@ def adjoint(
             tr = where(outside, (tr - ar * radial) * factor, tr)
             ti = where(outside, (ti - ai * radial) * factor, ti)
             sr, si = hr + tr, hi + ti
-        _accumulate(grads, plane, A, row, tr, ti)
-        _accumulate(grads, plane, B, row, uk * sr, uk * si)
+        accumulate(grads, plane, A, row, tr, ti)
+        accumulate(grads, plane, B, row, uk * sr, uk * si)
         store(gu, at, load(gu, at) + br * sr + bi * si)
         if foh:
             qr, qi = get(rows, plane, Q, row)
             vk = load(v, at)
-            _accumulate(grads, plane, Q, row, vk * hr, vk * hi)
+            accumulate(grads, plane, Q, row, vk * hr, vk * hi)
             store(gv, at, load(gv, at) + qr * hr + qi * hi)
         hr, hi = conj_times(ar, ai, hr, hi)
     return hr, hi
 
 
 @njit(forceinline=True)
-def _accumulate(grads: Any, plane: int, field: int, at: int, re: Any, im: Any) -> None:
+def accumulate(grads: Any, plane: int, field: int, at: int, re: Any, im: Any) -> None:
     gr, gi = get(grads, plane, field, at)
     put(grads, plane, field, at, gr + re, gi + im)

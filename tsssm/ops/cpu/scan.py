@@ -17,22 +17,27 @@ from tsssm.ops.cpu.rows import FOH, GBT, ZOH
 # Rows of distinct gaps are shared while they fit the second-level cache: N modes x gaps x 2.3 KiB.
 _MAX_SHARED_ROWS = 512
 _KINDS = {"gbt": GBT, "zoh": ZOH, "foh": FOH}
+# What stands for the gaps of a regular grid.
+_REGULAR: dict[torch.dtype, NDArray[Any]] = {
+    torch.float32: np.ones((1, 1, 1), np.float32),
+    torch.float64: np.ones((1, 1, 1), np.float64),
+}
+_NO_INDEX = np.empty((0, 0, 0), np.int32)
 
 
 def saved_shape(
-    batch: int, length: int, channels: int, modes: int, dtype: torch.dtype, save: bool
+    directions: int, batch: int, length: int, channels: int, modes: int, dtype: torch.dtype, save: bool
 ) -> tuple[int, ...]:
     """Shape of the states kept for the adjoint: those before each chunk, or nothing."""
-    blocks = block_count(channels, dtype)
-    return (batch if save else 0, blocks, -(-length // CHUNK), modes, 2, lane_count(dtype))
+    blocks, chunks = block_count(channels, dtype), -(-length // CHUNK)
+    return (directions if save else 0, batch, blocks, chunks, modes, 2, lane_count(dtype))
 
 
 def _gaps(u: Tensor, dt: Tensor | None, modes: int) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[Any]]:
     """Distinct gaps, which one each sample has, and all gaps; the first is empty if sharing does not pay."""
-    no_index = np.empty((0, 0), np.int32)
     if dt is None:
-        one = np.ones((1, 1), np.float32 if u.dtype == torch.float32 else np.float64)
-        return one[0], no_index, one
+        one = _REGULAR[u.dtype]
+        return one[0, 0], _NO_INDEX, one
     each = as_array(dt)
     limit = max(1, min(_MAX_SHARED_ROWS // modes, each.size // 4))
     # A look at the beginning spares most irregular batches the full sort.
@@ -40,7 +45,19 @@ def _gaps(u: Tensor, dt: Tensor | None, modes: int) -> tuple[NDArray[Any], NDArr
         gaps, inverse = np.unique(each, return_inverse=True)
         if gaps.size <= limit:
             return gaps, inverse.reshape(each.shape).astype(np.int32), each
-    return each[0, :0], no_index, each
+    return each[0, 0, :0], _NO_INDEX, each
+
+
+def _work(u: Tensor, C: Tensor) -> int:
+    directions, readouts, _, modes = C.shape
+    samples = u.shape[0] * u.shape[1] * block_count(u.shape[2], u.dtype)
+    return directions * (6 + 2 * readouts) * samples * modes
+
+
+def _inputs(u: Tensor, v: Tensor | None, *system: Tensor | None) -> list[NDArray[Any]]:
+    """Arrays of u, v, A, B, C, D and step; absent ones are empty."""
+    v = u.new_empty((0, 0, 0, 0)) if v is None else v
+    return [as_array(u.new_empty((0, 0)) if t is None else t) for t in (u, v, *system)]
 
 
 def diagonal_scan(
@@ -49,6 +66,7 @@ def diagonal_scan(
     A: Tensor,
     B: Tensor,
     C: Tensor,
+    D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
     x0: Tensor | None,
@@ -58,26 +76,25 @@ def diagonal_scan(
     reverse: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Outputs (batch, M, L, H), final states (batch, H, N) and, if ``save``, the states the adjoint needs."""
+    """Outputs (batch, M, L, H), final states (batch, H, N) and, if ``save``, the states the adjoint needs.
+
+    C (K, M, H, N), dt (K, batch, L) and u_prev (K, batch, L, H) are those of each of K directions, of which
+    the second runs opposite to the first and from rest.
+    """
     batch, length, channels = u.shape
-    readouts, _, modes = C.shape
+    directions, readouts, _, modes = C.shape
     y = u.new_empty(readouts, batch, length, channels)
     x = A.new_zeros(batch, channels, modes) if x0 is None else x0.clone(memory_format=torch.contiguous_format)
-    saved = u.new_empty(saved_shape(batch, length, channels, modes, u.dtype, save))
-    inputs = [as_array(t) for t in (u, u if u_prev is None else u_prev, A, B, C, step)]
-    gaps = _gaps(u, dt, modes)
-    states, *outputs = (as_array(t) for t in (x, y, saved))
+    saved = u.new_empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save))
+    inputs = (*_inputs(u, u_prev, A, B, C, D, step), *_gaps(u, dt, modes), as_array(x))
+    options = (x0 is None, _KINDS[rule], alpha, liquid, reverse)
+    outputs = (as_array(y), as_array(saved))
 
     def task(part: int, *block_and_series: int) -> None:
-        rule_and_range = (_KINDS[rule], alpha, liquid, reverse, *block_and_series)
-        forward_pass(*inputs, *gaps, states, *rule_and_range, *outputs)
+        forward_pass(*inputs, *options, *block_and_series, *outputs)
 
-    for_each(ranges(u, _work(u, modes)), task)
+    for_each(ranges(u, _work(u, C)), task)
     return y.transpose(0, 1), x, saved
-
-
-def _work(u: Tensor, modes: int) -> int:
-    return 8 * u.shape[0] * u.shape[1] * block_count(u.shape[2], u.dtype) * modes
 
 
 def diagonal_scan_adjoint(
@@ -89,32 +106,38 @@ def diagonal_scan_adjoint(
     A: Tensor,
     B: Tensor,
     C: Tensor,
+    D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
     rule: str,
     alpha: float,
     liquid: bool,
     reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of u, u_prev, A, B, C, step and x0 from those of the outputs and of the final states."""
-    modes = C.shape[2]
-    cut = ranges(u, 3 * _work(u, modes))
+    at_rest: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of u, u_prev, A, B, C, D, step and x0 from those of the outputs and of the final states.
+
+    ``at_rest`` says that there was no x0, so that its gradient is of no use. Gradients of absent tensors
+    are empty.
+    """
+    cut = ranges(u, 3 * _work(u, C))
     gx = gx.clone(memory_format=torch.contiguous_format)
     gu = torch.empty_like(u, memory_format=torch.contiguous_format)
-    gv = u.new_empty((0, 0, 0)) if u_prev is None else torch.empty_like(gu)
+    gv = u.new_empty((0, 0, 0, 0) if u_prev is None else u_prev.shape)
     # One entry for each range of series, so that no two tasks write to the same place.
-    system = [t.new_empty((len(cut.series), *t.shape)) for t in (A, B, C, step)]
-    inputs = [as_array(t) for t in (u, u if u_prev is None else u_prev, A, B, C, step)]
-    gaps = _gaps(u, dt, modes)
+    parts = len(cut.series)
+    no_D = u.new_empty((0, 0))
+    system = [t.new_empty((parts, *t.shape)) for t in (A, B, C, no_D if D is None else D, step)]
+    inputs = (*_inputs(u, u_prev, A, B, C, D, step), *_gaps(u, dt, C.shape[3]))
     upstream = [as_array(t) for t in (saved, gy.transpose(0, 1), gx)]
-    outputs = [as_array(t) for t in (gu, gv)]
+    options = (at_rest, _KINDS[rule], alpha, liquid, reverse)
+    outputs = (as_array(gu), as_array(gv))
     by_part = [as_array(t) for t in system]
 
     def task(part: int, *block_and_series: int) -> None:
-        rule_and_range = (_KINDS[rule], alpha, liquid, reverse, *block_and_series)
         gradients = (array[part] for array in by_part)
-        backward_pass(*inputs, *gaps, *upstream, *rule_and_range, *outputs, *gradients)
+        backward_pass(*inputs, *upstream, *options, *block_and_series, *outputs, *gradients)
 
     for_each(cut, task)
-    gA, gB, gC, gstep = (t.sum(0) for t in system)
-    return gu, gv, gA, gB, gC, gstep, gx
+    gA, gB, gC, gD, gstep = (t[0] if parts == 1 else t.sum(0) for t in system)
+    return gu, gv, gA, gB, gC, gD, gstep, gx

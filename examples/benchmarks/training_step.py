@@ -1,0 +1,139 @@
+"""One training step of a diagonal network: our compiled scan against the usual FFT convolution in plain PyTorch.
+
+Both networks are the same `Backbone` (4 layers, 32 channels, state 16, bidirectional) with the same weights;
+only the layers' way of computing differs. The FFT path is what public S4D code does: build the kernel of
+the whole length by complex exponentials, then convolve by FFT. Run as
+
+    OMP_NUM_THREADS=1 python examples/benchmarks/training_step.py --json results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+import tsssm
+from tsssm.backbone import Backbone
+from tsssm.layers import S4D
+
+
+class FFTS4D(nn.Module):
+    """The same function as a bidirectional `S4D` on a regular grid, by kernel and FFT.
+
+    Kernels are 2 Re(sum_n C_n B_n (exp(z_n) - 1) / A_n exp(z_n k)) with z = Delta A.
+    """
+
+    def __init__(self, layer: S4D) -> None:
+        super().__init__()
+        self.layer = layer
+        self.d_model = layer.d_model
+
+    def kernels(self, length: int) -> Tensor:
+        """Kernels of the two directions, (2, d_model, length)."""
+        layer = self.layer
+        A = torch.complex(-torch.exp(layer.log_A_real), layer.A_imag)
+        z = A * torch.exp(layer.log_dt)[:, None]
+        weights = torch.view_as_complex(layer.C) * torch.view_as_complex(layer.B) * (torch.exp(z) - 1) / A
+        powers = torch.exp(z[..., None] * torch.arange(length))
+        return 2 * torch.einsum("chn,hnl->chl", weights, powers).real
+
+    def forward(self, u: Tensor, dt: None = None) -> tuple[Tensor, None]:
+        length = u.shape[1]
+        forward, backward = self.kernels(length)
+        # The backward kernel stands at negative lags, that is at the end of a circle of 2 L.
+        ahead = nn.functional.pad(backward, (0, length)).flip(-1).roll(1, -1)
+        kernel = nn.functional.pad(forward, (0, length)) + ahead
+        signal = u.transpose(1, 2)
+        spectrum = torch.fft.rfft(signal, n=2 * length) * torch.fft.rfft(kernel, n=2 * length)
+        y = torch.fft.irfft(spectrum, n=2 * length)[..., :length]
+        # In the layout of u, so that what follows finds contiguous memory.
+        return self.layer.D * u + y.transpose(1, 2), None
+
+
+def make_networks(seed: int, channels: int) -> dict[str, Backbone]:
+    """The same network twice, the second with FFT layers."""
+    networks = {}
+    for name in ("scan", "fft"):
+        torch.manual_seed(seed)
+        net = Backbone(channels, 4, backbone="s4d", n_layers=4, d_model=32, d_state=16, bidirectional=True, dropout=0.0)
+        if name == "fft":
+            for block in net.blocks:
+                block.layer = FFTS4D(block.layer)
+        networks[name] = net
+    return networks
+
+
+def make_step(net: Backbone, u: Tensor, y: Tensor) -> Callable[[], None]:
+    """A training step as the estimators do it."""
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
+
+    def step() -> None:
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(net(u), y).backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimiser.step()
+
+    return step
+
+
+def measure(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
+    """Median milliseconds of each step, measured in turns so that the machine's mood is shared."""
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        step()
+    for _ in range(repeats):
+        for name, step in steps.items():
+            started = time.perf_counter()
+            step()
+            times[name].append(1e3 * (time.perf_counter() - started))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--series", type=int, default=16)
+    parser.add_argument("--length", type=int, default=150)
+    parser.add_argument("--channels", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=40)
+    parser.add_argument("--json", help="file to write the figures to")
+    args = parser.parse_args()
+
+    generator = torch.Generator().manual_seed(0)
+    u = torch.randn(args.series, args.length, args.channels, generator=generator)
+    y = torch.randint(4, (args.series,), generator=generator)
+    networks = make_networks(0, args.channels)
+    with torch.no_grad():
+        outputs = [net.eval()(u) for net in networks.values()]
+    difference = (outputs[0] - outputs[1]).abs().max().item() / outputs[1].abs().max().item()
+    if difference > 1e-4:
+        raise SystemExit(f"The two networks disagree by {difference:.1e}: the comparison would mean nothing.")
+
+    milliseconds = measure({name: make_step(net.train(), u, y) for name, net in networks.items()}, args.repeats)
+    report = {
+        "series": args.series,
+        "length": args.length,
+        "threads": torch.get_num_threads(),
+        "processor": platform.processor() or platform.machine(),
+        "torch": torch.__version__,
+        "tsssm": tsssm.__version__,
+        "largest_relative_difference": difference,
+        "milliseconds_scan": round(milliseconds["scan"], 3),
+        "milliseconds_fft": round(milliseconds["fft"], 3),
+        "scan_over_fft": round(milliseconds["scan"] / milliseconds["fft"], 3),
+    }
+    print(json.dumps(report, indent=2))
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump(report, file, indent=2)
+            file.write("\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,290 @@
+"""The network: a stack of state-space layers, pooled over time, with a linear head.
+
+Symbols and shapes: u (batch, L, d_in) inputs, dt (batch, L) elapsed time since the previous sample (None on a
+regular grid, 0 on padding), h (batch, L, d_model) features between the layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tsssm.layers import LSSL, S4D, LiquidS4, SSMLayer
+from tsssm.ops import reversed_gaps
+from tsssm.ops.sequence import last_sample
+
+__all__ = ["BACKBONES", "NORMS", "POOLINGS", "Backbone", "LayerChoice"]
+
+
+class LayerChoice(NamedTuple):
+    """A state-space layer by name: its class and its discretisations, the default one first."""
+
+    layer: Callable[..., SSMLayer]
+    methods: tuple[str, ...]
+
+
+#: State-space layers that a backbone can be made of.
+BACKBONES: dict[str, LayerChoice] = {
+    "liquid-s4": LayerChoice(LiquidS4, ("zoh", "bilinear", "backward-euler", "euler")),
+    "s4d": LayerChoice(S4D, ("zoh", "foh", "bilinear", "backward-euler", "euler")),
+    "lssl": LayerChoice(LSSL, ("bilinear", "backward-euler", "euler")),
+}
+
+
+class TimeBatchNorm(nn.Module):
+    """Batch normalisation over the samples of all series, padding left out of the statistics.
+
+    Parameters
+    ----------
+    d_model : int
+        Channels.
+    """
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(d_model)
+
+    def forward(self, h: Tensor, dt: Tensor | None = None) -> Tensor:
+        """Normalise h (batch, L, d_model); samples with ``dt`` (batch, L) = 0 become 0 in training."""
+        if dt is None or not self.training:
+            return self.norm(h.flatten(0, 1)).view_as(h)
+        valid = dt > 0
+        return torch.zeros_like(h).index_put((valid,), self.norm(h[valid]))
+
+
+class TimeLayerNorm(nn.LayerNorm):
+    """Layer normalisation of every sample on its own; takes and ignores the gaps."""
+
+    def forward(self, h: Tensor, dt: Tensor | None = None) -> Tensor:
+        """Normalise h (batch, L, d_model) over its channels."""
+        return super().forward(h)
+
+
+class NoNorm(nn.Module):
+    """Stands where no normalisation is wanted."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+
+    def forward(self, h: Tensor, dt: Tensor | None = None) -> Tensor:
+        """Return h (batch, L, d_model) as it is."""
+        return h
+
+
+#: Normalisations of the features between layers.
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "batch": TimeBatchNorm,
+    "layer": TimeLayerNorm,
+    "none": NoNorm,
+}
+
+
+def mean_pool(h: Tensor, dt: Tensor | None) -> Tensor:
+    r"""Mean over time, (batch, L, d_model) to (batch, d_model).
+
+    .. math:: \sum_k w_k h_k \big/ \sum_k w_k, \qquad w_k = (\delta_k + \delta_{k+1}) / 2,
+
+    where the gap after the last sample is taken to be the first gap. A sample thus stands for half of the
+    time to each of its neighbours: the result is the plain mean on a regular grid, does not change with
+    padding (weight 0), and does not lean towards the stretches that happen to be sampled densely.
+    """
+    if dt is None:
+        return h.mean(dim=1)
+    weight = dt + reversed_gaps(dt)
+    weight = weight / weight.sum(dim=1, keepdim=True)
+    return torch.einsum("bl,blh->bh", weight.to(h.dtype), h)
+
+
+def max_pool(h: Tensor, dt: Tensor | None) -> Tensor:
+    """Maximum over the samples with a positive gap, (batch, L, d_model) to (batch, d_model)."""
+    return h.amax(dim=1) if dt is None else h.masked_fill((dt == 0)[..., None], -torch.inf).amax(dim=1)
+
+
+def last_pool(h: Tensor, dt: Tensor | None) -> Tensor:
+    """The last sample with a positive gap, (batch, L, d_model) to (batch, d_model)."""
+    return h[:, -1] if dt is None else h[torch.arange(len(h), device=h.device), last_sample(dt)]
+
+
+#: Summaries of the features over time.
+POOLINGS: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
+    "mean": mean_pool,
+    "max": max_pool,
+    "last": last_pool,
+}
+
+
+class Dropout(nn.Dropout):
+    """Dropout that draws from a generator of its own, so that training in several threads is reproducible.
+
+    Attributes
+    ----------
+    generator : torch.Generator or None
+        None is torch's global generator.
+    """
+
+    generator: torch.Generator | None = None
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Zero a share p of the entries in training, and divide the others by 1 - p."""
+        if not self.training or self.p == 0:
+            return h
+        kept = torch.empty_like(h).bernoulli_(1 - self.p, generator=self.generator)
+        return h * kept.div_(1 - self.p)
+
+
+class Block(nn.Module):
+    """Pre-norm residual block: norm, state-space layer, GELU, dropout, gated linear map, dropout.
+
+    Parameters
+    ----------
+    layer : SSMLayer
+        The state-space layer, which says how many channels the block has.
+    norm : {"batch", "layer", "none"}
+    dropout : float
+    """
+
+    def __init__(self, layer: SSMLayer, norm: str, dropout: float) -> None:
+        super().__init__()
+        self.norm = NORMS[norm](layer.d_model)
+        self.layer = layer
+        self.mix = nn.Linear(layer.d_model, 2 * layer.d_model)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, h: Tensor, dt: Tensor | None = None) -> Tensor:
+        """Map h (batch, L, d_model) to the same shape."""
+        y, _ = self.layer(self.norm(h, dt), dt)
+        y = self.mix(self.dropout(F.gelu(y)))
+        return h + self.dropout(F.glu(y, dim=-1))
+
+
+class Backbone(nn.Module):
+    """Linear encoder, blocks around state-space layers, norm, pooling over time, linear head.
+
+    Parameters
+    ----------
+    d_in, n_outputs : int
+        Inputs a sample, outputs a series.
+    backbone : str
+        Which state-space layer, a key of ``BACKBONES``.
+    n_layers, d_model, d_state : int
+        Blocks, channels between them, and real state dimensions a channel.
+    bidirectional : bool
+        Whether every layer also runs from the last sample to the first.
+    dropout : float
+        Share of features dropped in training.
+    norm : {"batch", "layer", "none"}
+        Normalisation before every layer and before pooling.
+    pooling : {"mean", "max", "last"}
+        Summary over time; "mean" weighs every sample by the time it stands for (`mean_pool`).
+    discretization : str, optional
+        One of ``BACKBONES[backbone].methods``; by default the first.
+    dt_min, dt_max : float
+        Range of the initial timescales of the layers, in 1 / (unit of ``dt``).
+
+    Raises
+    ------
+    ValueError
+        If a name is none of those listed.
+    """
+
+    def __init__(
+        self,
+        d_in: int,
+        n_outputs: int,
+        *,
+        backbone: str = "liquid-s4",
+        n_layers: int = 4,
+        d_model: int = 32,
+        d_state: int = 16,
+        bidirectional: bool = True,
+        dropout: float = 0.1,
+        norm: str = "batch",
+        pooling: str = "mean",
+        discretization: str | None = None,
+        dt_min: float = 1e-3,
+        dt_max: float = 1e-1,
+    ) -> None:
+        super().__init__()
+        for name, value, table in (
+            ("backbone", backbone, BACKBONES),
+            ("norm", norm, NORMS),
+            ("pooling", pooling, POOLINGS),
+        ):
+            if value not in table:
+                raise ValueError(f"{name} must be one of {', '.join(map(repr, table))}; got {value!r}.")
+        layer, methods = BACKBONES[backbone]
+        if discretization is not None and discretization not in methods:
+            raise ValueError(
+                f"discretization must be None or, for backbone {backbone!r}, one of "
+                f"{', '.join(map(repr, methods))}; got {discretization!r}."
+            )
+        options = {
+            "bidirectional": bidirectional,
+            "method": discretization or methods[0],
+            "dt_min": dt_min,
+            "dt_max": dt_max,
+        }
+        self.pooling = pooling
+        self.encoder = nn.Linear(d_in, d_model)
+        self.blocks = nn.ModuleList(
+            Block(layer(d_model, d_state, **options), norm, dropout) for _ in range(n_layers)
+        )
+        self.norm = NORMS[norm](d_model)
+        self.head = nn.Linear(d_model, n_outputs)
+
+    def forward(self, u: Tensor, dt: Tensor | None = None) -> Tensor:
+        """Map series to outputs.
+
+        Parameters
+        ----------
+        u : Tensor (batch, L, d_in)
+        dt : Tensor (batch, L), optional
+            Elapsed time since the previous sample, positive at least once in every series; 0 is padding.
+
+        Returns
+        -------
+        Tensor (batch, n_outputs)
+        """
+        h = self.encoder(u)
+        for block in self.blocks:
+            h = block(h, dt)
+        return self.head(POOLINGS[self.pooling](self.norm(h, dt), dt))
+
+    def set_dropout_generator(self, generator: torch.Generator | None) -> None:
+        """Let dropout draw from ``generator``, on the device of the network; None is torch's global one."""
+        for module in self.modules():
+            if isinstance(module, Dropout):
+                module.generator = generator
+
+    def parameter_groups(
+        self, learning_rate: float, ssm_learning_rate: float, weight_decay: float
+    ) -> list[dict[str, Any]]:
+        """Groups for an optimiser, each with ``params``, ``lr`` and ``weight_decay``.
+
+        The systems of the layers (A, B, Delta) have a learning rate of their own and no weight decay; biases,
+        norms and the feedthrough D are not decayed either; everything else is.
+        """
+        system, plain, decayed = [], [], []
+        ssm = {
+            id(parameter)
+            for module in self.modules()
+            if isinstance(module, SSMLayer)
+            for parameter in module.system_parameters()
+        }
+        for name, parameter in self.named_parameters():
+            if id(parameter) in ssm:
+                system.append(parameter)
+            elif parameter.ndim < 2 or name.endswith(".D"):
+                plain.append(parameter)
+            else:
+                decayed.append(parameter)
+        groups = (
+            (system, ssm_learning_rate, 0.0),
+            (plain, learning_rate, 0.0),
+            (decayed, learning_rate, weight_decay),
+        )
+        return [{"params": params, "lr": lr, "weight_decay": decay} for params, lr, decay in groups if params]

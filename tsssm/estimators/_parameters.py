@@ -1,0 +1,106 @@
+"""What the parameters of the estimators may be: one table, checked once at the start of ``fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tsssm.backbone import BACKBONES, NORMS, POOLINGS
+from tsssm.training import RESERVED_TRAINER_KWARGS
+
+
+class Rule(NamedTuple):
+    """Types that a parameter may have, the condition on its value, and both in words."""
+
+    types: tuple[type, ...]
+    holds: Callable[[Any], bool]
+    allowed: str
+
+
+def one_of(values: Iterable[str]) -> Rule:
+    """The rule of a parameter that names one of some variants."""
+    names = tuple(values)
+    return Rule((str,), lambda value: value in names, f"one of {', '.join(map(repr, names))}")
+
+
+def _integer(low: int) -> Rule:
+    return Rule((Integral,), lambda value: value >= low, f"an integer of at least {low}")
+
+
+def _optional(rule: Rule) -> Rule:
+    return Rule(
+        (*rule.types, type(None)), lambda value: value is None or rule.holds(value), f"None or {rule.allowed}"
+    )
+
+
+_FLAG = Rule((bool, np.bool_), lambda value: True, "True or False")
+_POSITIVE = Rule((Real,), lambda value: 0 < value < np.inf, "a positive finite number")
+_NOT_NEGATIVE = Rule((Real,), lambda value: 0 <= value < np.inf, "a finite number of at least 0")
+_SHARE = Rule((Real,), lambda value: 0 <= value < 1, "a number in [0, 1)")
+
+RULES: dict[str, Rule] = {
+    "backbone": one_of(BACKBONES),
+    "n_layers": _integer(1),
+    "d_model": _integer(1),
+    "d_state": _integer(1),
+    "bidirectional": _FLAG,
+    "dropout": _SHARE,
+    "norm": one_of(NORMS),
+    "pooling": one_of(POOLINGS),
+    "max_epochs": _optional(_integer(1)),
+    "max_steps": _optional(_integer(1)),
+    "batch_size": Rule(
+        (Integral, str),
+        lambda value: value == "auto" if isinstance(value, str) else value >= 1,
+        "'auto' or an integer of at least 1",
+    ),
+    "learning_rate": _POSITIVE,
+    "ssm_learning_rate": _NOT_NEGATIVE,
+    "weight_decay": _NOT_NEGATIVE,
+    "label_smoothing": _SHARE,
+    "early_stopping": _FLAG,
+    "validation_fraction": Rule((Real,), lambda value: 0 < value < 1, "a number in (0, 1)"),
+    "n_iter_no_change": _integer(1),
+    "class_weight": Rule(
+        (str, Mapping, type(None)),
+        lambda value: value == "balanced" or not isinstance(value, str),
+        "None, 'balanced' or a dict from class to weight",
+    ),
+    "accelerator": one_of(("auto", "cpu", "gpu", "cuda")),
+    "devices": Rule(
+        (Integral, str, list, tuple),
+        lambda value: int(value) >= 1 if isinstance(value, Integral) else len(value) > 0,
+        "an integer of at least 1, a list of device numbers, or 'auto'",
+    ),
+    "precision": one_of(("32-true", "16-mixed", "bf16-mixed")),
+    "callbacks": Rule((Sequence, type(None)), lambda value: True, "None or a list of lightning callbacks"),
+    "trainer_kwargs": Rule(
+        (Mapping, type(None)),
+        lambda value: not set(value or ()) & set(RESERVED_TRAINER_KWARGS),
+        f"None or a dict without {', '.join(map(repr, RESERVED_TRAINER_KWARGS))}, which are parameters here",
+    ),
+    "verbose": _integer(0),
+}
+
+
+def check_parameters(parameters: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
+    """Check parameters against their rules; those without a rule are checked where they are used.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the parameter, its value and what is allowed.
+    """
+    for name, value in parameters.items():
+        rule = rules.get(name)
+        if rule is None:
+            continue
+        # bool is a subclass of int: 'n_layers=True' is a slip, not a one.
+        fits = isinstance(value, rule.types) and (not isinstance(value, bool) or bool in rule.types)
+        if not fits:
+            raise TypeError(f"{name} must be {rule.allowed}; got {value!r} of type {type(value).__name__}.")
+        if not rule.holds(value):
+            raise ValueError(f"{name} must be {rule.allowed}; got {value!r}.")

@@ -1,0 +1,19 @@
+"""Training a network on encoded series, and running it.
+
+Lightning, which takes seconds to import, is loaded by the first call of :func:`train` and by nothing else.
+"""
+
+from tsssm.training._batches import Batches
+from tsssm.training._options import RESERVED_TRAINER_KWARGS, TrainingOptions, TrainingResult
+from tsssm.training._run import isolated_rng, predict, resolve_device, train
+
+__all__ = [
+    "RESERVED_TRAINER_KWARGS",
+    "Batches",
+    "TrainingOptions",
+    "TrainingResult",
+    "isolated_rng",
+    "predict",
+    "resolve_device",
+    "train",
+]

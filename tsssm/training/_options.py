@@ -1,0 +1,92 @@
+"""What a training run is told and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+# Without a limit from the user: enough steps for small data, enough epochs for large data.
+DEFAULT_STEPS = 600
+DEFAULT_EPOCHS = 10
+
+#: Keys of ``trainer_kwargs`` that would contradict an option of their own.
+RESERVED_TRAINER_KWARGS = ("accelerator", "callbacks", "devices", "max_epochs", "max_steps", "precision")
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """Settings of a training run.
+
+    Attributes
+    ----------
+    max_epochs, max_steps : int or None
+        Whichever is reached first ends training; with neither, 600 steps or 10 epochs, whichever is more.
+    batch_size : int
+        Most series in a batch.
+    learning_rate, ssm_learning_rate, weight_decay : float
+        Of AdamW; the second is for the systems of the state-space layers, which are not decayed.
+    patience : int
+        Epochs without a better validation score after which training stops, if there is validation data.
+    accelerator, devices, precision
+        Passed to `lightning.Trainer`; "auto" is CUDA where there is one, else the CPU.
+    callbacks : sequence of `lightning.Callback`
+        Copied for the run.
+    trainer_kwargs : mapping
+        Further arguments of `lightning.Trainer`, which win over the defaults used here.
+    seed : int
+        Seeds dropout.
+    verbose : int
+        0 prints nothing, 1 shows a progress bar, 2 adds the model summary and Lightning's messages.
+    """
+
+    max_epochs: int | None = None
+    max_steps: int | None = None
+    batch_size: int = 32
+    learning_rate: float = 4e-3
+    ssm_learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    patience: int = 20
+    accelerator: str = "auto"
+    devices: int | Sequence[int] | str = 1
+    precision: int | str = "32-true"
+    callbacks: Sequence[Any] = ()
+    trainer_kwargs: Mapping[str, Any] | None = None
+    seed: int = 0
+    verbose: int = 0
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Optimiser steps of the whole run."""
+        if self.max_epochs is None and self.max_steps is None:
+            return max(DEFAULT_STEPS, DEFAULT_EPOCHS * steps_per_epoch)
+        limits = []
+        if self.max_steps is not None:
+            limits.append(self.max_steps)
+        if self.max_epochs is not None:
+            limits.append(self.max_epochs * steps_per_epoch)
+        return min(limits)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What happened in a training run.
+
+    Attributes
+    ----------
+    loss_curve : list of float
+        Mean training loss of each epoch.
+    validation_scores : list of float or None
+        Minus the validation loss after each epoch; None without validation data.
+    best_validation_score : float or None
+        The largest of them, that of the weights which were kept.
+    n_iter : int
+        Epochs, a started one included.
+    interrupted : bool
+        Whether Ctrl-C ended the run.
+    """
+
+    loss_curve: list[float]
+    validation_scores: list[float] | None
+    best_validation_score: float | None
+    n_iter: int
+    interrupted: bool

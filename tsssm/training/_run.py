@@ -1,0 +1,106 @@
+"""Entry points that need torch alone: run a network, start a training run."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from tsssm.backbone import Backbone
+from tsssm.encoding import Encoded
+from tsssm.training._batches import Batches
+from tsssm.training._options import TrainingOptions, TrainingResult
+
+#: Loss of each series (batch,) from outputs (batch, n_outputs) and targets (batch, ...).
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+# Samples in a batch of predictions: keeps its features within some tens of megabytes.
+_PREDICT_SAMPLES = 65_536
+
+
+def resolve_device(accelerator: str) -> torch.device:
+    """Return the device that ``accelerator`` means on this machine.
+
+    "auto" is CUDA where there is one, else the CPU; "gpu" and "cuda" are CUDA.
+    """
+    if accelerator == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device("cpu" if accelerator == "cpu" else "cuda")
+
+
+_rng_lock = threading.Lock()
+
+
+@contextmanager
+def isolated_rng(seed: int) -> Iterator[None]:
+    """Run a block with torch's CPU generator seeded, and put it back as it was; one thread at a time."""
+    with _rng_lock, torch.random.fork_rng(devices=[]):
+        # torch.manual_seed would also seed the accelerators, which are not put back.
+        torch.random.default_generator.manual_seed(seed)
+        yield
+
+
+def train(
+    net: Backbone,
+    loss: Loss,
+    training: Batches,
+    options: TrainingOptions,
+    validation: Batches | None = None,
+) -> TrainingResult:
+    """Train ``net`` in place and leave it on the CPU in evaluation mode.
+
+    Parameters
+    ----------
+    net : Backbone
+    loss : callable
+        Loss of each series; its weighted mean over a batch is minimised.
+    training : Batches
+    options : TrainingOptions
+    validation : Batches, optional
+        With it, training stops when the validation loss no longer falls, and the best weights are kept.
+
+    Returns
+    -------
+    TrainingResult
+
+    Raises
+    ------
+    FloatingPointError
+        If the loss becomes NaN or infinite more than three times.
+    """
+    from tsssm.training._lightning import run
+
+    return run(net, loss, training, options, validation)
+
+
+def predict(net: nn.Module, data: Encoded, device: torch.device) -> Tensor:
+    """Return the outputs of ``net`` for each series, float32 (n, n_outputs) on the CPU.
+
+    Series of similar length share a batch. ``net`` is not changed: on another device a copy of it runs.
+    """
+    if device.type != "cpu":
+        net = copy.deepcopy(net).to(device)
+    order = data.lengths.argsort(stable=True)
+    # Sorted by length, the last series of a batch is its longest; padded size grows with the product.
+    outputs = []
+    with torch.inference_mode():
+        for rows in _split_by_size(order, data.lengths[order]):
+            u, dt = data.batch(rows)
+            outputs.append(net(u.to(device), None if dt is None else dt.to(device)).cpu())
+    result = torch.empty(len(data), outputs[0].shape[1])
+    result[order] = torch.cat(outputs)
+    return result
+
+
+def _split_by_size(order: Tensor, lengths: Tensor) -> Iterator[Tensor]:
+    """Cut rows, sorted by rising length, into batches of at most ``_PREDICT_SAMPLES`` padded samples."""
+    start, total = 0, len(order)
+    while start < total:
+        sizes = lengths[start:] * torch.arange(1, total - start + 1)
+        count = max(1, int((sizes <= _PREDICT_SAMPLES).sum()))
+        yield order[start : start + count]
+        start += count
