@@ -133,11 +133,18 @@ class SSMEstimator:
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
             )
         started = time.perf_counter()
-        self.reset()
-        check_parameters(self.get_params(deep=False), self.rules)  # type: ignore[attr-defined]
-        panel = self._panel(X, reset=True)
-        check_consistent_length(panel, y)
-        self._fit_panel(panel, y, checked_weights(sample_weight, panel))
+        before = dict(self.__dict__)
+        try:
+            self.reset()
+            check_parameters(self.get_params(deep=False), self.rules)  # type: ignore[attr-defined]
+            panel = self._panel(X, reset=True)
+            check_consistent_length(panel, y)
+            self._fit_panel(panel, y, checked_weights(sample_weight, panel))
+        except BaseException:
+            # A fit that fails leaves an estimator that was fitted before as it was.
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
         self.fit_time_ = round(1000 * (time.perf_counter() - started))
         self._is_fitted = True
         return self

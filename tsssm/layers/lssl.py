@@ -40,7 +40,7 @@ class LSSL(SSMLayer):
     Trained numbers a channel: N for C (twice when bidirectional) and one for D. The state is
     (batch, d_model, N), real, in HiPPO's own coordinates. The system stays in float64 and complex128
     whatever the module is converted to, because its Krylov vectors are powers of a non-normal matrix;
-    everything else is computed at the precision of C.
+    everything else is computed at the precision of C, in float32 at least, and y has the dtype of u.
     """
 
     A: Tensor
@@ -102,12 +102,15 @@ class LSSL(SSMLayer):
         shape = (u.shape[0], self.d_model, self.d_state)
         if state is not None and state.shape != shape:
             raise ValueError(f"state must be {shape}; got {tuple(state.shape)}.")
-        u = u.to(self.C.dtype)
-        y, state = self._scan(u, dt, state, self.C[0])
-        if self.bidirectional:
-            gaps = None if dt is None else reversed_gaps(dt).flip(1)
-            y = y + self._scan(u.flip(1), gaps, None, self.C[1])[0].flip(1)
-        return y + self.D * u, state
+        inputs = u.to(torch.promote_types(self.C.dtype, torch.float32))
+        C = self.C.to(inputs.dtype)
+        # Autocast would round the kernel to half precision, which only inputs and outputs may have.
+        with torch.autocast(u.device.type, enabled=False):
+            y, state = self._scan(inputs, dt, state, C[0])
+            if self.bidirectional:
+                gaps = None if dt is None else reversed_gaps(dt).flip(1)
+                y = y + self._scan(inputs.flip(1), gaps, None, C[1])[0].flip(1)
+            return (y + self.D * inputs).to(u.dtype), state
 
     def _scan(self, u: Tensor, dt: Tensor | None, state: Tensor | None, C: Tensor) -> tuple[Tensor, Tensor]:
         if dt is None and state is None:
@@ -115,7 +118,7 @@ class LSSL(SSMLayer):
             kernel = torch.einsum("hn,hnl->lh", C, vectors)
             return causal_conv(u, kernel[None])[:, 0], torch.einsum("blh,hnl->bhn", u.flip(1), vectors)
         # In the coordinates in which A is diagonal plus low rank; the basis is unitary.
-        complex_type = u.dtype.to_complex()
+        complex_type = torch.promote_types(u.dtype, torch.complex64)
         basis = self.basis.to(complex_type)
         y, x = dplr_scan(
             u,

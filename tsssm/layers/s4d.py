@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from tsssm import hippo
+from tsssm.discretize import gbt_alpha
 from tsssm.layers.base import SSMLayer, log_uniform_steps
 from tsssm.ops import ScanState, diagonal_scan
 
@@ -55,6 +56,7 @@ class S4D(SSMLayer):
         eigenvalues, input_vector = hippo.diagonal(init, d_state)
         A = torch.as_tensor(eigenvalues, dtype=torch.complex64).repeat(d_model, 1)
         B = torch.as_tensor(input_vector, dtype=torch.complex64).repeat(d_model, 1)
+        gbt_alpha(method)  # raises if it is unknown
         self.method = method
         self.log_dt = nn.Parameter(log_uniform_steps(d_model, dt_min, dt_max))
         self.log_A_real = nn.Parameter(torch.log(-A.real))

@@ -1,0 +1,56 @@
+# `make demo` and `make test` work from a fresh clone with Python, pip and make; both create .venv.
+# Another interpreter: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+VENV := .venv
+VENV_MINIMUM := .venv-minimum
+# The lowest torch that is supported. Not in constraints-minimum.txt, so that a machine where only another
+# build of torch is to be had can still test the other bounds: make TORCH_MINIMUM=2.13.0 test-minimum
+TORCH_MINIMUM ?= 2.11.0
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+# One thread of torch a process: the tests check results, and their own threads and processes share the cores.
+PYTEST = OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest
+
+.PHONY: demo test test-slow lint test-minimum clean
+
+demo: $(VENV)/.installed
+	$(VENV)/bin/python examples/quickstart.py
+
+test: $(VENV)/.installed
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.installed
+	$(PYTEST) -m slow
+
+lint: $(VENV)/.installed-dev
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-logo
+
+test-minimum: VENV := $(VENV_MINIMUM)
+test-minimum: $(VENV_MINIMUM)/.installed
+	$(PYTEST) -m "not slow"
+
+clean:
+	rm -rf $(VENV) $(VENV_MINIMUM) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+# torch first and by itself: it decides which build of everything that depends on it fits.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "tsssm needs Python 3.10 or later; try make PYTHON=..."'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt torch
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV_MINIMUM)/.installed: pyproject.toml constraints-minimum.txt
+	$(PYTHON) -m venv $(VENV_MINIMUM)
+	$(VENV_MINIMUM)/bin/python -m pip install --quiet torch==$(TORCH_MINIMUM)
+	$(VENV_MINIMUM)/bin/python -m pip install --quiet -c constraints-minimum.txt -e '.[test]'
+	touch $@

@@ -1,0 +1,63 @@
+"""Rules of the project that neither the linters nor the import contracts can check."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parents[1]
+MAX_LINES = 400
+
+
+def requirements() -> dict[str, Requirement]:
+    """What the package and its tests need, by name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    listed = [*project["dependencies"], *project["optional-dependencies"]["test"]]
+    return {Requirement(line).name: Requirement(line) for line in listed}
+
+
+def pins(file: str) -> dict[str, str]:
+    """Pinned versions of a constraints file that apply to this Python, by name."""
+    lines = (ROOT / file).read_text(encoding="utf-8").splitlines()
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    environment = dict(default_environment())
+    chosen = [pin for pin in found if pin.marker is None or pin.marker.evaluate(environment)]
+    return {pin.name: str(pin.specifier).removeprefix("==") for pin in chosen}
+
+
+def torch_minimum() -> str:
+    """The lowest torch, which stands in the Makefile."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return re.findall(r"^TORCH_MINIMUM \?= (\S+)$", makefile, re.MULTILINE)[0]
+
+
+@pytest.mark.parametrize("folder", ["tsssm", "examples"])
+def test_no_module_is_too_long(folder: str) -> None:
+    modules = list((ROOT / folder).rglob("*.py"))
+    lengths = {str(path.relative_to(ROOT)): len(path.read_bytes().splitlines()) for path in modules}
+    assert lengths
+    assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
+
+
+def test_bounds_are_the_versions_that_are_tested() -> None:
+    tested = pins("constraints-minimum.txt") | {"torch": torch_minimum()}
+    for name, need in requirements().items():
+        assert re.fullmatch(r">=[\d.]+", str(need.specifier)), name
+        assert Version(str(need.specifier)[2:]) == Version(tested[name]), name
+
+
+def test_ci_pins_every_requirement_within_its_bound() -> None:
+    pinned = pins("constraints.txt")
+    for name, need in requirements().items():
+        assert pinned.get(name, "") in need.specifier, name
