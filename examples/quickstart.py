@@ -4,12 +4,13 @@ Two data sets that sktime carries, with their published splits: BasicMotions (ac
 wrist, 6 channels, 4 activities) and JapaneseVowels (12 coefficients of speech, 9 speakers, 7 to 29 samples).
 Run as
 
-    python examples/quickstart.py [--seed 0] [--figure output/quickstart.png]
+    python examples/quickstart.py [--seeds 0 1 2] [--figure output/quickstart.png] [--json PATH]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from pathlib import Path
 
@@ -38,35 +39,42 @@ def drop_half(panel: Panel, seed: int) -> tuple[Panel, Panel]:
     return Panel(values, offsets, times=np.concatenate(times)), Panel(values, offsets)
 
 
-def wrist_sensors(seed: int, max_steps: int | None) -> SSMClassifier:
-    """Regular series of one length: fit, score, cross-validate."""
+def report(text: str, score: float) -> float:
+    """Print a line of the result and hand the score on."""
+    print(f"  {text:<44} {score:.3f}", flush=True)
+    return float(score)
+
+
+def wrist_sensors(classifier: SSMClassifier) -> dict[str, float]:
+    """Regular series of one length: cross-validate, fit, score."""
     X_train, y_train = load_basic_motions(split="train", return_type="numpy3D")
     X_test, y_test = load_basic_motions(split="test", return_type="numpy3D")
     print(f"BasicMotions: train {X_train.shape}, test {X_test.shape} (series, channels, samples)")
-    started = time.perf_counter()
-    classifier = SSMClassifier(max_steps=max_steps, random_state=seed).fit(X_train, y_train)
-    print(f"  fitted in {time.perf_counter() - started:.0f} s, {classifier.n_iter_} epochs")
-    print(f"  test accuracy                          {classifier.score(X_test, y_test):.3f}")
-    unfitted = SSMClassifier(max_steps=max_steps, random_state=seed)
-    scores = cross_val_score(unfitted, X_train, y_train, cv=4)
-    print(f"  cross_val_score on the training series {scores.mean():.3f}  {np.round(scores, 3)}")
-    return classifier
+    folds = cross_val_score(classifier, X_train, y_train, cv=4)
+    classifier.fit(X_train, y_train)
+    return {
+        "cross_val_score": report("4-fold cross-validation on the training set", folds.mean()),
+        "test": report("test accuracy", classifier.score(X_test, y_test)),
+    }
 
 
-def speech(seed: int, max_steps: int | None) -> SSMClassifier:
+def speech(classifier: SSMClassifier, seed: int) -> dict[str, float]:
     """Series of unequal length, then the same test series with half of their samples gone."""
     X_train, y_train = load_japanese_vowels(split="train", return_type="df-list")
     X_test, y_test = load_japanese_vowels(split="test", return_type="df-list")
-    X_test = as_panel(X_test)
-    print(f"JapaneseVowels: {len(X_train)} training series; test {X_test}")
-    started = time.perf_counter()
-    classifier = SSMClassifier(max_steps=max_steps, random_state=seed).fit(X_train, y_train)
-    print(f"  fitted in {time.perf_counter() - started:.0f} s, {classifier.n_iter_} epochs")
-    print(f"  test accuracy                               {classifier.score(X_test, y_test):.3f}")
-    with_times, without_times = drop_half(X_test, seed)
-    print(f"  half of the samples, with their times       {classifier.score(with_times, y_test):.3f}")
-    print(f"  half of the samples, as if they were all    {classifier.score(without_times, y_test):.3f}")
-    return classifier
+    panel = as_panel(X_test)
+    print(f"JapaneseVowels: train {len(X_train)} series, test {panel}")
+    classifier.fit(X_train, y_train)
+    with_times, without_times = drop_half(panel, seed)
+    return {
+        "test": report("test accuracy", classifier.score(X_test, y_test)),
+        "half with times": report(
+            "half of the samples, with their times", classifier.score(with_times, y_test)
+        ),
+        "half without times": report(
+            "half of the samples, times withheld", classifier.score(without_times, y_test)
+        ),
+    }
 
 
 def timescales(classifier: SSMClassifier) -> list[np.ndarray]:
@@ -80,10 +88,9 @@ def draw(classifiers: dict[str, SSMClassifier], path: Path) -> None:
     for number, (name, classifier) in enumerate(classifiers.items()):
         curves.plot(np.arange(1, classifier.n_iter_ + 1), classifier.loss_curve_, label=name)
         memory = timescales(classifier)
-        positions = np.arange(len(memory)) * 3 + number
         scales.boxplot(
             memory,
-            positions=positions,
+            positions=np.arange(len(memory)) * 3 + number,
             widths=0.8,
             whis=(0, 100),
             patch_artist=True,
@@ -105,16 +112,27 @@ def draw(classifiers: dict[str, SSMClassifier], path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--max-steps", type=int, help="training steps; by default the estimator decides")
     parser.add_argument("--figure", type=Path, default=Path("output") / "quickstart.png")
+    parser.add_argument("--json", type=Path, help="file for the scores of every seed and their means")
     options = parser.parse_args(arguments)
     started = time.perf_counter()
     print("The first run on a machine compiles the kernels, about 20 s; they are kept for later runs.")
-    budget = options.seed, options.max_steps
-    fitted = {"BasicMotions": wrist_sensors(*budget), "JapaneseVowels": speech(*budget)}
-    draw(fitted, options.figure)
+    scores = []
+    for seed in options.seeds:
+        print(f"Seed {seed}")
+        wrist, voice = (SSMClassifier(max_steps=options.max_steps, random_state=seed) for _ in range(2))
+        scores.append({"BasicMotions": wrist_sensors(wrist), "JapaneseVowels": speech(voice, seed)})
+    draw({"BasicMotions": wrist, "JapaneseVowels": voice}, options.figure)
     print(f"Learning curves and timescales: {options.figure}")
+    if options.json:
+        means = {
+            name: {key: float(np.mean([score[name][key] for score in scores])) for key in values}
+            for name, values in scores[0].items()
+        }
+        result = {"seeds": options.seeds, "means": means, "scores": scores}
+        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"{time.perf_counter() - started:.0f} s in all")
 
 

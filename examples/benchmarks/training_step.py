@@ -23,7 +23,6 @@ import tsssm
 from tsssm.backbone import Backbone
 from tsssm.layers import S4D
 
-
 # Without dropout, whose random numbers would cost both networks the same and blur the comparison.
 NETWORK = {"n_layers": 4, "d_model": 32, "d_state": 16, "bidirectional": True, "dropout": 0.0}
 

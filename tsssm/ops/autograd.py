@@ -91,10 +91,9 @@ def _(
     gy: Tensor, gx: Tensor, saved: Tensor, u: Tensor, u_prev: Tensor | None, *system: Any
 ) -> tuple[Tensor, ...]:
     A, B, C, D, step = system[:5]
-    like = torch.empty_like
-    gv = u.new_empty(0, 0, 0, 0) if u_prev is None else like(u_prev)
-    gD = u.new_empty(0, 0) if D is None else like(D)
-    return like(u), gv, like(A), like(B), like(C), gD, like(step), like(gx)
+    gv = u.new_empty(0, 0, 0, 0) if u_prev is None else _like(u_prev)
+    gD = u.new_empty(0, 0) if D is None else _like(D)
+    return _like(u), gv, _like(A), _like(B), _like(C), gD, _like(step), _like(gx)
 
 
 def _keep_scan(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

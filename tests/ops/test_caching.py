@@ -1,0 +1,43 @@
+"""The kernels on disk are those of the present sources."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tsssm.ops.cpu import caching, convolve, passes
+
+KERNELS = [passes.forward_pass, passes.backward_pass, convolve.convolve, convolve.convolve_adjoint]
+
+
+@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)
+def test_the_cache_is_tied_to_every_source(kernel) -> None:
+    stamp = kernel._cache._cache_file._source_stamp
+    assert stamp == caching.sources_stamp()
+    assert {"passes.py", "recurrence.py", "rows.py", "simd.py"} <= {name for name, _, _ in stamp}
+
+
+def test_a_kernel_of_other_sources_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from numba import njit
+
+    for path in Path(caching.__file__).parent.glob("*.py"):
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(caching, "_FOLDER", tmp_path)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+
+    def kernel(x):
+        return x + 1
+
+    def hits_and_misses() -> tuple[int, int]:
+        compiled = njit(cache=True)(kernel)
+        caching.stamp(compiled)
+        assert compiled(1) == 2
+        return sum(compiled.stats.cache_hits.values()), sum(compiled.stats.cache_misses.values())
+
+    assert hits_and_misses() == (0, 1)
+    assert hits_and_misses() == (1, 0)
+    with (tmp_path / "rows.py").open("a") as file:
+        file.write("# changed\n")
+    assert hits_and_misses() == (0, 1)
