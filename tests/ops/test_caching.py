@@ -20,12 +20,12 @@ def test_the_cache_is_tied_to_every_source(kernel) -> None:
 
 
 def test_a_kernel_of_other_sources_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from numba import njit
+    from numba import config, njit
 
     for path in Path(caching.__file__).parent.glob("*.py"):
         shutil.copy(path, tmp_path)
     monkeypatch.setattr(caching, "_FOLDER", tmp_path)
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
 
     def kernel(x):
         return x + 1
