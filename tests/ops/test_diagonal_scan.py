@@ -335,9 +335,14 @@ def test_adjoint_is_well_formed(directions: int) -> None:
 @pytest.mark.parametrize("gaps", ["regular", "padded"])
 def test_compile(gaps: str) -> None:
     problem = make_problem(length=34, gaps=gaps, state=True, readouts=2, both=True)
-    compiled = torch.compile(lambda p: p.run(method="foh"), fullgraph=True, backend="aot_eager")
+
+    def run(*operands: Any) -> Any:
+        *positional, D, C_reverse = operands
+        return diagonal_scan(*positional, D=D, C_reverse=C_reverse, method="foh")
+
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
     operands = {name: t.clone().requires_grad_() for name, t in problem.differentiable().items()}
-    y, state = compiled(problem.with_operands(operands))
+    y, state = compiled(*problem.with_operands(operands))
     gradients = torch.autograd.grad(weighted_sum(y, *state), list(operands.values()))
     expected = results(problem, method="foh")
     assert torch.equal(y.detach(), expected["y"])

@@ -116,9 +116,12 @@ def diagonal_scan(
 
 def _previous_inputs(u: Tensor, u0: Tensor, dt: Tensor | None, orders: tuple[bool, ...]) -> Tensor:
     """Input before each sample in each direction, (K, batch, L, H); the second direction starts from 0."""
-    starts = (u0, torch.zeros_like(u0))
-    gaps = [None] * len(orders) if dt is None else list(dt)
-    return torch.stack([previous_inputs(u, *args) for args in zip(starts, gaps, orders, strict=False)])
+    return torch.stack(
+        [
+            previous_inputs(u, torch.zeros_like(u0) if k else u0, None if dt is None else dt[k], backwards)
+            for k, backwards in enumerate(orders)
+        ]
+    )
 
 
 def _needs_gradient(*operands: Tensor | None) -> bool:
