@@ -101,6 +101,41 @@ def test_a_single_class_is_predicted_without_training(labelled, tiny):
         clf.predict(X[:, :1])
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e200], ids=["tiny", "huge"])
+def test_targets_of_any_scale_are_standardised(numbers, tiny, scale):
+    X, level = numbers
+    expected = SSMRegressor(**tiny).fit(X, level).predict(X)
+    predicted = SSMRegressor(**tiny).fit(X, scale * level).predict(X) / scale
+    np.testing.assert_allclose(predicted, expected, rtol=1e-4, atol=1e-5)  # float32
+
+
+def test_targets_that_differ_only_where_the_weight_is_zero_are_constant(numbers, tiny):
+    X, _ = numbers
+    weight, y = np.ones(30), np.full(30, 2.0)
+    weight[4], y[4] = 0.0, 100.0
+    reg = SSMRegressor(**{**tiny, "max_epochs": 40}).fit(X, y, sample_weight=weight)
+    np.testing.assert_allclose(reg.predict(X), 2.0, atol=0.2)
+
+
+@pytest.mark.parametrize(("dtype", "labels"), [("Int64", [1, 2]), ("boolean", [True, False])])
+@pytest.mark.parametrize("frame", [False, True])
+def test_nullable_labels_come_back_in_their_numpy_dtype(labelled, tiny, dtype, labels, frame):
+    X, _ = labelled
+    y = pd.Series(labels * 12, dtype=dtype)
+    clf = SSMClassifier(**{**tiny, "max_epochs": 1}).fit(X, y.to_frame() if frame else y)
+    assert clf.classes_.dtype == np.asarray(labels).dtype
+    assert clf.classes_.tolist() == sorted(labels)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pd.NA])
+def test_missing_labels_are_counted_and_located(labelled, tiny, missing):
+    X, y = labelled
+    y = [*y[:5], missing, *y[6:]]
+    for labels in (y, np.array(y, dtype=object), pd.Series(y, dtype=object)):
+        with pytest.raises(ValueError, match="1 missing label.*position 5"):
+            SSMClassifier(**tiny).fit(X, labels)
+
+
 # Weights
 
 
@@ -142,6 +177,13 @@ def test_class_weights_that_leave_nothing_are_refused(labelled, tiny):
     X, y = labelled
     with pytest.raises(ValueError, match="weights of all series are zero"):
         SSMClassifier(**tiny, class_weight=dict.fromkeys(y, 0.0)).fit(X, y)
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
+def test_class_weights_must_be_finite_and_not_negative(labelled, tiny, value):
+    X, y = labelled
+    with pytest.raises(ValueError, match="class_weight must hold finite weights"):
+        SSMClassifier(**tiny, class_weight={"low": value}).fit(X, y)
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed"])
@@ -286,6 +328,38 @@ def test_unequal_lengths(labelled, tiny):
     np.testing.assert_allclose(proba(clf, Z), alone, rtol=1e-5, atol=1e-6)  # float32
 
 
+def test_channels_in_another_order_or_by_another_name_are_refused(labelled, tiny):
+    X, y = labelled
+    frames = [pd.DataFrame(x.T, columns=["hr", "spo2"]) for x in X]
+    clf = SSMClassifier(**tiny).fit(frames, y)
+    swapped = [frame[["spo2", "hr"]] for frame in frames]
+    renamed = [frame.rename(columns={"spo2": "rr"}) for frame in frames]
+    for other in (swapped, renamed):
+        with pytest.raises(ValueError, match=r"names and the order.*'hr', 'spo2'.*got"):
+            clf.predict(other)
+    np.testing.assert_array_equal(proba(clf, X), proba(clf, frames))  # arrays have no names
+
+
+@pytest.mark.parametrize("batch_size", ["auto", 1])
+def test_a_batch_may_be_a_single_sample(tiny, batch_size):
+    X = np.arange(4.0)[:, None, None]
+    for n in (1, 4):
+        reg = SSMRegressor(**{**tiny, "batch_size": batch_size}).fit(X[:n], np.arange(float(n)))
+        assert np.isfinite(reg.predict(X)).all()
+
+
+@pytest.mark.parametrize("backbone", ["liquid-s4", "s4d", "lssl"])
+def test_the_default_dtype_of_torch_does_not_matter(labelled, tiny, backbone):
+    X, y = labelled
+    torch.set_default_dtype(torch.float64)
+    try:
+        clf = SSMClassifier(**{**tiny, "backbone": backbone}).fit(X, y)
+        assert np.isfinite(proba(clf, X)).all()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert {p.dtype for p in clf.net_.parameters() if p.is_floating_point()} == {torch.float32}
+
+
 def test_n_features_in(labelled, tiny):
     X, y = labelled
     assert SSMClassifier(**tiny).fit(X, y).n_features_in_ == 2
@@ -421,9 +495,11 @@ def test_refit_on_other_data_starts_afresh(labelled, tiny):
         ("devices", 0, ValueError),
         ("precision", "8", ValueError),
         ("callbacks", 3, TypeError),
+        ("callbacks", ["early_stopping"], TypeError),
         ("trainer_kwargs", {"max_epochs": 3}, ValueError),
         ("trainer_kwargs", ["logger"], TypeError),
         ("random_state", "seed", ValueError),
+        ("random_state", -1, ValueError),
         ("verbose", -1, ValueError),
     ],
 )

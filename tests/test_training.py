@@ -4,6 +4,7 @@ import logging
 import math
 import random
 import signal
+import warnings
 
 import lightning.pytorch as pl
 import numpy as np
@@ -239,6 +240,41 @@ def test_weights_that_became_nan_are_restored():
     assert np.isfinite(result.loss_curve).all()
 
 
+class PoisonAtStep(pl.Callback):
+    def __init__(self, step):
+        self.step = step
+
+    def on_train_batch_end(self, trainer, module, *args):
+        if trainer.global_step == self.step:
+            with torch.no_grad():
+                for parameter in module.net.parameters():
+                    parameter.fill_(math.nan)
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_a_last_step_that_ruins_the_weights_is_undone(validated):
+    net, source = network(), batches()
+    options = TrainingOptions(max_steps=3, callbacks=[PoisonAtStep(3)])
+    result = train(net, cross_entropy, source, options, batches(shuffle=False) if validated else None)
+    assert all(tensor.isfinite().all() for tensor in net.state_dict().values())
+    assert result.best_validation_score is None
+
+
+def test_a_validation_loss_that_is_nan_is_not_the_best():
+    options = TrainingOptions(max_epochs=4, callbacks=[PoisonAtStep(3)])  # recovered in epoch 2
+    result = train(network(), cross_entropy, batches(), options, batches(shuffle=False))
+    assert math.isnan(result.validation_scores[0])
+    assert result.best_validation_score == max(result.validation_scores[1:])
+
+
+@pytest.mark.parametrize(("max_steps", "validations"), [(1, 1), (3, 1), (5, 2), (6, 2)])
+def test_training_that_ends_inside_an_epoch_is_validated(max_steps, validations):
+    options = TrainingOptions(max_steps=max_steps)
+    result = train(network(), cross_entropy, batches(), options, batches(shuffle=False))
+    assert len(result.validation_scores) == result.n_iter == validations
+    assert result.best_validation_score == max(result.validation_scores)
+
+
 def test_the_fourth_loss_that_is_not_finite_is_an_error():
     with pytest.raises(FloatingPointError, match="NaN or infinite 4 times.*learning_rate"):
         train(network(), nan_at(set(range(5, 100))), batches(), TrainingOptions(max_epochs=10))
@@ -309,6 +345,20 @@ def test_training_is_silent_and_leaves_no_trace(capfd, tmp_path, monkeypatch, ca
     assert [logging.getLogger(name).level for name in names] == levels
     assert capfd.readouterr() == ("", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_overlapping_runs_put_filters_and_levels_back():
+    from tsssm.training._lightning import _quiet
+
+    logger = logging.getLogger("lightning.pytorch")
+    before = list(warnings.filters), logger.level
+    first, second = _quiet(0), _quiet(0)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)  # as threads do: the first in is not the last out
+    assert logger.level == logging.ERROR
+    second.__exit__(None, None, None)
+    assert (list(warnings.filters), logger.level) == before
 
 
 def test_verbose_shows_progress(capfd):

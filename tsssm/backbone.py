@@ -51,9 +51,18 @@ class TimeBatchNorm(nn.Module):
     def forward(self, h: Tensor, dt: Tensor | None = None) -> Tensor:
         """Normalise h (batch, L, d_model); samples with ``dt`` (batch, L) = 0 become 0 in training."""
         if dt is None or not self.training:
-            return self.norm(h.flatten(0, 1)).view_as(h)
+            return self._normalised(h.flatten(0, 1)).view_as(h)
         valid = dt > 0
-        return torch.zeros_like(h).index_put((valid,), self.norm(h[valid]))
+        return torch.zeros_like(h).index_put((valid,), self._normalised(h[valid]))
+
+    def _normalised(self, samples: Tensor) -> Tensor:
+        if self.training and len(samples) == 1:
+            # A batch of one sample has no variance of its own.
+            norm = self.norm
+            return F.batch_norm(
+                samples, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+            )
+        return self.norm(samples)
 
 
 class TimeLayerNorm(nn.LayerNorm):

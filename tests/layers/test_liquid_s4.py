@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from contract import BOTH, CHANNELS, N_STATE, LayerContract, Make, close, gaps, maker, signal
 
-from tsssm.layers import S4D, LiquidS4
+from tsssm.layers import LSSL, S4D, LiquidS4
 
 LAYERS = [
     maker(LiquidS4),
@@ -74,3 +75,19 @@ def test_gap_of_zero_leaves_the_state_alone() -> None:
 def test_wrong_options_are_named(options: dict[str, object], name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be"):
         LiquidS4(**{"d_model": CHANNELS, "d_state": N_STATE} | options)
+
+
+@pytest.mark.parametrize("size", [1e15, 1e20, 1e30])
+def test_inputs_whose_squares_overflow(size: float) -> None:
+    torch.manual_seed(0)
+    layer = LiquidS4(4, 8)
+    u = size * torch.sign(torch.randn(1, 50, 4))
+    for dt in (None, torch.rand(1, 50)):
+        y, state = layer(u, dt)
+        assert y.isfinite().all() and state.x.isfinite().all()
+
+
+@pytest.mark.parametrize("layer", [S4D, LiquidS4, LSSL])
+def test_sizes_may_be_numpy_integers(layer: type) -> None:
+    u = torch.randn(1, 5, 4)
+    assert layer(np.int64(4), np.int32(8))(u)[0].shape == u.shape

@@ -81,6 +81,7 @@ class SSMEstimator:
     net_: Backbone | None
     encoder_: PanelEncoder
     _fitted_on_table: bool
+    _channel_names: tuple[str, ...] | None
 
     rules: dict[str, Rule] = RULES
     # sktime compares estimators by their parameters and thereby makes them unhashable, which breaks
@@ -185,11 +186,19 @@ class SSMEstimator:
             self.n_features_in_ = panel.n_channels
         if reset:
             self._fitted_on_table = table
+            self._channel_names = panel.channel_names
         elif panel.n_channels != self.encoder_.n_channels:
             raise ValueError(
                 f"X has {panel.n_channels} channel(s), but {type(self).__name__} was fitted with "
                 f"{self.encoder_.n_channels}."
             )
+        else:
+            given, fitted = panel.channel_names, self._channel_names
+            if given is not None and fitted is not None and given != fitted:
+                raise ValueError(
+                    "The channels of X must have the names and the order that they had in fit, "
+                    f"{list(fitted)}; got {list(given)}."
+                )
         return panel
 
     def _fit_network(
@@ -257,7 +266,7 @@ class SSMEstimator:
             discretization=self.discretization,
             dt_min=_SLOWEST / duration,
             dt_max=min(_FASTEST / duration, _FASTEST_EVER),
-        )
+        ).float()  # whatever torch.set_default_dtype says
 
     def _training_options(self, n: int, seed: int) -> TrainingOptions:
         batch_size = self.batch_size

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pandas.api.types import is_scalar
+from sklearn.utils import assert_all_finite, column_or_1d
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight
 
 from tsssm.panel import Panel
@@ -42,6 +46,41 @@ def checked_weights(sample_weight: npt.ArrayLike | None, panel: Panel) -> FloatA
     return _check_sample_weight(sample_weight, panel, dtype=np.float64, ensure_non_negative=True)
 
 
+def checked_labels(y: Any) -> npt.NDArray[Any]:
+    """Return class labels (n,), nullable pandas columns in their NumPy dtype.
+
+    Raises
+    ------
+    ValueError
+        For labels that are missing, infinite, continuous or not one a series.
+    """
+    # sktime passes one-column frames as a matter of course; scikit-learn warns about column vectors.
+    warn = not isinstance(y, pd.DataFrame)
+    if isinstance(y, pd.DataFrame) and y.shape[1] == 1:
+        y = y.iloc[:, 0]
+    # As objects: next to strings NumPy would turn NaN into the label "nan".
+    missing = pd.isna(y if hasattr(y, "dtype") else np.asarray(y, dtype=object))
+    if missing.any():
+        raise ValueError(
+            f"Input y contains NaN: {int(missing.sum())} missing label(s), the first at position "
+            f"{int(np.argmax(missing))}. Leave these series out of X and y."
+        )
+    if isinstance(y, pd.Series) and hasattr(y.dtype, "numpy_dtype"):
+        y = y.to_numpy(dtype=y.dtype.numpy_dtype)
+    y = column_or_1d(y, warn=warn)
+    assert_all_finite(y, input_name="y")
+    check_classification_targets(y)
+    return y
+
+
+def class_weights(class_weight: str | Mapping[Any, float], y: npt.NDArray[Any]) -> FloatArray:
+    """Return the weight of the class of each series (n,); ValueError if negative or not finite."""
+    weight = compute_sample_weight(class_weight, y)
+    if not (np.isfinite(weight) & (weight >= 0)).all():
+        raise ValueError(f"class_weight must hold finite weights of at least 0; got {class_weight!r}.")
+    return weight
+
+
 def seed_of(random_state: int | np.random.RandomState | None) -> int:
     """Return a seed; None takes fresh entropy instead of NumPy's global generator.
 
@@ -55,6 +94,8 @@ def seed_of(random_state: int | np.random.RandomState | None) -> int:
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31))
     if isinstance(random_state, (int, np.integer)) and not isinstance(random_state, bool):
+        if not 0 <= random_state < 2**32:
+            raise ValueError(f"random_state must be between 0 and 2**32 - 1; got {random_state!r}.")
         return int(np.random.RandomState(random_state).randint(2**31))
     raise ValueError(f"random_state must be None, an integer or a numpy RandomState; got {random_state!r}.")
 

@@ -8,20 +8,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
-from sklearn.utils import assert_all_finite, column_or_1d
-from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
 from sktime.classification.base import BaseClassifier
 from torch import Tensor
 from torch.nn import functional as F
 
 from tsssm.encoding import PanelEncoder
 from tsssm.estimators._base import SSMEstimator
-from tsssm.estimators._checks import FloatArray
+from tsssm.estimators._checks import FloatArray, checked_labels, class_weights
 from tsssm.estimators._parameters import RULES, one_of
 from tsssm.panel import Panel
 
@@ -95,7 +91,8 @@ class SSMClassifier(SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator
     trainer_kwargs : dict, optional
         Further arguments of `lightning.Trainer`, such as ``logger``.
     random_state : int or RandomState, optional
-        Seed; the same data and seed give the same predictions on the same machine. None is a fresh seed.
+        Seed; the same data, seed and number of torch threads give the same predictions on the same machine.
+        None is a fresh seed.
         NumPy's and torch's global generators are neither used nor changed.
     verbose : int, default=0
         0 prints nothing, 1 shows a progress bar, 2 adds the model summary and Lightning's messages.
@@ -226,15 +223,12 @@ class SSMClassifier(SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator
         return super().fit(X, y, sample_weight)
 
     def _fit_panel(self, panel: Panel, y: Any, weight: FloatArray) -> None:
-        # sktime passes one-column frames as a matter of course; scikit-learn warns about column vectors.
-        y = column_or_1d(y, warn=not isinstance(y, pd.DataFrame))
-        assert_all_finite(y, input_name="y")
-        check_classification_targets(y)
+        y = checked_labels(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         self.n_classes_ = len(self.classes_)
         self._class_dictionary = {label: code for code, label in enumerate(self.classes_)}
         if self.class_weight is not None:
-            weight = weight * compute_sample_weight(self.class_weight, y)
+            weight = weight * class_weights(self.class_weight, y)
         if self.n_classes_ == 1:
             self._fit_single_class(panel)
             return

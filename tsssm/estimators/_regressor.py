@@ -92,7 +92,8 @@ class SSMRegressor(SSMEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
     trainer_kwargs : dict, optional
         Further arguments of `lightning.Trainer`, such as ``logger``.
     random_state : int or RandomState, optional
-        Seed; the same data and seed give the same predictions on the same machine. None is a fresh seed.
+        Seed; the same data, seed and number of torch threads give the same predictions on the same machine.
+        None is a fresh seed.
         NumPy's and torch's global generators are neither used nor changed.
     verbose : int, default=0
         0 prints nothing, 1 shows a progress bar, 2 adds the model summary and Lightning's messages.
@@ -211,9 +212,13 @@ class SSMRegressor(SSMEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
         self._y_ndim = 1 if isinstance(y, pd.DataFrame) and self._y_columns is None else values.ndim
         values = values.reshape(len(values), -1)
         self._y_mean = np.average(values, axis=0, weights=weight)
-        std = np.sqrt(np.average((values - self._y_mean) ** 2, axis=0, weights=weight))
-        self._y_std = np.where(np.ptp(values, axis=0) > 0, std, 1.0)
-        standardised = (values - self._y_mean) / self._y_std
+        deviation, used = values - self._y_mean, weight > 0
+        # Scaled to 1, so that squares neither overflow nor vanish.
+        scale = np.abs(deviation[used]).max(axis=0, initial=0.0)
+        scale = np.where(np.ptp(values[used], axis=0) > 0, scale, 1.0)
+        rms = np.sqrt(np.average((deviation[used] / scale) ** 2, axis=0, weights=weight[used]))
+        self._y_std = np.where(np.ptp(values[used], axis=0) > 0, scale * rms, 1.0)
+        standardised = deviation / self._y_std
         target = torch.as_tensor(standardised, dtype=torch.float32)
         self._fit_network(panel, target, weight, values.shape[1], self._error, standardised.mean(axis=1))
 

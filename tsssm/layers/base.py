@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -37,10 +38,10 @@ class SSMLayer(nn.Module):
     def __init__(self, d_model: int, d_state: int = 64, *, bidirectional: bool = False) -> None:
         super().__init__()
         for name, value in (("d_model", d_model), ("d_state", d_state)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise ValueError(f"{name} must be a positive int; got {value!r}.")
-        self.d_model = d_model
-        self.d_state = d_state
+        self.d_model = int(d_model)
+        self.d_state = int(d_state)
         self.bidirectional = bidirectional
 
     def forward(self, u: Tensor, dt: Tensor | None = None, state: Any = None) -> tuple[Tensor, Any]:

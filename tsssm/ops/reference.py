@@ -26,11 +26,9 @@ from tsssm.discretize import discretize_diagonal
 
 def project_to_disc(F: Tensor) -> Tensor:
     """Scale every entry of modulus above 1 back to the unit circle: F / max(1, |F|)."""
-    squared = F.real.square() + F.imag.square()
-    outside = squared > 1
-    # sqrt only where it is used: its derivative is infinite at 0.
-    modulus = torch.sqrt(torch.where(outside, squared, torch.ones_like(squared)))
-    return F / modulus
+    modulus = F.abs().clamp(min=1)
+    # Part by part: a complex division would square the modulus and overflow.
+    return torch.complex(F.real / modulus, F.imag / modulus)
 
 
 def diagonal_scan(

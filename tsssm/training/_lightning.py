@@ -8,8 +8,8 @@ import math
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import lightning.pytorch as pl
@@ -72,9 +72,7 @@ class Learner(pl.LightningModule):
                 "weights were restored and the learning rate halved each time. Try a smaller learning_rate "
                 "and ssm_learning_rate, precision='32-true', or look for extreme values in the data."
             )
-        with torch.no_grad():
-            for copied, tensor in zip(self._last_good, self._state(), strict=True):
-                tensor.copy_(copied)
+        self._restore_last_good()
         optimizer = self.optimizers(use_pl_optimizer=False)
         scheduler = self.lr_schedulers()
         optimizer.state.clear()
@@ -83,6 +81,16 @@ class Learner(pl.LightningModule):
             group["lr"] /= 2
         # A loss that is zero everywhere, so that this step does not move the restored weights.
         return sum((parameter.sum() * 0.0 for parameter in self.net.parameters()), torch.zeros(()))
+
+    @torch.no_grad()
+    def _restore_last_good(self) -> None:
+        for copied, tensor in zip(self._last_good, self._state(), strict=True):
+            tensor.copy_(copied)
+
+    def finish(self) -> None:
+        """Settle on the weights to keep; no later loss tells whether the last step was a good one."""
+        if not all(bool(tensor.isfinite().all()) for tensor in self._state()):
+            self._restore_last_good()
 
     def on_train_epoch_end(self) -> None:
         # Without a finite loss in the whole epoch there is none to report.
@@ -118,6 +126,7 @@ class ValidatedLearner(Learner):
         self._validation: list[tuple[float, int]] = []
         self._best: dict[str, Tensor] = {}
         self._best_epoch = -1
+        self.validated_step = -1
 
     def validation_step(self, batch: LabelledBatch) -> None:
         self._validation.append((float(self._mean_loss(batch)), len(batch.target)))
@@ -129,7 +138,8 @@ class ValidatedLearner(Learner):
         self.log("val_loss", loss, prog_bar=True)
         best = self.best_score
         self.scores.append(-loss)
-        if best is None or -loss > best:
+        self.validated_step = self.trainer.global_step
+        if math.isfinite(loss) and (best is None or -loss > best):
             self._best_epoch = len(self.scores) - 1
             self._best = copy.deepcopy(self.net.state_dict())
         elif len(self.scores) - 1 - self._best_epoch >= self.options.patience:
@@ -137,13 +147,14 @@ class ValidatedLearner(Learner):
 
     @property
     def best_score(self) -> float | None:
-        """The largest score so far."""
-        return self.scores[self._best_epoch] if self.scores else None
+        """The largest finite score so far."""
+        return self.scores[self._best_epoch] if self._best else None
 
-    def restore_best(self) -> None:
+    def finish(self) -> None:
         """Load the weights of the largest score, if there was a validation."""
         if self._best:
             self.net.load_state_dict(self._best)
+        super().finish()
 
 
 def run(
@@ -163,6 +174,9 @@ def run(
         trainer = pl.Trainer(**_trainer_arguments(options, total_steps, len(training)))
         try:
             trainer.fit(learner, training, validation)
+            if isinstance(learner, ValidatedLearner) and learner.validated_step < trainer.global_step:
+                # Training ended inside an epoch, before its validation.
+                trainer.validate(learner, validation, verbose=False)
         except (KeyboardInterrupt, SystemExit) as error:
             # Lightning turns Ctrl-C into sys.exit and leaves SIGINT ignored; keep what was learned so far.
             if not any(isinstance(cause, KeyboardInterrupt) for cause in (error, error.__context__)):
@@ -171,8 +185,8 @@ def run(
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, sigint)
     scores, best_score = None, None
+    learner.finish()
     if isinstance(learner, ValidatedLearner):
-        learner.restore_best()
         scores, best_score = learner.scores, learner.best_score
     net.set_dropout_generator(None)
     net.zero_grad(set_to_none=True)
@@ -180,7 +194,7 @@ def run(
     if interrupted:
         warnings.warn(
             f"Training was interrupted in epoch {len(learner.loss_curve) + 1}; the estimator keeps the "
-            f"weights of {'the best epoch so far' if scores else 'that moment'}.",
+            f"weights of {'the best epoch so far' if best_score is not None else 'that moment'}.",
             UserWarning,
             stacklevel=2,
         )
@@ -194,6 +208,9 @@ def run(
 
 
 def _trainer_arguments(options: TrainingOptions, total_steps: int, steps_per_epoch: int) -> dict[str, Any]:
+    for callback in options.callbacks:
+        if not isinstance(callback, pl.Callback):
+            raise TypeError(f"callbacks must be lightning.pytorch.Callback objects; got {callback!r}.")
     arguments = {
         "accelerator": resolve_device(options.accelerator).type,
         "devices": options.devices,
@@ -213,15 +230,31 @@ def _trainer_arguments(options: TrainingOptions, total_steps: int, steps_per_epo
     return {**arguments, **(options.trainer_kwargs or {})}
 
 
-_quiet_lock = threading.Lock()
-_quiet_runs = 0
-_levels: dict[str, int] = {}
+class _Shared:
+    """A context for concurrent runs: the first one opens it and the last one closes it."""
+
+    def __init__(self, context: Callable[[], AbstractContextManager[None]]) -> None:
+        self._context = context
+        self._stack = ExitStack()
+        self._runs = 0
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._runs == 0:
+                self._stack.enter_context(self._context())
+            self._runs += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._runs -= 1
+            if self._runs == 0:
+                self._stack.close()
 
 
 @contextmanager
-def _quiet(verbose: int) -> Iterator[None]:
-    """Hide what is between Lightning and torch, and with ``verbose`` below 2 Lightning's log lines."""
-    with _silent_log() if verbose < 2 else nullcontext(), warnings.catch_warnings():
+def _hidden_warnings() -> Iterator[None]:
+    with warnings.catch_warnings():
         # Lightning 2.6 calls a name that torch 2.13 has deprecated.
         warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
         yield
@@ -229,19 +262,25 @@ def _quiet(verbose: int) -> Iterator[None]:
 
 @contextmanager
 def _silent_log() -> Iterator[None]:
-    """Silence Lightning's log lines; the last of several concurrent runs puts the levels back."""
-    global _quiet_runs
-    with _quiet_lock:
-        _quiet_runs += 1
-        if _quiet_runs == 1:
-            for name in ("lightning.pytorch", "lightning.fabric"):
-                _levels[name] = logging.getLogger(name).level
-                logging.getLogger(name).setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        with _quiet_lock:
-            _quiet_runs -= 1
-            if _quiet_runs == 0:
-                for name, level in _levels.items():
-                    logging.getLogger(name).setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+# Warning filters and log levels belong to the process: runs in several threads must not restore one
+# another's.
+_without_warnings = _Shared(_hidden_warnings)
+_without_log = _Shared(_silent_log)
+
+
+@contextmanager
+def _quiet(verbose: int) -> Iterator[None]:
+    """Hide what is between Lightning and torch, and with ``verbose`` below 2 Lightning's log lines."""
+    with _without_warnings, _without_log if verbose < 2 else nullcontext():
+        yield

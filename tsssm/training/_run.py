@@ -91,8 +91,9 @@ def predict(net: nn.Module, data: Encoded, device: torch.device) -> Tensor:
         for rows in _split_by_size(order, data.lengths[order]):
             u, dt = data.batch(rows)
             outputs.append(net(u.to(device), None if dt is None else dt.to(device)).cpu())
-    result = torch.empty(len(data), outputs[0].shape[1])
-    result[order] = torch.cat(outputs)
+    sorted_outputs = torch.cat(outputs)
+    result = torch.empty_like(sorted_outputs)
+    result[order] = sorted_outputs
     return result
 
 

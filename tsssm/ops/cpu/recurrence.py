@@ -154,10 +154,22 @@ def _liquid_transition(ar: Any, ai: Any, br: Any, bi: Any) -> Any:
     """Abar + Bbar u projected to the unit disc, the factor used, and where it is below one."""
     one = constant(ar, "one")
     fr, fi = ar + br, ai + bi
-    square = fr * fr + fi * fi
-    outside = one < square
-    factor = where(outside, one / square_root(square), one)
-    return fr * factor, fi * factor, factor, outside
+    # Scaled by its larger part, so that no square overflows, whatever the input.
+    scale = _larger(one, _larger(_larger(fr, -fr), _larger(fi, -fi)))
+    sr, si = fr / scale, fi / scale
+    modulus = square_root(sr * sr + si * si)
+    outside = one < scale * modulus
+    return (
+        where(outside, sr / modulus, fr),
+        where(outside, si / modulus, fi),
+        where(outside, one / scale / modulus, one),
+        outside,
+    )
+
+
+@njit(forceinline=True)
+def _larger(a: Any, b: Any) -> Any:
+    return where(a < b, b, a)
 
 
 @njit(forceinline=True)
