@@ -42,7 +42,8 @@ class Problem(NamedTuple):
 
     def run(self, **options: Any) -> tuple[Tensor, ScanState]:
         """The scan."""
-        return diagonal_scan(*self[:7], D=self.D, C_reverse=self.C_reverse, **options)
+        C = self.C if self.C_reverse is None else torch.stack([self.C, self.C_reverse])
+        return diagonal_scan(*self[:3], C, *self[4:7], D=self.D, **options)
 
     def differentiable(self) -> dict[str, Tensor]:
         """What has a gradient, by name."""

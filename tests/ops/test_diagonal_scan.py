@@ -337,8 +337,8 @@ def test_compile(gaps: str) -> None:
     problem = make_problem(length=34, gaps=gaps, state=True, readouts=2, both=True)
 
     def run(*operands: Any) -> Any:
-        *positional, D, C_reverse = operands
-        return diagonal_scan(*positional, D=D, C_reverse=C_reverse, method="foh")
+        u, A, B, C, step, dt, state, D, C_reverse = operands
+        return diagonal_scan(u, A, B, torch.stack([C, C_reverse]), step, dt, state, D=D, method="foh")
 
     compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
     operands = {name: t.clone().requires_grad_() for name, t in problem.differentiable().items()}
@@ -376,11 +376,12 @@ def test_compile(gaps: str) -> None:
         ("state.u", lambda p: p._replace(state=p.state._replace(u=p.state.u.float()))),
         ("D", lambda p: p._replace(D=p.D[0])),
         ("D", lambda p: p._replace(D=p.D.float())),
-        ("C_reverse", lambda p: p._replace(C_reverse=p.C_reverse[:, :2])),
+        ("C", lambda p: p._replace(C=p.C[None, :, :, :1])),
+        ("C", lambda p: p._replace(C=torch.stack([p.C] * 3))),
     ],
 )
 def test_wrong_argument_is_named(name: str, spoil: Callable[[Problem], Problem]) -> None:
-    problem = make_problem(gaps="few", state=True, both=True)
+    problem = make_problem(gaps="few", state=True, both=True)._replace(C_reverse=None)
     with pytest.raises(ValueError, match=rf"^{name} must be .*; got "):
         spoil(problem).run()
 

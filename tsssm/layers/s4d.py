@@ -73,17 +73,16 @@ class S4D(SSMLayer):
 
     def _run(self, u: Tensor, dt: Tensor | None, state: ScanState | None) -> tuple[Tensor, ScanState]:
         # Each stored mode stands for itself and its conjugate.
-        C = 2 * torch.view_as_complex(self.C)
+        C = 2 * torch.view_as_complex(self.C)[:, None]
         y, state = diagonal_scan(
             u,
             torch.complex(-torch.exp(self.log_A_real), self.A_imag),
             torch.view_as_complex(self.B),
-            C[:1],
+            C,
             torch.exp(self.log_dt),
             dt,
             state,
             D=self.D[None],
-            C_reverse=C[1:] if self.bidirectional else None,
             method=self.method,
             liquid=self.liquid,
         )

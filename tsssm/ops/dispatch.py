@@ -20,7 +20,6 @@ def diagonal_scan(
     state: ScanState | None = None,
     *,
     D: Tensor | None = None,
-    C_reverse: Tensor | None = None,
     method: str | float = "zoh",
     liquid: bool = False,
     reverse: bool = False,
@@ -39,8 +38,9 @@ def diagonal_scan(
         Input. It is computed at the precision of ``A`` and returned in its own dtype.
     A, B : Tensor (H, N), complex64 or complex128
         Continuous-time diagonal system, Re A <= 0, and input vector.
-    C : Tensor (M, H, N), complex
-        Readouts. For a real system stored as conjugate pairs pass twice the half that is stored.
+    C : Tensor (M, H, N) or (K, M, H, N), complex
+        Readouts. For a real system stored as conjugate pairs pass twice the half that is stored. With K = 2
+        the second ones read the same system run from rest in the other direction, and the outputs add up.
     step : Tensor (H,), real
         Timescale Delta of each channel.
     dt : Tensor (batch, L), real, optional
@@ -50,8 +50,6 @@ def diagonal_scan(
         State to start from; zero by default.
     D : Tensor (M, H), real, optional
         Feedthrough: D u is added to the output.
-    C_reverse : Tensor (M, H, N), complex, optional
-        Readouts of the same system run from rest in the other direction, added to the output.
     method : {"zoh", "foh", "bilinear", "backward-euler", "euler"} or float in [0, 1]
         Discretisation; a number is the alpha of the generalised bilinear transform.
     liquid : bool
@@ -75,10 +73,12 @@ def diagonal_scan(
         raise ValueError("liquid needs one input coefficient a step: use another method than 'foh'.")
     batch, length, channels = _check_input(u)
     real, modes = _check_eigenvalues("A", A)
+    if C.ndim not in (3, 4) or (C.ndim == 4 and C.shape[0] not in (1, 2)):
+        raise ValueError(f"C must be (M, H, N) or (K, M, H, N) with K = 1 or 2; got {tuple(C.shape)}.")
     expected: _Expected = {
         "A": (A, (channels, modes), A.dtype),
         "B": (B, (channels, modes), A.dtype),
-        "C": (C, (*C.shape[:1], channels, modes), A.dtype),
+        "C": (C, (*C.shape[:-2], channels, modes), A.dtype),
         "step": (step, (channels,), real),
     }
     if dt is not None:
@@ -87,17 +87,15 @@ def diagonal_scan(
         expected["state.x"] = (state.x, (batch, channels, modes), A.dtype)
         expected["state.u"] = (state.u, (batch, channels), real)
     if D is not None:
-        expected["D"] = (D, (C.shape[0], channels), real)
-    if C_reverse is not None:
-        expected["C_reverse"] = (C_reverse, tuple(C.shape), A.dtype)
+        expected["D"] = (D, (C.shape[-3], channels), real)
     _check(u, expected)
     inputs = u.to(real)
     dt = None if dt is None else dt.to(real)
     u0 = inputs.new_zeros(batch, channels) if state is None else state.u
     x0 = None if state is None else state.x
     # From here on, readouts, gaps and previous inputs have a leading axis of one or two directions.
-    readouts = C[None] if C_reverse is None else torch.stack([C, C_reverse])
-    orders = (reverse,) if C_reverse is None else (reverse, not reverse)
+    readouts = C[None] if C.ndim == 3 else C
+    orders = (reverse, not reverse)[: len(readouts)]
     if dt is not None:
         dt = torch.stack([reversed_gaps(dt) if backwards else dt for backwards in orders])
     u_prev = _previous_inputs(inputs, u0, dt, orders) if method == "foh" else None
