@@ -4,6 +4,7 @@ import logging
 import math
 import random
 import signal
+import threading
 import warnings
 
 import lightning.pytorch as pl
@@ -376,6 +377,41 @@ def test_isolated_rng_seeds_the_block_alone():
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(3)
     assert torch.equal(first, weights())
+
+
+def test_isolated_rng_does_not_mind_other_threads():
+    expected = None
+    drawing = threading.Event()
+
+    def draw():
+        while not drawing.is_set():
+            torch.rand(3)
+            torch.manual_seed(5)
+
+    with torch.random.fork_rng(devices=[]):
+        noise = threading.Thread(target=draw)
+        noise.start()
+        try:
+            for _ in range(20):
+                with isolated_rng(1):
+                    net = Backbone(1, 2, backbone="s4d", n_layers=2, d_model=4, d_state=4)
+                weights = torch.cat([p.detach().flatten() for p in net.parameters()])
+                expected = weights if expected is None else expected
+                assert torch.equal(weights, expected)
+        finally:
+            drawing.set()
+            noise.join()
+
+
+def test_a_callback_may_train_a_network_of_its_own():
+    class Inner(pl.Callback):
+        epochs = 0
+
+        def on_train_start(self, trainer, module):
+            Inner.epochs = train(network(), cross_entropy, batches(), TrainingOptions(max_epochs=2)).n_iter
+
+    result = train(network(), cross_entropy, batches(), TrainingOptions(max_epochs=1, callbacks=(Inner(),)))
+    assert (result.n_iter, Inner.epochs) == (1, 2)
 
 
 def test_the_seed_of_the_options_decides_dropout():

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from tsssm.backbone import Backbone
 from tsssm.encoding import Encoded
@@ -32,16 +35,44 @@ def resolve_device(accelerator: str) -> torch.device:
     return torch.device("cpu" if accelerator == "cpu" else "cuda")
 
 
-_rng_lock = threading.Lock()
+class _DrawFrom(TorchFunctionMode):
+    """Hands a generator to the functions with which layers are initialised; in this thread alone."""
+
+    _functions = frozenset(
+        {torch.rand, torch.randn, Tensor.uniform_, Tensor.normal_, nn.init.kaiming_uniform_, nn.init.uniform_}
+    )
+
+    def __init__(self, generator: torch.Generator) -> None:
+        super().__init__()
+        self._generator = generator
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in self._functions:
+            kwargs["generator"] = self._generator
+        return func(*args, **kwargs)
 
 
 @contextmanager
 def isolated_rng(seed: int) -> Iterator[None]:
-    """Run a block with torch's CPU generator seeded, and put it back as it was; one thread at a time."""
-    with _rng_lock, torch.random.fork_rng(devices=[]):
-        # torch.manual_seed would also seed the accelerators, which are not put back.
-        torch.random.default_generator.manual_seed(seed)
+    """Run a block in which new layers draw from a generator of its own, whatever other threads draw."""
+    with _DrawFrom(torch.Generator().manual_seed(seed)):
         yield
+
+
+# Lightning changes classes of torch and the global generators while it starts, so that two runs in one
+# process disturb each other. A callback may fit a model of its own, hence a lock that lets its owner in.
+_one_run = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """In a forked child nobody is left to release it."""
+    global _one_run
+    _one_run = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def train(
@@ -51,7 +82,7 @@ def train(
     options: TrainingOptions,
     validation: Batches | None = None,
 ) -> TrainingResult:
-    """Train ``net`` in place and leave it on the CPU in evaluation mode.
+    """Train ``net`` in place and leave it on the CPU in evaluation mode; one run at a time in a process.
 
     Parameters
     ----------
@@ -74,7 +105,8 @@ def train(
     """
     from tsssm.training._lightning import run
 
-    return run(net, loss, training, options, validation)
+    with _one_run:
+        return run(net, loss, training, options, validation)
 
 
 def predict(net: nn.Module, data: Encoded, device: torch.device) -> Tensor:
