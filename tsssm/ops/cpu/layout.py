@@ -13,8 +13,9 @@ from torch import Tensor
 from tsssm.ops.cpu import threads
 from tsssm.ops.cpu.simd import BYTES
 
-# Fused multiply-adds of whole registers below which a second thread costs more than it brings.
-_MIN_WORK_PER_THREAD = 16_384
+# Fused multiply-adds of whole registers, about 0.3 ms, below which a second thread costs more than it brings:
+# it competes with those of OpenMP, which go on spinning for a while after torch's own operations.
+_MIN_WORK_PER_THREAD = 1_000_000
 
 
 class Ranges(NamedTuple):
