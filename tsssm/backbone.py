@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsssm.layers import LSSL, S4D, LiquidS4, SSMLayer
-from tsssm.ops import reversed_gaps
-from tsssm.ops.sequence import last_sample
+from tsssm.ops import last_sample, reversed_gaps
 
 __all__ = ["BACKBONES", "NORMS", "POOLINGS", "Backbone", "LayerChoice"]
 
