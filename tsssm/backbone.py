@@ -164,7 +164,7 @@ class Block(nn.Module):
 
     def forward(self, h: Tensor, dt: Tensor | None = None) -> Tensor:
         """Map h (batch, L, d_model) to the same shape."""
-        y, _ = self.layer(self.norm(h, dt), dt)
+        y, _ = self.layer(self.norm(h, dt), dt, need_state=False)
         y = self.mix(self.dropout(F.gelu(y)))
         return h + self.dropout(F.glu(y, dim=-1))
 

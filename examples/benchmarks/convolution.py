@@ -1,6 +1,6 @@
 """Causal convolution on the CPU: products in the time domain against transforms, by length.
 
-Where the two cross decides `tsssm.ops.cpu.conv.LONGEST_DIRECT`. Run as
+Where the two cross decides `tsssm.ops.cpu.convolution.conv.LONGEST_DIRECT`. Run as
 
     OMP_NUM_THREADS=1 python examples/benchmarks/convolution.py [--json PATH]
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from tsssm.ops import causal_conv
-from tsssm.ops.cpu import conv
+from tsssm.ops.cpu.convolution import conv
 
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 PATHS = {"direct": max(LENGTHS), "transforms": 0}

@@ -41,7 +41,7 @@ class FFTS4D(nn.Module):
     def kernels(self, length: int) -> Tensor:
         """Kernels of the two directions, (2, d_model, length)."""
         layer = self.layer
-        A = torch.complex(-torch.exp(layer.log_A_real), layer.A_imag)
+        A = layer.eigenvalues()
         z = A * torch.exp(layer.log_dt)[:, None]
         weights = torch.view_as_complex(layer.C) * torch.view_as_complex(layer.B) * (torch.exp(z) - 1) / A
         powers = torch.exp(z[..., None] * torch.arange(length))

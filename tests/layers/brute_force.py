@@ -28,7 +28,7 @@ def dense_system(layer: SSMLayer, channel: int) -> Dense:
     D, step = float(p["D"][channel]), float(np.exp(p["log_dt"][channel]))
     if isinstance(layer, LSSL):
         return Dense(p["A"], p["B"], p["C"][:, channel], D, step)
-    eigenvalues = -np.exp(p["log_A_real"][channel]) + 1j * p["A_imag"][channel]
+    eigenvalues = layer.eigenvalues().detach().numpy()[channel]
     B, C = (np.ascontiguousarray(p[name]).view(complex)[..., 0] for name in ("B", "C"))
     return Dense(np.diag(eigenvalues), B[channel], 2 * C[:, channel], D, step)
 

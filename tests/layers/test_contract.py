@@ -28,7 +28,9 @@ def test_every_layer_is_under_the_contract() -> None:
 class Leaking(S4D):
     """Adds the mean of the whole series, the future included."""
 
-    def forward(self, u: Tensor, dt: Tensor | None = None, state: object = None) -> tuple[Tensor, object]:
+    def forward(
+        self, u: Tensor, dt: Tensor | None = None, state: object = None, **options: bool
+    ) -> tuple[Tensor, object]:
         y, end = super().forward(u, dt, state)
         return y + u.mean(1, keepdim=True), end
 
@@ -36,14 +38,18 @@ class Leaking(S4D):
 class Forgetful(S4D):
     """Drops the state that it is given."""
 
-    def forward(self, u: Tensor, dt: Tensor | None = None, state: object = None) -> tuple[Tensor, object]:
+    def forward(
+        self, u: Tensor, dt: Tensor | None = None, state: object = None, **options: bool
+    ) -> tuple[Tensor, object]:
         return super().forward(u, dt)
 
 
 class Timeless(S4D):
     """Takes every grid for a regular one."""
 
-    def forward(self, u: Tensor, dt: Tensor | None = None, state: object = None) -> tuple[Tensor, object]:
+    def forward(
+        self, u: Tensor, dt: Tensor | None = None, state: object = None, **options: bool
+    ) -> tuple[Tensor, object]:
         return super().forward(u, None, state)
 
 

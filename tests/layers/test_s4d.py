@@ -56,7 +56,7 @@ def test_initial_system(init: str) -> None:
     torch.manual_seed(0)
     layer = S4D(400, N_STATE, init=init, dt_min=0.01, dt_max=0.1)
     eigenvalues, B = diagonal(init, N_STATE)
-    A = torch.complex(-torch.exp(layer.log_A_real), layer.A_imag)
+    A = layer.eigenvalues()
     for h in (0, 399):
         torch.testing.assert_close(A[h], torch.as_tensor(eigenvalues, dtype=A.dtype))
         torch.testing.assert_close(torch.view_as_complex(layer.B)[h], torch.as_tensor(B, dtype=A.dtype))

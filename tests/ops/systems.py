@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tsssm.ops import ScanState, diagonal_scan, dispatch
+from tsssm.ops import ScanState, diagonal_scan, operands
 
 METHODS = ("zoh", "foh", "bilinear", "backward-euler", 0.3)
 RULES = [
@@ -136,19 +136,19 @@ def make_problem(
 def by_reference() -> Iterator[None]:
     """Let the public operations run their specification."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dispatch, "_runs_compiled", lambda *_: False)
+        patch.setattr(operands, "runs_compiled", lambda *_: False)
         yield
 
 
 def results(problem: Problem, *, only: str | None = None, **options: Any) -> dict[str, Tensor]:
     """Outputs, final state and the gradients of a weighted sum of them, of ``only`` one operand or of all."""
-    operands = problem.differentiable()
-    wanted = {name: t.requires_grad_() for name, t in operands.items() if only in (None, name)}
+    leaves = problem.differentiable()
+    wanted = {name: t.requires_grad_() for name, t in leaves.items() if only in (None, name)}
     y, state = problem.run(**options)
     gradients = torch.autograd.grad(
         weighted_sum(y, *state), list(wanted.values()), allow_unused=True, materialize_grads=True
     )
-    for t in operands.values():
+    for t in leaves.values():
         t.requires_grad_(False)
     found = {f"gradient of {name}": g for name, g in zip(wanted, gradients, strict=True)}
     return {"y": y.detach(), "state.x": state.x.detach(), "state.u": state.u.detach()} | found

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tsssm.ops.cpu import caching, convolve, passes
+from tsssm.ops.cpu import caching
+from tsssm.ops.cpu.convolution import convolve
+from tsssm.ops.cpu.diagonal import passes
 
 KERNELS = [passes.forward_pass, passes.backward_pass, convolve.convolve, convolve.convolve_adjoint]
 
@@ -15,16 +17,20 @@ KERNELS = [passes.forward_pass, passes.backward_pass, convolve.convolve, convolv
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)
 def test_the_cache_is_tied_to_every_source(kernel) -> None:
     stamp = kernel._cache._cache_file._source_stamp
-    assert stamp == caching.sources_stamp()
-    assert {"passes.py", "recurrence.py", "rows.py", "simd.py"} <= {name for name, _, _ in stamp}
+    own = Path(kernel.py_func.__code__.co_filename)
+    assert stamp == caching.sources_stamp(own.parent)
+    assert {own.name, "blocks.py", "rows.py", "simd.py"} <= {name for name, _, _ in stamp}
 
 
 def test_a_kernel_of_other_sources_is_compiled_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from numba import config, njit
 
+    shared, own = tmp_path / "cpu", tmp_path / "cpu" / "operation"
+    own.mkdir(parents=True)
     for path in Path(caching.__file__).parent.glob("*.py"):
-        shutil.copy(path, tmp_path)
-    monkeypatch.setattr(caching, "_FOLDER", tmp_path)
+        shutil.copy(path, shared)
+    (own / "passes.py").write_text("")
+    monkeypatch.setattr(caching, "_SHARED", shared)
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
 
     def kernel(x):
@@ -32,12 +38,14 @@ def test_a_kernel_of_other_sources_is_compiled_anew(tmp_path: Path, monkeypatch:
 
     def hits_and_misses() -> tuple[int, int]:
         compiled = njit(cache=True)(kernel)
-        caching.stamp(compiled)
+        caching.stamp(own, compiled)
         assert compiled(1) == 2
         return sum(compiled.stats.cache_hits.values()), sum(compiled.stats.cache_misses.values())
 
     assert hits_and_misses() == (0, 1)
     assert hits_and_misses() == (1, 0)
-    with (tmp_path / "rows.py").open("a") as file:
-        file.write("# changed\n")
-    assert hits_and_misses() == (0, 1)
+    for changed in (shared / "rows.py", own / "passes.py"):
+        with changed.open("a") as file:
+            file.write("# changed\n")
+        assert hits_and_misses() == (0, 1)
+        assert hits_and_misses() == (1, 0)

@@ -20,8 +20,11 @@ from systems import (
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from tsssm.ops import ScanState, autograd, cpu, diagonal_scan
-from tsssm.ops.cpu import layout, scan
+from tsssm.ops import ScanState, diagonal_scan
+from tsssm.ops.autograd import diagonal as compiled
+from tsssm.ops.cpu import diagonal as cpu
+from tsssm.ops.cpu import layout
+from tsssm.ops.cpu.diagonal import scan
 
 BOTH_DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 BOTH_DIRECTIONS = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
@@ -317,17 +320,17 @@ def operator_arguments(directions: int, save: bool) -> list[Any]:
 @pytest.mark.parametrize("directions", [1, 2])
 def test_operator_is_well_formed(directions: int) -> None:
     for save in (True, False):
-        torch.library.opcheck(autograd.diagonal_scan, operator_arguments(directions, save))
+        torch.library.opcheck(compiled.diagonal_scan, operator_arguments(directions, save))
 
 
 @pytest.mark.parametrize("directions", [1, 2])
 def test_adjoint_is_well_formed(directions: int) -> None:
     args = [t.detach() if isinstance(t, Tensor) else t for t in operator_arguments(directions, True)]
-    y, x, saved = autograd.diagonal_scan(*args)
+    y, x, saved = compiled.diagonal_scan(*args)
     *operands, _, rule, alpha, liquid, reverse, _ = args
     at_rest = False
     torch.library.opcheck(
-        autograd._diagonal_scan_adjoint,
+        compiled._diagonal_scan_adjoint,
         [torch.ones_like(y), torch.ones_like(x), saved, *operands, rule, alpha, liquid, reverse, at_rest],
     )
 

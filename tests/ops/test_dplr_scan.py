@@ -35,6 +35,7 @@ def arguments(measure: str, shared: bool = True, gaps: str = "regular", length: 
         "u": real(2, length, H),
         "Lambda": torch.as_tensor(form.Lambda).repeat(copies, 1),
         "P": torch.as_tensor(form.P)[:, None].repeat(1, copies, 1),
+        "Q": torch.as_tensor(form.P)[:, None].repeat(1, copies, 1),
         "B": torch.as_tensor(form.B).repeat(copies, 1),
         "C": real(M, H, N).to(V.dtype) @ V,
         "step": STEPS,
@@ -97,7 +98,7 @@ def test_padding_leaves_the_state_alone() -> None:
 
 def test_gradcheck() -> None:
     p = arguments("legt", gaps="distinct", length=2)
-    names = ("u", "Lambda", "P", "B", "C", "step", "dt", "x0")
+    names = ("u", "Lambda", "P", "Q", "B", "C", "step", "dt", "x0")
 
     def run(*values: Tensor) -> tuple[Tensor, ...]:
         return dplr_scan(*values, alpha=0.3)

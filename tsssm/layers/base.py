@@ -44,7 +44,9 @@ class SSMLayer(nn.Module):
         self.d_state = int(d_state)
         self.bidirectional = bidirectional
 
-    def forward(self, u: Tensor, dt: Tensor | None = None, state: Any = None) -> tuple[Tensor, Any]:
+    def forward(
+        self, u: Tensor, dt: Tensor | None = None, state: Any = None, *, need_state: bool = True
+    ) -> tuple[Tensor, Any]:
         """Run the layer over a sequence.
 
         Parameters
@@ -54,6 +56,9 @@ class SSMLayer(nn.Module):
             Elapsed time since the previous sample; the first entry is the time since ``state``.
         state : optional
             What an earlier call returned; zero by default.
+        need_state : bool
+            Without it the second result is None, and on a regular grid a layer may compute its output by
+            convolution, where that is faster.
 
         Returns
         -------
@@ -72,7 +77,8 @@ class SSMLayer(nn.Module):
             raise ValueError(f"dt must be {tuple(u.shape[:2])}; got {tuple(dt.shape)}.")
         if self.bidirectional and state is not None:
             raise ValueError("A bidirectional layer sees the whole sequence at once: it takes no state.")
-        return self._run(u, dt, state)
+        y, state = self._run(u, dt, state, need_state)
+        return y, state if need_state else None
 
     def step(self, u_t: Tensor, state: Any, dt: Tensor | None = None) -> tuple[Tensor, Any]:
         """Advance by one sample: u_t (batch, d_model), dt (batch,); returns y_t and the new state.
@@ -95,7 +101,7 @@ class SSMLayer(nn.Module):
         """The zero state for ``batch`` sequences."""
         raise NotImplementedError
 
-    def _run(self, u: Tensor, dt: Tensor | None, state: Any) -> tuple[Tensor, Any]:
+    def _run(self, u: Tensor, dt: Tensor | None, state: Any, need_state: bool) -> tuple[Tensor, Any]:
         """The layer on arguments that have been checked, in one direction or both."""
         raise NotImplementedError
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -50,6 +51,7 @@ class LSSL(SSMLayer):
     low_rank: Tensor
     modal_B: Tensor
     basis: Tensor
+    weight: Tensor
 
     def __init__(
         self,
@@ -70,13 +72,15 @@ class LSSL(SSMLayer):
         self.alpha = alpha
         A, B = hippo.transition(measure, d_state)
         form = hippo.nplr(measure, d_state)
+        half = (d_state + 1) // 2
         system = {
             "A": A,
             "B": B,
-            "eigenvalues": form.Lambda,
-            "low_rank": form.P,
-            "modal_B": form.B,
-            "basis": form.V,
+            "eigenvalues": form.Lambda[:half],
+            "low_rank": form.P[:, :half],
+            "modal_B": form.B[:half],
+            "basis": form.V[:, :half],
+            "weight": np.where(np.arange(half) < d_state // 2, 2.0, 1.0),
         }
         for name, value in system.items():
             self.register_buffer(name, torch.as_tensor(value))
@@ -98,7 +102,9 @@ class LSSL(SSMLayer):
         self._buffers = {name: value.to(device) for name, value in system.items() if value is not None}
         return self
 
-    def _run(self, u: Tensor, dt: Tensor | None, state: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _run(
+        self, u: Tensor, dt: Tensor | None, state: Tensor | None, need_state: bool
+    ) -> tuple[Tensor, Tensor]:
         shape = (u.shape[0], self.d_model, self.d_state)
         if state is not None and state.shape != shape:
             raise ValueError(f"state must be {shape}; got {tuple(state.shape)}.")
@@ -117,21 +123,25 @@ class LSSL(SSMLayer):
             vectors = self._krylov(u.shape[1]).to(u.dtype)
             kernel = torch.einsum("hn,hnl->lh", C, vectors)
             return causal_conv(u, kernel[None])[:, 0], torch.einsum("blh,hnl->bhn", u.flip(1), vectors)
-        # In the coordinates in which A is diagonal plus low rank; the basis is unitary.
+        # Unitary coordinates in which A is diagonal plus low rank, one of each conjugate pair.
         complex_type = torch.promote_types(u.dtype, torch.complex64)
         basis = self.basis.to(complex_type)
+        low_rank = self.low_rank[:, None].to(complex_type)
+        # A pair counts twice, the real eigenvalue of an odd system once.
+        weight = self.weight.to(u.dtype)
         y, x = dplr_scan(
             u,
             self.eigenvalues[None].to(complex_type),
-            self.low_rank[:, None].to(complex_type),
+            low_rank,
+            weight * low_rank,
             self.modal_B[None].to(complex_type),
-            (C.to(complex_type) @ basis)[None],
+            (C.to(complex_type) @ (weight * basis))[None],
             torch.exp(self.log_dt).to(u.dtype),
             dt,
             None if state is None else state.to(complex_type) @ basis.conj(),
             alpha=self.alpha,
         )
-        return y[:, 0], (x @ basis.T).real
+        return y[:, 0], (x @ (weight * basis).T).real
 
     @torch.no_grad()
     def _krylov(self, length: int) -> Tensor:

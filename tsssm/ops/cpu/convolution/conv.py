@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tsssm.ops.cpu.convolve import convolve, convolve_adjoint
+from tsssm.ops.cpu.convolution.convolve import convolve, convolve_adjoint
 from tsssm.ops.cpu.layout import as_array, block_count, for_each, ranges
 
 # Kernel lags up to which products in the time domain beat the transforms, measured by

@@ -1,20 +1,4 @@
-"""The operations in plain PyTorch: readable, differentiable, on any device. This file is the specification.
-
-Every other backend must equal these functions, forward and gradient. They loop over time in Python
-and keep every state, so they are slow and hungry on purpose: nothing here is clever.
-
-Symbols and shapes (DESIGN notation; ``batch`` B, time L, channels H, modes N, readouts M)::
-
-    u      (B, L, H)   real      input
-    A      (H, N)      complex   diagonal of the continuous-time system, Re A <= 0
-    B      (H, N)      complex   input vector
-    C      (M, H, N)   complex   readouts
-    D      (M, H)      real      feedthrough
-    step   (H,)        real      timescale Delta of a channel
-    dt     (B, L)      real      elapsed time delta since the previous sample; None means 1 everywhere
-    x      (B, H, N)   complex   state
-    y      (B, M, L, H) real     output
-"""
+"""The diagonal scan in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -114,61 +98,3 @@ def _one_direction(
             x = x + B_prev[:, k] * u_prev[:, k, :, None]
         ys[k] = torch.einsum("mhn,bhn->bmh", C, x).real
     return torch.stack(ys, dim=2), x
-
-
-def dplr_scan(
-    u: Tensor,
-    Lambda: Tensor,
-    P: Tensor,
-    B: Tensor,
-    C: Tensor,
-    step: Tensor,
-    dt: Tensor | None,
-    x0: Tensor | None,
-    alpha: float,
-) -> tuple[Tensor, Tensor]:
-    r"""Run a diagonal plus low-rank system, A = Lambda - P^T conj(P), one sample after the other.
-
-    .. math::
-        (I - \alpha s A)\,x_k = (I + (1 - \alpha) s A)\,x_{k-1} + s B u_k, \qquad s = \Delta\,\delta_k
-
-    solved by the Woodbury identity (S4, arXiv 2111.00396, appendix C.2): with
-    :math:`D = (I - \alpha s \Lambda)^{-1}`,
-
-    .. math:: (D^{-1} + \alpha s P^T \bar P)^{-1} =
-              D - \alpha s\, D P^T (I + \alpha s \bar P D P^T)^{-1} \bar P D.
-
-    ``Lambda`` and ``B`` (H or 1, N), ``P`` (rank, H or 1, N).
-    """
-    batch, length, channels = u.shape
-    rank, _, modes = P.shape
-    x = u.new_zeros(batch, channels, modes, dtype=Lambda.dtype) if x0 is None else x0
-    identity = torch.eye(rank, dtype=P.dtype, device=P.device)
-    ys = []
-    for k in range(length):
-        s = (step if dt is None else dt[:, k, None] * step)[..., None]
-        D = 1 / (1 - alpha * s * Lambda)
-        A_x = Lambda * x - torch.einsum("rhn,bhr->bhn", P, torch.einsum("rhn,bhn->bhr", P.conj(), x))
-        right = D * (x + (1 - alpha) * s * A_x + s * B * u[:, k, :, None])
-        middle = identity + alpha * s[..., None] * torch.einsum("rhn,...hn,qhn->...hrq", P.conj(), D, P)
-        inner = torch.einsum("rhn,bhn->bhr", P.conj(), right)
-        weights = torch.linalg.solve(middle.expand(*inner.shape, rank), inner)
-        x = right - alpha * s * D * torch.einsum("rhn,bhr->bhn", P, weights)
-        ys.append(torch.einsum("mhn,bhn->bmh", C, x).real)
-    return torch.stack(ys, dim=2), x
-
-
-def causal_conv(u: Tensor, kernel: Tensor) -> Tensor:
-    r"""Causal convolution of every channel with its own kernels.
-
-    .. math:: y_{b,m,k,h} = \sum_{j=0}^{k} K_{m,j,h}\, u_{b,k-j,h}
-
-    ``u`` (B, L, H), ``kernel`` (M, L', H) with L' <= L, result (B, M, L, H).
-    """
-    length = u.shape[1]
-    ys = []
-    for k in range(length):
-        lags = min(k + 1, kernel.shape[1])
-        past = u[:, k - lags + 1 : k + 1].flip(1)
-        ys.append(torch.einsum("mjh,bjh->bmh", kernel[:, :lags], past))
-    return torch.stack(ys, dim=2)

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tsssm.ops.cpu.diagonal.passes import backward_pass, forward_pass
+from tsssm.ops.cpu.diagonal.recurrence import CHUNK
 from tsssm.ops.cpu.layout import as_array, block_count, for_each, lane_count, ranges
-from tsssm.ops.cpu.passes import backward_pass, forward_pass
-from tsssm.ops.cpu.recurrence import CHUNK
 from tsssm.ops.cpu.rows import FOH, GBT, ZOH
 
 # Rows of distinct gaps are shared while they fit the second-level cache: N modes x gaps x 2.3 KiB.

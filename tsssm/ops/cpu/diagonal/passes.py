@@ -30,7 +30,7 @@ from tsssm.ops.cpu.blocks import (
     store_state,
     write,
 )
-from tsssm.ops.cpu.recurrence import (
+from tsssm.ops.cpu.diagonal.recurrence import (
     CHUNK,
     accumulate,
     adjoint,

@@ -1,4 +1,4 @@
-"""The compiled operations as PyTorch operators: one node each for autograd, ``compile`` and ``export``."""
+"""The diagonal scan as a PyTorch operator: one node for autograd, ``compile`` and ``export``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from tsssm.ops import cpu
-
-
-def _like(tensor: Tensor) -> Tensor:
-    """Gradients are contiguous, whatever the strides of what they belong to."""
-    return torch.empty_like(tensor, memory_format=torch.contiguous_format)
+from tsssm.ops.autograd.layout import like
+from tsssm.ops.cpu import diagonal as cpu
 
 
 @torch.library.custom_op("tsssm::diagonal_scan", mutates_args=())
@@ -91,9 +87,9 @@ def _(
     gy: Tensor, gx: Tensor, saved: Tensor, u: Tensor, u_prev: Tensor | None, *system: Any
 ) -> tuple[Tensor, ...]:
     A, B, C, D, step = system[:5]
-    gv = u.new_empty(0, 0, 0, 0) if u_prev is None else _like(u_prev)
-    gD = u.new_empty(0, 0) if D is None else _like(D)
-    return _like(u), gv, _like(A), _like(B), _like(C), gD, _like(step), _like(gx)
+    gv = u.new_empty(0, 0, 0, 0) if u_prev is None else like(u_prev)
+    gD = u.new_empty(0, 0) if D is None else like(D)
+    return like(u), gv, like(A), like(B), like(C), gD, like(step), like(gx)
 
 
 def _keep_scan(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -142,35 +138,3 @@ class EagerDiagonalScan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gy: Tensor, gx: Tensor) -> tuple:
         return _scan_gradients(ctx, cpu.diagonal_scan_adjoint, gy, gx)
-
-
-@torch.library.custom_op("tsssm::causal_conv", mutates_args=())
-def causal_conv(u: Tensor, kernel: Tensor) -> Tensor:
-    """Outputs (batch, M, L, H)."""
-    return cpu.causal_conv(u, kernel)
-
-
-@causal_conv.register_fake
-def _(u: Tensor, kernel: Tensor) -> Tensor:
-    return u.new_empty(kernel.shape[0], *u.shape).transpose(0, 1)
-
-
-@torch.library.custom_op("tsssm::causal_conv_adjoint", mutates_args=())
-def _causal_conv_adjoint(gy: Tensor, u: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    return cpu.causal_conv_adjoint(gy, u, kernel)
-
-
-@_causal_conv_adjoint.register_fake
-def _(gy: Tensor, u: Tensor, kernel: Tensor) -> tuple[Tensor, Tensor]:
-    return _like(u), _like(kernel)
-
-
-def _keep_conv(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def _conv_backward(ctx: Any, gy: Tensor) -> tuple[Tensor, Tensor]:
-    return _causal_conv_adjoint(gy, *ctx.saved_tensors)
-
-
-causal_conv.register_autograd(_conv_backward, setup_context=_keep_conv)

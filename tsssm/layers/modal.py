@@ -1,0 +1,86 @@
+"""The parameters that layers with complex modes share: A by its eigenvalues, B, C, D and the timescales."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tsssm.layers.base import SSMLayer, log_uniform_steps
+
+
+class _RealPart(NamedTuple):
+    """A map from an unconstrained number to a positive one, minus which is the real part of an eigenvalue."""
+
+    positive: Callable[[Tensor], Tensor]
+    inverse: Callable[[Tensor], Tensor]
+
+
+#: Ways to keep the real part of A negative.
+REAL_PARTS = {
+    "exp": _RealPart(torch.exp, torch.log),
+    "softplus": _RealPart(F.softplus, lambda value: value + torch.log(-torch.expm1(-value))),
+}
+
+
+class ModalLayer(SSMLayer):
+    r"""Base of the layers whose system is stored by one of each pair of conjugate modes.
+
+    Parameters
+    ----------
+    d_model, d_state, bidirectional
+        See `SSMLayer`; ``d_state`` is even.
+    eigenvalues, input_vector : ndarray (d_state / 2,), complex
+        Initial diagonal of A, with a negative real part, and initial B.
+    real_part : {"exp", "softplus"}
+        How the real part of A is kept negative: -exp(a) or -log(1 + exp(a)).
+    dt_min, dt_max : float
+        The timescales Delta start log-uniformly distributed between these, in 1 / (grid step).
+    """
+
+    system_names = ("log_dt", "A_real", "A_imag", "B")
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int,
+        *,
+        bidirectional: bool,
+        eigenvalues: NDArray,
+        input_vector: NDArray,
+        real_part: str,
+        dt_min: float,
+        dt_max: float,
+    ) -> None:
+        super().__init__(d_model, d_state, bidirectional=bidirectional)
+        if real_part not in REAL_PARTS:
+            raise ValueError(
+                f"real_part must be one of {', '.join(map(repr, REAL_PARTS))}; got {real_part!r}."
+            )
+        A = torch.as_tensor(eigenvalues, dtype=torch.complex64).repeat(d_model, 1)
+        B = torch.as_tensor(input_vector, dtype=torch.complex64).repeat(d_model, 1)
+        self.real_part = real_part
+        self.log_dt = nn.Parameter(log_uniform_steps(d_model, dt_min, dt_max))
+        self.A_real = nn.Parameter(REAL_PARTS[real_part].inverse(-A.real))
+        self.A_imag = nn.Parameter(A.imag.clone())
+        self.B = nn.Parameter(torch.view_as_real(B).clone())
+        directions = 2 if bidirectional else 1
+        self.C = nn.Parameter(torch.randn(directions, d_model, A.shape[1], 2) * 0.5**0.5)
+        self.D = nn.Parameter(torch.randn(d_model))
+
+    def eigenvalues(self) -> Tensor:
+        """Diagonal of A (d_model, N/2), complex, one of each conjugate pair."""
+        return torch.complex(-REAL_PARTS[self.real_part].positive(self.A_real), self.A_imag)
+
+    def readout(self) -> Tensor:
+        """C (directions, 1, d_model, N/2) with y = Re(C x): a stored mode counts for its conjugate too."""
+        return 2 * torch.view_as_complex(self.C)[:, None]
+
+    def zero_modes(self, batch: int) -> Tensor:
+        """The zero state (batch, d_model, N/2), complex."""
+        shape = (batch, self.d_model, self.A_imag.shape[1])
+        return torch.zeros(shape, dtype=self.D.dtype.to_complex(), device=self.D.device)

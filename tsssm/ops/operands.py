@@ -1,0 +1,65 @@
+"""Checks of what an operation is given, and which backend takes it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from tsssm.ops.sequence import reversed_gaps
+
+
+def runs_compiled(u: Tensor, dt: Tensor | None = None) -> bool:
+    """Whether the compiled backend takes a call; it gives no gradient of the gaps."""
+    return u.device.type == "cpu" and not (dt is not None and dt.requires_grad)
+
+
+# dtype.to_real is not known to torch.compile.
+REAL = {torch.complex64: torch.float32, torch.complex128: torch.float64}
+Expected = dict[str, tuple[Tensor, tuple[int, ...], torch.dtype]]
+
+
+def check_input(u: Tensor) -> tuple[int, int, int]:
+    """Batch, length and channels of an input; ValueError unless it is one."""
+    if u.ndim != 3 or u.shape[1] == 0 or u.shape[2] == 0 or not u.is_floating_point():
+        raise ValueError(
+            f"u must be real floating point (batch, L, H) with L, H >= 1; got {u.dtype} {tuple(u.shape)}."
+        )
+    batch, length, channels = u.shape
+    return batch, length, channels
+
+
+def check_eigenvalues(name: str, A: Tensor) -> tuple[torch.dtype, int]:
+    """The real dtype that the operation computes in, and the number of modes."""
+    if A.dtype not in REAL or A.ndim != 2 or A.shape[1] == 0:
+        raise ValueError(
+            f"{name} must be complex64 or complex128 (H, N) with N >= 1; got {A.dtype} {tuple(A.shape)}."
+        )
+    return REAL[A.dtype], A.shape[1]
+
+
+def check(u: Tensor, expected: Expected) -> None:
+    """Raise ValueError unless every tensor, by name, has its shape and dtype."""
+    for name, (tensor, shape, dtype) in expected.items():
+        if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+            got = f"{tensor.dtype} {tuple(tensor.shape)}"
+            raise ValueError(f"{name} must be {dtype} {shape} for u {tuple(u.shape)}; got {got}.")
+
+
+def needs_gradient(*operands: Tensor | None) -> bool:
+    """Whether autograd will want the adjoint."""
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in operands)
+
+
+def check_readouts(C: Tensor) -> None:
+    """Raise ValueError unless C is (M, H, N) or (K, M, H, N) with one or two directions K."""
+    if C.ndim not in (3, 4) or (C.ndim == 4 and C.shape[0] not in (1, 2)):
+        raise ValueError(f"C must be (M, H, N) or (K, M, H, N) with K = 1 or 2; got {tuple(C.shape)}.")
+
+
+def stacked_gaps(dt: Tensor | None, directions: int, reverse: bool, dtype: torch.dtype) -> Tensor | None:
+    """Gaps (K, batch, L) as the scan of each direction meets them; the second direction is opposite."""
+    if dt is None:
+        return None
+    gaps = dt.to(dtype)
+    orders = (reverse, not reverse)[:directions]
+    return torch.stack([reversed_gaps(gaps) if backwards else gaps for backwards in orders])

@@ -1,0 +1,24 @@
+"""The operations in plain PyTorch: readable, differentiable, on any device. This folder is the specification.
+
+Every other backend must equal these functions, forward and gradient. They loop over time in Python
+and keep every state, so they are slow and hungry on purpose: nothing here is clever.
+
+Symbols and shapes (DESIGN notation; ``batch`` B, time L, channels H, modes N, readouts M)::
+
+    u      (B, L, H)   real      input
+    A      (H, N)      complex   diagonal of the continuous-time system, Re A <= 0
+    B      (H, N)      complex   input vector
+    C      (M, H, N)   complex   readouts
+    D      (M, H)      real      feedthrough
+    step   (H,)        real      timescale Delta of a channel
+    dt     (B, L)      real      elapsed time delta since the previous sample; None means 1 everywhere
+    x      (B, H, N)   complex   state
+    y      (B, M, L, H) real     output
+"""
+
+from tsssm.ops.reference.convolution import causal_conv
+from tsssm.ops.reference.diagonal import diagonal_scan, project_to_disc
+from tsssm.ops.reference.dplr import dplr_scan
+from tsssm.ops.reference.tridiagonal import tridiagonal_scan
+
+__all__ = ["causal_conv", "diagonal_scan", "dplr_scan", "project_to_disc", "tridiagonal_scan"]
