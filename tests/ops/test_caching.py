@@ -9,9 +9,9 @@ import pytest
 
 from tsssm.ops.cpu import caching
 from tsssm.ops.cpu.convolution import convolve
-from tsssm.ops.cpu.diagonal import passes
+from tsssm.ops.cpu.diagonal import backward, forward
 
-KERNELS = [passes.forward_pass, passes.backward_pass, convolve.convolve, convolve.convolve_adjoint]
+KERNELS = [forward.forward_pass, backward.backward_pass, convolve.convolve, convolve.convolve_adjoint]
 
 
 @pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)
@@ -29,7 +29,7 @@ def test_a_kernel_of_other_sources_is_compiled_anew(tmp_path: Path, monkeypatch:
     own.mkdir(parents=True)
     for path in Path(caching.__file__).parent.glob("*.py"):
         shutil.copy(path, shared)
-    (own / "passes.py").write_text("")
+    (own / "kernels.py").write_text("")
     monkeypatch.setattr(caching, "_SHARED", shared)
     monkeypatch.setattr(config, "CACHE_DIR", str(tmp_path / "cache"))
 
@@ -44,7 +44,7 @@ def test_a_kernel_of_other_sources_is_compiled_anew(tmp_path: Path, monkeypatch:
 
     assert hits_and_misses() == (0, 1)
     assert hits_and_misses() == (1, 0)
-    for changed in (shared / "rows.py", own / "passes.py"):
+    for changed in (shared / "rows.py", own / "kernels.py"):
         with changed.open("a") as file:
             file.write("# changed\n")
         assert hits_and_misses() == (0, 1)

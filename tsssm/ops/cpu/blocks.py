@@ -152,6 +152,7 @@ def store_state(x: Any, b: int, h0: int, width: int, state: Any) -> None:
 def fill_chunk(
     rows: Any,
     plane: int,
+    base: int,
     dt: Any,
     span: Any,
     steps: Any,
@@ -161,12 +162,12 @@ def fill_chunk(
     gradient: bool,
     mode: Any,
 ) -> None:
-    """Rows of one mode for the samples of a chunk, whose gaps are in ``dt`` (L,)."""
+    """Rows of one mode from ``base`` on for the samples of a chunk, whose gaps are in ``dt`` (L,)."""
     start, count, backwards = span
     for k in range(count):
         gap = dt[dt.size - 1 - start - k if backwards else start + k]
         s = load(steps, 0) * splat(gap, steps)
-        fill(rows, plane, k * width, width, kind, alpha, gradient, mode, s)
+        fill(rows, plane, base + k * width, width, kind, alpha, gradient, mode, s)
 
 
 @njit(forceinline=True)

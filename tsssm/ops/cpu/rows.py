@@ -107,9 +107,8 @@ def fill(
             tr, ti = _taylor(_PHI1_SLOPE, 5 if width == 16 else 13, zr, zi)
             small = zr * zr + zi * zi < splat(0.01, s)
             put(rows, plane, D, at, where(small, s * s * tr, dr), where(small, s * s * ti, di))
-    if gradient:
-        put(rows, plane, P, at, pr, pi)
     put(rows, plane, A, at, ar, ai)
+    put(rows, plane, P, at, pr, pi)
     br, bi = times(pr, pi, br, bi)
     put(rows, plane, B, at, br, bi)
 

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tsssm.ops.cpu.diagonal.passes import backward_pass, forward_pass
+from tsssm.ops.cpu.diagonal.backward import backward_pass
+from tsssm.ops.cpu.diagonal.forward import forward_pass
 from tsssm.ops.cpu.diagonal.recurrence import CHUNK
 from tsssm.ops.cpu.layout import as_array, block_count, for_each, lane_count, ranges
 from tsssm.ops.cpu.rows import FOH, GBT, ZOH

@@ -1,13 +1,4 @@
-"""The two passes over a block of W channels: chunk by chunk in time, mode by mode within a chunk.
-
-States live in registers and in buffers of one chunk. The forward pass leaves the state before each chunk
-behind (``saved``), from which the backward pass recomputes the others, so that no array of size
-(batch, L, H, N) ever exists. A call handles blocks ``first`` to ``last`` of the channels and series ``b0``
-to ``b1`` of the batch; calls on different ranges may run at the same time.
-
-K directions (one or two, the second opposite to the first and always from rest) have readouts of their own
-and add up. Complex arrays arrive as real ones with a last axis of two.
-"""
+"""The adjoint pass over a block of W channels: chunk by chunk backwards, mode by mode within a chunk."""
 
 from __future__ import annotations
 
@@ -30,6 +21,7 @@ from tsssm.ops.cpu.blocks import (
     store_state,
     write,
 )
+from tsssm.ops.cpu.diagonal.plain import N_SUMS, adjoint_rows, collect_sums, states_rows, weigh
 from tsssm.ops.cpu.diagonal.recurrence import (
     CHUNK,
     accumulate,
@@ -37,138 +29,13 @@ from tsssm.ops.cpu.diagonal.recurrence import (
     adjoint_constant,
     advance,
     advance_constant,
-    feed_through,
     feed_through_adjoint,
-    read_out,
     read_out_adjoint,
-    run_constant,
 )
-from tsssm.ops.cpu.rows import FOH, N_FIELDS, conj_times, get, times
+from tsssm.ops.cpu.rows import FOH, GBT, N_FIELDS, conj_times, get, times
 from tsssm.ops.cpu.rows import A as A_ROW
 from tsssm.ops.cpu.rows import B as B_ROW
 from tsssm.ops.cpu.simd import load, store
-
-
-@njit(nogil=True, cache=True)
-def forward_pass(
-    u: Any,
-    v: Any,
-    A: Any,
-    B: Any,
-    C: Any,
-    D: Any,
-    step: Any,
-    gaps: Any,
-    index: Any,
-    dt: Any,
-    x: Any,
-    at_rest: bool,
-    kind: int,
-    alpha: float,
-    liquid: bool,
-    reverse: bool,
-    first: int,
-    last: int,
-    b0: int,
-    b1: int,
-    y: Any,
-    saved: Any,
-) -> None:
-    """Outputs ``y`` (M, batch, L, H), states ``x`` (batch, H, N, 2) renewed, states ``saved``.
-
-    ``v`` (K, batch, L, H) is used by first-order hold alone. ``gaps`` are the distinct gaps and ``index``
-    (K, batch, L) says which one a sample has; if ``gaps`` is empty, ``dt`` (K, batch, L) holds the gap of
-    every sample. ``x`` belongs to the first direction; ``at_rest`` says that it arrives as zeros.
-    ``saved`` is empty or (K, batch, blocks, chunks, N, 2, W).
-    """
-    width = 64 // u.itemsize
-    length = u.shape[1]
-    directions, readouts, modes = C.shape[0], C.shape[1], A.shape[1]
-    foh = kind == FOH
-    chunks = (length + CHUNK - 1) // CHUNK
-    plane = (modes * gaps.size if gaps.size > 0 else CHUNK) * width
-    rows = np.empty(2 * N_FIELDS * plane, u.dtype)
-    ub = np.zeros(CHUNK * width, u.dtype)
-    vb = np.zeros(CHUNK * width, u.dtype)
-    yb = np.empty(readouts * CHUNK * width, u.dtype)
-    X = np.empty(2 * (CHUNK + 1) * width, u.dtype)
-    imag = (CHUNK + 1) * width
-    which = np.arange(CHUNK)
-    for block in range(first, last):
-        h0 = block * width
-        system, steps = gather_system(A, B, step, h0, width)
-        feedthrough = gather_feedthrough(D, readouts, h0, width)
-        if gaps.size > 0:
-            fill_table(rows, plane, gaps, system, steps, width, kind, alpha, False)
-        for d in range(directions):
-            backwards = reverse != (d == 1)
-            plain = gaps.size == 1 and not foh and not liquid and readouts == 1 and (at_rest or d == 1)
-            readout = gather_readout(C[d], h0, width)
-            for b in range(b0, b1):
-                state = np.zeros((modes + 1, 2, width), u.dtype)
-                if d == 0 and not at_rest:
-                    load_state(x, b, h0, width, state)
-                for c in range(chunks):
-                    start = c * CHUNK
-                    count = min(CHUNK, length - start)
-                    span = (start, count, backwards)
-                    read(u, b, h0, span, ub, 0, width)
-                    if foh:
-                        read(v[d], b, h0, span, vb, 0, width)
-                    for m in range(readouts):
-                        if d == 0:
-                            feed_through(ub, feedthrough, m, yb, m * CHUNK * width, count, width)
-                        else:
-                            read(y[m], b, h0, span, yb, m * CHUNK * width, width)
-                    if saved.size > 0:
-                        to = ((d * saved.shape[1] + b) * saved.shape[2] + block) * chunks + c
-                        for n in range(2 * modes):
-                            store(saved, (2 * modes * to + n) * width, load(state, n * width))
-                    if plain:
-                        for n in range(0, modes, 2):
-                            run_constant(ub, yb, rows, plane, readout, state, n, modes, count, width)
-                    else:
-                        if gaps.size > 1:
-                            for k in range(count):
-                                which[k] = index[d, b, length - 1 - start - k if backwards else start + k]
-                        elif gaps.size == 1:
-                            which[:] = 0
-                        for n in range(modes):
-                            at = 2 * n * width
-                            if gaps.size == 0:
-                                mode = load_mode(system, n, width)
-                                fill_chunk(
-                                    rows,
-                                    plane,
-                                    dt[d, b],
-                                    span,
-                                    steps,
-                                    width,
-                                    kind,
-                                    alpha,
-                                    False,
-                                    mode,
-                                )
-                            store(X, 0, load(state, at))
-                            store(X, imag, load(state, at + width))
-                            base = n * gaps.size * width
-                            advance(X, ub, vb, rows, plane, base, which, count, width, foh, liquid)
-                            for m in range(readouts):
-                                at_c = (m * modes + n) * 2 * width
-                                cr, ci = load(readout, at_c), load(readout, at_c + width)
-                                read_out(X, cr, ci, yb, m * CHUNK * width, count, width)
-                            store(state, at, load(X, count * width))
-                            store(state, at + width, load(X, imag + count * width))
-                    for m in range(readouts):
-                        write(y[m], b, h0, span, yb, m * CHUNK * width, width)
-                if d == 0:
-                    for n in range(modes if plain else 0):
-                        at = 2 * n * width
-                        br, bi = get(rows, plane, B_ROW, n * width)
-                        xr, xi = times(load(state, at), load(state, at + width), br, bi)
-                        store(state, at, xr)
-                        store(state, at + width, xi)
-                    store_state(x, b, h0, width, state)
 
 
 @njit(nogil=True, cache=True)
@@ -224,7 +91,9 @@ def backward_pass(
     X = np.empty(4 * (CHUNK + 1) * width, u.dtype)
     G = np.empty(2 * (CHUNK + 1) * width, u.dtype)
     imag = (CHUNK + 1) * width
-    which = np.arange(CHUNK)
+    delta = np.empty(CHUNK, u.dtype)
+    # Which row a sample uses: its own, unless rows are shared.
+    which = np.arange(CHUNK) if gaps.size == 0 else np.zeros(CHUNK, np.int64)
     for block in range(first, last):
         h0 = block * width
         lanes = min(width, channels - h0)
@@ -238,9 +107,12 @@ def backward_pass(
             fill_table(rows, plane, gaps, system, steps, width, kind, alpha, True)
         for d in range(directions):
             backwards = reverse != (d == 1)
-            plain = gaps.size == 1 and not foh and not liquid and readouts == 1 and (at_rest or d == 1)
+            plain = not foh and not liquid and readouts == 1 and (at_rest or d == 1)
+            constant = plain and gaps.size == 1
             readout = gather_readout(C[d], h0, width)
             g_readout = np.zeros((readouts, modes, 2, width), u.dtype)
+            weights = weigh(system, readout, width)
+            sums = np.zeros((modes, N_SUMS, 2, width), u.dtype)
             for b in range(b0, b1):
                 carry = np.zeros((modes, 2, width), u.dtype)
                 if d == 0:
@@ -266,7 +138,12 @@ def backward_pass(
                     origin = (
                         (((d * saved.shape[1] + b) * saved.shape[2] + block) * chunks + c) * modes * 2 * width
                     )
-                    if plain:
+                    for k in range(count if gaps.size != 1 else 0):
+                        t = length - 1 - start - k if backwards else start + k
+                        delta[k] = dt[d, b, t]
+                        if gaps.size > 1:
+                            which[k] = index[d, b, t]
+                    if constant:
                         for n in range(modes):
                             at = 2 * n * width
                             if n % 2 == 0:
@@ -291,11 +168,6 @@ def backward_pass(
                             store(carry, at, hr)
                             store(carry, at + width, hi)
                     else:
-                        if gaps.size > 1:
-                            for k in range(count):
-                                which[k] = index[d, b, length - 1 - start - k if backwards else start + k]
-                        elif gaps.size == 1:
-                            which[:] = 0
                         for n in range(modes):
                             at = 2 * n * width
                             base = n * gaps.size * width
@@ -304,6 +176,7 @@ def backward_pass(
                                 fill_chunk(
                                     rows,
                                     plane,
+                                    0,
                                     dt[d, b],
                                     span,
                                     steps,
@@ -313,8 +186,42 @@ def backward_pass(
                                     True,
                                     mode,
                                 )
-                            store(X, 0, load(saved, origin + at))
-                            store(X, imag, load(saved, origin + at + width))
+                            x = load(saved, origin + at), load(saved, origin + at + width)
+                            if plain:
+                                states_rows(X, ub, x, rows, plane, base, which, count, width)
+                                h = load(carry, at), load(carry, at + width)
+                                if c == chunks - 1 and d == 0:
+                                    # The state that the pass returned is B times the last one here.
+                                    xr, xi = load(X, count * width), load(X, imag + count * width)
+                                    gbr, gbi = conj_times(xr, xi, h[0], h[1])
+                                    to = (4 * n + 2) * width
+                                    store(g_system, to, load(g_system, to) + gbr)
+                                    store(g_system, to + width, load(g_system, to + width) + gbi)
+                                    h = conj_times(mode[2], mode[3], h[0], h[1])
+                                w = load(weights, at), load(weights, at + width)
+                                hr, hi = adjoint_rows(
+                                    X,
+                                    gyb,
+                                    gub,
+                                    ub,
+                                    rows,
+                                    plane,
+                                    base,
+                                    which,
+                                    delta,
+                                    w,
+                                    h,
+                                    sums,
+                                    n,
+                                    count,
+                                    width,
+                                    kind != GBT,
+                                )
+                                store(carry, at, hr)
+                                store(carry, at + width, hi)
+                                continue
+                            store(X, 0, x[0])
+                            store(X, imag, x[1])
                             advance(X, ub, vb, rows, plane, base, which, count, width, foh, liquid)
                             G[:] = 0
                             for m in range(readouts):
@@ -363,7 +270,9 @@ def backward_pass(
                         write(gv[d], b, h0, span, gvb, 0, width)
                 if d == 0:
                     store_state(gx, b, h0, width, carry)
-            for n in range(modes if plain else 0):
+            if plain and not constant:
+                collect_sums(sums, system, steps, readout, g_system, g_steps, g_readout, width)
+            for n in range(modes if constant else 0):
                 # What was read out is W = C Bbar.
                 at = 2 * n * width
                 gwr, gwi = load(g_readout, at), load(g_readout, at + width)
