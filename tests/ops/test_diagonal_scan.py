@@ -10,6 +10,7 @@ import torch
 from systems import (
     GAPS,
     RULES,
+    TOLERANCE,
     Problem,
     assert_close,
     by_reference,
@@ -69,6 +70,39 @@ def test_compiled_equals_reference(
         for name in ("A", "B", "step"):
             del found[f"gradient of {name}"], expected[f"gradient of {name}"]
     assert_close(found, expected, dtype)
+
+
+@BOTH_DTYPES
+@pytest.mark.parametrize("gaps", [*(kind for kind in GAPS if kind != "regular"), "heavy-tailed", "bursts"])
+@pytest.mark.parametrize("method", ["zoh", "bilinear", 0.3])
+def test_plain_scan_equals_reference(method: str | float, gaps: str, dtype: torch.dtype) -> None:
+    """One readout from rest, which most calls are; enough samples for a table of nodes."""
+    problem = make_problem(
+        batch=4,
+        length=65,
+        channels=17,
+        modes=5,
+        gaps="distinct" if gaps in ("heavy-tailed", "bursts") else gaps,
+        both=method != 0.3,
+        dtype=dtype,
+        seed=11,
+    )
+    if gaps == "heavy-tailed":
+        problem = problem._replace(dt=1e-4 * 10 ** (2 * problem.dt))  # from 2e-4 to 3e2
+    if gaps == "bursts":
+        problem = problem._replace(dt=torch.where(problem.dt < 3, 1e-4 * problem.dt, problem.dt))
+    # One channel slow throughout, one with eigenvalues that a node does not reach.
+    problem.step[0], problem.step[1] = 1e-5, 3.0 if method == "zoh" else 0.1
+    found = results(problem, method=method)
+    with by_reference():
+        expected = results(problem.to(torch.float64), method=method)
+    assert_close(found, expected, dtype)
+    for name, value in expected.items():
+        # Channel by channel too, so that a slow one does not hide behind a fast one.
+        if name in ("gradient of A", "gradient of B", "gradient of step"):
+            error = (found[name].to(value.dtype) - value).abs().reshape(17, -1).amax(1)
+            allowed = 10 * TOLERANCE[dtype]["gradient"] * value.abs().reshape(17, -1).amax(1)
+            assert (error <= allowed).all(), name
 
 
 @BOTH_DIRECTIONS

@@ -21,7 +21,8 @@ from tsssm.ops.cpu.blocks import (
     store_state,
     write,
 )
-from tsssm.ops.cpu.diagonal.plain import N_SUMS, adjoint_rows, collect_sums, states_rows, weigh
+from tsssm.ops.cpu.diagonal.nodes import TERMS, fill_nodes, lay_out, locate, node_starts, series, states_nodes
+from tsssm.ops.cpu.diagonal.plain import N_SUMS, adjoint_rows, collect_sums, is_slow, states_rows, weigh
 from tsssm.ops.cpu.diagonal.recurrence import (
     CHUNK,
     accumulate,
@@ -50,6 +51,8 @@ def backward_pass(
     gaps: Any,
     index: Any,
     dt: Any,
+    longest: float,
+    typical: float,
     saved: Any,
     gy: Any,
     gx: Any,
@@ -70,7 +73,7 @@ def backward_pass(
     gD: Any,
     gstep: Any,
 ) -> None:
-    """Adjoint of `forward_pass`.
+    """Adjoint of `forward_pass`; ``typical`` is a gap by which modes are told slow ones from others.
 
     ``gx`` (batch, H, N, 2) holds the gradient of the final state and is renewed to that of the first one,
     unless that was ``at_rest``. The others are written, those of the system for this range of series.
@@ -80,7 +83,8 @@ def backward_pass(
     directions, readouts, modes = C.shape[0], C.shape[1], A.shape[1]
     foh = kind == FOH
     chunks = (length + CHUNK - 1) // CHUNK
-    plane = (modes * gaps.size if gaps.size > 0 else CHUNK) * width
+    # One row more, so that the fields of a row do not compete for the same lines of the cache.
+    plane = ((modes * gaps.size if gaps.size > 0 else CHUNK) + 1) * width
     rows = np.empty(2 * N_FIELDS * plane, u.dtype)
     grads = np.empty(6 * plane, u.dtype)
     ub = np.zeros(CHUNK * width, u.dtype)
@@ -94,6 +98,8 @@ def backward_pass(
     delta = np.empty(CHUNK, u.dtype)
     # Which row a sample uses: its own, unless rows are shared.
     which = np.arange(CHUNK) if gaps.size == 0 else np.zeros(CHUNK, np.int64)
+    nearest = np.empty(CHUNK, np.int64)
+    powers = np.empty((TERMS, CHUNK), u.dtype)
     for block in range(first, last):
         h0 = block * width
         lanes = min(width, channels - h0)
@@ -103,6 +109,11 @@ def backward_pass(
         g_feedthrough = np.zeros((readouts, width), u.dtype)
         g_steps = np.zeros(width, u.dtype)
         grads[:] = 0
+        slow = np.zeros(modes, np.bool_)
+        for n in range(modes):
+            slow[n] = is_slow(system, steps, n, width, typical)
+        layout = lay_out(system, steps, width, longest)
+        table = fill_nodes(system, steps, width, layout)
         if gaps.size > 0:
             fill_table(rows, plane, gaps, system, steps, width, kind, alpha, True)
         for d in range(directions):
@@ -172,7 +183,8 @@ def backward_pass(
                             at = 2 * n * width
                             base = n * gaps.size * width
                             mode = load_mode(system, n, width)
-                            if gaps.size == 0:
+                            by_nodes = plain and gaps.size == 0 and layout[1][n // 2] > 0 and not slow[n]
+                            if gaps.size == 0 and not by_nodes:
                                 fill_chunk(
                                     rows,
                                     plane,
@@ -187,8 +199,25 @@ def backward_pass(
                                     mode,
                                 )
                             x = load(saved, origin + at), load(saved, origin + at + width)
-                            if plain:
+                            if by_nodes:
+                                locate(delta, count, layout[0][n // 2], nearest, powers)
+                                states_nodes(
+                                    X,
+                                    ub,
+                                    x,
+                                    rows,
+                                    plane,
+                                    table,
+                                    node_starts(layout, n // 2, width)[n % 2],
+                                    nearest,
+                                    powers,
+                                    series(mode, load(steps, 0)),
+                                    count,
+                                    width,
+                                )
+                            elif plain:
                                 states_rows(X, ub, x, rows, plane, base, which, count, width)
+                            if plain:
                                 h = load(carry, at), load(carry, at + width)
                                 if c == chunks - 1 and d == 0:
                                     # The state that the pass returned is B times the last one here.
@@ -216,6 +245,7 @@ def backward_pass(
                                     count,
                                     width,
                                     kind != GBT,
+                                    slow[n],
                                 )
                                 store(carry, at, hr)
                                 store(carry, at + width, hi)
@@ -271,7 +301,9 @@ def backward_pass(
                 if d == 0:
                     store_state(gx, b, h0, width, carry)
             if plain and not constant:
-                collect_sums(sums, system, steps, readout, g_system, g_steps, g_readout, width)
+                collect_sums(
+                    sums, system, steps, readout, g_system, g_steps, g_readout, width, kind != GBT, typical
+                )
             for n in range(modes if constant else 0):
                 # What was read out is W = C Bbar.
                 at = 2 * n * width

@@ -19,6 +19,7 @@ from tsssm.ops.cpu.blocks import (
     store_state,
     write,
 )
+from tsssm.ops.cpu.diagonal.nodes import TERMS, fill_nodes, lay_out, locate, node_starts, run_nodes, series
 from tsssm.ops.cpu.diagonal.plain import run_rows, weigh
 from tsssm.ops.cpu.diagonal.recurrence import CHUNK, advance, feed_through, read_out, run_constant
 from tsssm.ops.cpu.rows import FOH, N_FIELDS, get, times
@@ -38,6 +39,7 @@ def forward_pass(
     gaps: Any,
     index: Any,
     dt: Any,
+    longest: float,
     x: Any,
     at_rest: bool,
     kind: int,
@@ -55,7 +57,8 @@ def forward_pass(
 
     ``v`` (K, batch, L, H) is used by first-order hold alone. ``gaps`` are the distinct gaps and ``index``
     (K, batch, L) says which one a sample has; if ``gaps`` is empty, ``dt`` (K, batch, L) holds the gap of
-    every sample. ``x`` belongs to the first direction; ``at_rest`` says that it arrives as zeros.
+    every sample, the largest of which is ``longest``; that is infinite where no table of nodes is wanted.
+    ``x`` belongs to the first direction; ``at_rest`` says that it arrives as zeros.
     ``saved`` is empty or (K, batch, blocks, chunks, N, 2, W).
     """
     width = 64 // u.itemsize
@@ -63,7 +66,8 @@ def forward_pass(
     directions, readouts, modes = C.shape[0], C.shape[1], A.shape[1]
     foh = kind == FOH
     chunks = (length + CHUNK - 1) // CHUNK
-    plane = (modes * gaps.size if gaps.size > 0 else 2 * CHUNK) * width
+    # One row more, so that the fields of a row do not compete for the same lines of the cache.
+    plane = ((modes * gaps.size if gaps.size > 0 else 2 * CHUNK) + 1) * width
     rows = np.empty(2 * N_FIELDS * plane, u.dtype)
     ub = np.zeros(CHUNK * width, u.dtype)
     vb = np.zeros(CHUNK * width, u.dtype)
@@ -72,10 +76,15 @@ def forward_pass(
     imag = (CHUNK + 1) * width
     # Which row a sample uses: its own, unless rows are shared.
     which = np.arange(CHUNK) if gaps.size == 0 else np.zeros(CHUNK, np.int64)
+    delta = np.empty(CHUNK, u.dtype)
+    nearest = np.empty(CHUNK, np.int64)
+    powers = np.empty((TERMS, CHUNK), u.dtype)
     for block in range(first, last):
         h0 = block * width
         system, steps = gather_system(A, B, step, h0, width)
         feedthrough = gather_feedthrough(D, readouts, h0, width)
+        layout = lay_out(system, steps, width, longest)
+        table = fill_nodes(system, steps, width, layout)
         if gaps.size > 0:
             fill_table(rows, plane, gaps, system, steps, width, kind, alpha, False)
         for d in range(directions):
@@ -103,15 +112,37 @@ def forward_pass(
                         to = ((d * saved.shape[1] + b) * saved.shape[2] + block) * chunks + c
                         for n in range(2 * modes):
                             store(saved, (2 * modes * to + n) * width, load(state, n * width))
-                    if gaps.size > 1:
-                        for k in range(count):
-                            which[k] = index[d, b, length - 1 - start - k if backwards else start + k]
+                    for k in range(count if gaps.size != 1 else 0):
+                        t = length - 1 - start - k if backwards else start + k
+                        delta[k] = dt[d, b, t]
+                        if gaps.size > 1:
+                            which[k] = index[d, b, t]
                     if plain and gaps.size == 1:
                         for n in range(0, modes, 2):
                             run_constant(ub, yb, rows, plane, readout, state, n, modes, count, width)
                     elif plain:
                         for n in range(0, modes, 2):
                             second = min(n + 1, modes - 1)
+                            if gaps.size == 0 and layout[1][n // 2] > 0:
+                                locate(delta, count, layout[0][n // 2], nearest, powers)
+                                run_nodes(
+                                    ub,
+                                    yb,
+                                    table,
+                                    node_starts(layout, n // 2, width),
+                                    nearest,
+                                    powers,
+                                    (
+                                        series(load_mode(system, n, width), load(steps, 0)),
+                                        series(load_mode(system, second, width), load(steps, 0)),
+                                    ),
+                                    weights,
+                                    state,
+                                    n,
+                                    count,
+                                    width,
+                                )
+                                continue
                             bases = n * gaps.size * width, second * gaps.size * width
                             if gaps.size == 0:
                                 bases = 0, CHUNK * width

@@ -14,11 +14,14 @@ from numba import njit
 
 from tsssm.ops.cpu.diagonal.recurrence import CHUNK
 from tsssm.ops.cpu.rows import A, D, E, P, conj_times, get, times
-from tsssm.ops.cpu.simd import load, splat, store
+from tsssm.ops.cpu.simd import constant, load, splat, store
 
 # Sums over samples from which the gradients of a mode follow, as complex registers.
 TRANSITION, INPUT, SLOPE, READOUT = range(4)
 N_SUMS = 4
+
+# Below this |z| the derivative of phi1 is not taken as a difference.
+_SLOW = 0.01
 
 
 @njit(forceinline=True)
@@ -97,6 +100,18 @@ def states_rows(
 
 
 @njit(forceinline=True)
+def is_slow(system: Any, steps: Any, n: int, width: int, typical: float) -> bool:
+    """Whether a ``typical`` gap moves a mode so little, in some channel, that phi1' needs its series.
+
+    Otherwise phi1'(z) = (exp(z) - phi1(z)) / z, with an error of the rounding unit divided by z.
+    """
+    for w in range(width):
+        if typical * steps[w] * max(abs(system[n, 0, w]), abs(system[n, 1, w])) < _SLOW:
+            return True
+    return False
+
+
+@njit(forceinline=True)
 def adjoint_rows(
     X: Any,
     gy: Any,
@@ -114,10 +129,12 @@ def adjoint_rows(
     count: int,
     width: int,
     hold: bool,
+    slow: bool,
 ) -> Any:
     """Adjoint of `run_rows` for one mode; ``h`` is what later samples send back, and is returned renewed.
 
-    With a hold the transition is its own derivative; with a transform that is a field of the rows.
+    With a hold the transition is its own derivative; with a transform that is a field of the rows. The
+    derivative of the input coefficient follows from the same sums, unless the mode `is_slow`.
     """
     imag = (CHUNK + 1) * width
     at = 2 * N_SUMS * n * width
@@ -136,15 +153,16 @@ def adjoint_rows(
         hr, hi = hr + g * wr, hi - g * wi
         xr, xi = load(X, k * width), load(X, imag + k * width)
         pr, pi = get(rows, plane, P, row)
-        store(gu, k * width, load(gu, k * width) + pr * hr + pi * hi)
-        dr, di = get(rows, plane, D, row)
-        dr, di = conj_times(dr, di, hr, hi)
-        sr, si = sr + uk * dr, si + uk * di
+        pr, pi = conj_times(pr, pi, hr, hi)
+        store(gu, k * width, load(gu, k * width) + pr)
         ar, ai = get(rows, plane, A, row)
         ar, ai = conj_times(ar, ai, hr, hi)
-        if hold:
-            er, ei = ar, ai
-        else:
+        if slow or not hold:
+            dr, di = get(rows, plane, D, row)
+            pr, pi = conj_times(dr, di, hr, hi)
+        sr, si = sr + uk * pr, si + uk * pi
+        er, ei = ar, ai
+        if not hold:
             er, ei = get(rows, plane, E, row)
             er, ei = conj_times(er, ei, hr, hi)
         d = splat(delta[k], g)
@@ -173,16 +191,25 @@ def collect_sums(
     g_steps: Any,
     g_readout: Any,
     width: int,
+    hold: bool,
+    typical: float,
 ) -> None:
     """Send the sums of all modes to the gradients of the system, of the steps and of the readout."""
     s = load(steps, 0)
+    one = constant(s, "one")
     for n in range(system.shape[0]):
         at, to = 2 * N_SUMS * n * width, 4 * n * width
         lr, li = load(system, to), load(system, to + width)
         br, bi = load(system, to + 2 * width), load(system, to + 3 * width)
         tr, ti = load(sums, at), load(sums, at + width)
-        store(g_system, to, load(g_system, to) + s * tr + load(sums, at + 4 * width))
-        store(g_system, to + width, load(g_system, to + width) + s * ti + load(sums, at + 5 * width))
+        sr, si = load(sums, at + 4 * width), load(sums, at + 5 * width)
+        if hold and not is_slow(system, steps, n, width, typical):
+            # What was summed is phi1, and this is the rest of its derivative.
+            scale = one / (lr * lr + li * li)
+            sr, si = s * load(sums, at + 2 * width) - sr, s * load(sums, at + 3 * width) - si
+            sr, si = times(lr * scale, li * scale, sr, si)
+        store(g_system, to, load(g_system, to) + s * tr + sr)
+        store(g_system, to + width, load(g_system, to + width) + s * ti + si)
         store(g_steps, 0, load(g_steps, 0) + lr * tr + li * ti + load(sums, at + 2 * width))
         # The readout was W = C B.
         wr, wi = load(sums, at + 6 * width), load(sums, at + 7 * width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from tsssm.ops.cpu.rows import FOH, GBT, ZOH
 
 # Rows of distinct gaps are shared while they fit the second-level cache: N modes x gaps x 2.3 KiB.
 _MAX_SHARED_ROWS = 512
+# Samples for which it is worth while to fill a table of nodes.
+_FEWEST_FOR_NODES = 256
 _KINDS = {"gbt": GBT, "zoh": ZOH, "foh": FOH}
 # What stands for the gaps of a regular grid.
 _REGULAR: dict[torch.dtype, NDArray[Any]] = {
@@ -47,6 +50,19 @@ def _gaps(u: Tensor, dt: Tensor | None, modes: int) -> tuple[NDArray[Any], NDArr
         if gaps.size <= limit:
             return gaps, inverse.reshape(each.shape).astype(np.int32), each
     return each[0, 0, :0], _NO_INDEX, each
+
+
+def _extent(u: Tensor, dt: Tensor | None, gaps: NDArray[Any], rule: str) -> tuple[float, float]:
+    """The longest gap if a table of nodes pays, else infinity; and the mean gap, weighted by the gaps."""
+    if dt is None:
+        return math.inf, 1.0
+    typical = float(dt.square().sum() / dt.sum().clamp(min=torch.finfo(dt.dtype).tiny))
+    many = u.shape[0] * u.shape[1] >= _FEWEST_FOR_NODES
+    return (
+        float(dt.max())
+        if many and rule == "zoh" and gaps.size == 0 and dt.dtype == torch.float32
+        else math.inf
+    ), typical
 
 
 def _work(u: Tensor, C: Tensor) -> int:
@@ -87,7 +103,9 @@ def diagonal_scan(
     y = u.new_empty(readouts, batch, length, channels)
     x = A.new_zeros(batch, channels, modes) if x0 is None else x0.clone(memory_format=torch.contiguous_format)
     saved = u.new_empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save))
-    inputs = (*_inputs(u, u_prev, A, B, C, D, step), *_gaps(u, dt, modes), as_array(x))
+    gaps = _gaps(u, dt, modes)
+    longest, _ = _extent(u, dt, gaps[0], rule)
+    inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, longest, as_array(x))
     options = (x0 is None, _KINDS[rule], alpha, liquid, reverse)
     outputs = (as_array(y), as_array(saved))
 
@@ -129,7 +147,8 @@ def diagonal_scan_adjoint(
     parts = len(cut.series)
     no_D = u.new_empty((0, 0))
     system = [t.new_empty((parts, *t.shape)) for t in (A, B, C, no_D if D is None else D, step)]
-    inputs = (*_inputs(u, u_prev, A, B, C, D, step), *_gaps(u, dt, C.shape[3]))
+    gaps = _gaps(u, dt, C.shape[3])
+    inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, *_extent(u, dt, gaps[0], rule))
     upstream = [as_array(t) for t in (saved, gy.transpose(0, 1), gx)]
     options = (at_rest, _KINDS[rule], alpha, liquid, reverse)
     outputs = (as_array(gu), as_array(gv))
