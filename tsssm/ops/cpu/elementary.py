@@ -43,6 +43,8 @@ CONSTANTS |= {
     "highest exponent": _both(88.0, 709.0),
     "largest angle, squared": _both(1e12, 1e28),
     "zero": _both(0.0, 0.0),
+    # A square above this may have overflowed.
+    "large square": _both(1e37, 1e300),
 }
 
 

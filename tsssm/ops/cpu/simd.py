@@ -148,6 +148,17 @@ def where(typingctx: Any, mask: Any, a: Any, b: Any) -> Any:
     return a(mask, a, b), codegen
 
 
+@intrinsic
+def any_of(typingctx: Any, mask: Any) -> Any:
+    """Whether ``mask`` holds in any lane, as a plain truth value to branch on."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bits = builder.bitcast(args[0], ir.IntType(mask.width))
+        return builder.icmp_unsigned("!=", bits, ir.Constant(ir.IntType(mask.width), 0))
+
+    return types.boolean(mask), codegen
+
+
 def _math(builder: Any, name: str, ty: Lanes, value: Any) -> Any:
     vector = _vector(ty)
     name = f"llvm.{name}.v{ty.width}f{ty.dtype.bitwidth}"

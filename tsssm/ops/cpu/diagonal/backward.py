@@ -21,8 +21,26 @@ from tsssm.ops.cpu.blocks import (
     store_state,
     write,
 )
-from tsssm.ops.cpu.diagonal.nodes import TERMS, fill_nodes, lay_out, locate, node_starts, series, states_nodes
-from tsssm.ops.cpu.diagonal.plain import N_SUMS, adjoint_rows, collect_sums, is_slow, states_rows, weigh
+from tsssm.ops.cpu.diagonal.nodes import (
+    TERMS,
+    fill_chunk_nodes,
+    fill_nodes,
+    lay_out,
+    locate,
+    node_starts,
+    series,
+    states_nodes,
+)
+from tsssm.ops.cpu.diagonal.plain import (
+    N_SUMS,
+    adjoint_rows,
+    collect_hold,
+    collect_sums,
+    is_slow,
+    pull_hold,
+    states_rows,
+    weigh,
+)
 from tsssm.ops.cpu.diagonal.recurrence import (
     CHUNK,
     accumulate,
@@ -183,7 +201,7 @@ def backward_pass(
                             at = 2 * n * width
                             base = n * gaps.size * width
                             mode = load_mode(system, n, width)
-                            by_nodes = plain and gaps.size == 0 and layout[1][n // 2] > 0 and not slow[n]
+                            by_nodes = gaps.size == 0 and layout[1][n // 2] > 0 and not slow[n]
                             if gaps.size == 0 and not by_nodes:
                                 fill_chunk(
                                     rows,
@@ -201,6 +219,20 @@ def backward_pass(
                             x = load(saved, origin + at), load(saved, origin + at + width)
                             if by_nodes:
                                 locate(delta, count, layout[0][n // 2], nearest, powers)
+                            if by_nodes and not plain:
+                                fill_chunk_nodes(
+                                    rows,
+                                    plane,
+                                    table,
+                                    node_starts(layout, n // 2, width)[n % 2],
+                                    nearest,
+                                    powers,
+                                    mode,
+                                    load(steps, 0),
+                                    count,
+                                    width,
+                                )
+                            elif by_nodes:
                                 states_nodes(
                                     X,
                                     ub,
@@ -280,7 +312,9 @@ def backward_pass(
                             )
                             store(carry, at, hr)
                             store(carry, at + width, hi)
-                            if gaps.size == 0:
+                            if by_nodes:
+                                pull_hold(rows, grads, plane, delta, sums, n, count, width)
+                            elif gaps.size == 0:
                                 pull_chunk(
                                     rows,
                                     grads,
@@ -300,6 +334,8 @@ def backward_pass(
                         write(gv[d], b, h0, span, gvb, 0, width)
                 if d == 0:
                     store_state(gx, b, h0, width, carry)
+            if not plain:
+                collect_hold(sums, system, steps, g_system, g_steps, width)
             if plain and not constant:
                 collect_sums(
                     sums, system, steps, readout, g_system, g_steps, g_readout, width, kind != GBT, typical

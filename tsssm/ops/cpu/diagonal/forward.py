@@ -19,7 +19,16 @@ from tsssm.ops.cpu.blocks import (
     store_state,
     write,
 )
-from tsssm.ops.cpu.diagonal.nodes import TERMS, fill_nodes, lay_out, locate, node_starts, run_nodes, series
+from tsssm.ops.cpu.diagonal.nodes import (
+    TERMS,
+    fill_chunk_nodes,
+    fill_nodes,
+    lay_out,
+    locate,
+    node_starts,
+    run_nodes,
+    series,
+)
 from tsssm.ops.cpu.diagonal.plain import run_rows, weigh
 from tsssm.ops.cpu.diagonal.recurrence import CHUNK, advance, feed_through, read_out, run_constant
 from tsssm.ops.cpu.rows import FOH, N_FIELDS, get, times
@@ -164,8 +173,22 @@ def forward_pass(
                     else:
                         for n in range(modes):
                             at = 2 * n * width
-                            if gaps.size == 0:
-                                mode = load_mode(system, n, width)
+                            mode = load_mode(system, n, width)
+                            if gaps.size == 0 and layout[1][n // 2] > 0:
+                                locate(delta, count, layout[0][n // 2], nearest, powers)
+                                fill_chunk_nodes(
+                                    rows,
+                                    plane,
+                                    table,
+                                    node_starts(layout, n // 2, width)[n % 2],
+                                    nearest,
+                                    powers,
+                                    mode,
+                                    load(steps, 0),
+                                    count,
+                                    width,
+                                )
+                            elif gaps.size == 0:
                                 fill_chunk(
                                     rows,
                                     plane,

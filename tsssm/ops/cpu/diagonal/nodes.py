@@ -21,7 +21,7 @@ from numba import njit
 
 from tsssm.ops.cpu.blocks import load_mode
 from tsssm.ops.cpu.diagonal.recurrence import CHUNK
-from tsssm.ops.cpu.rows import N_FIELDS, ZOH, A, P, fill, get, put, times
+from tsssm.ops.cpu.rows import N_FIELDS, ZOH, A, B, P, fill, get, put, times
 from tsssm.ops.cpu.simd import load, splat, store
 
 # Largest |z e|: five terms then leave an error of 1e-7 of Abar.
@@ -156,6 +156,30 @@ def run_nodes(
     store(state, at + width, xi)
     store(state, at_2, zr)
     store(state, at_2 + width, zi)
+
+
+@njit(forceinline=True)
+def fill_chunk_nodes(
+    rows: Any,
+    plane: int,
+    table: Any,
+    start: int,
+    nearest: Any,
+    powers: Any,
+    mode: Any,
+    step: Any,
+    count: int,
+    width: int,
+) -> None:
+    """Abar, P and Bbar of one mode for the samples of a chunk."""
+    moved = series(mode, step)
+    for k in range(count):
+        at = k * width
+        ar, ai, pr, pi = move(table, start + nearest[k] * _NODE * width, width, powers, k, moved)
+        put(rows, plane, A, at, ar, ai)
+        put(rows, plane, P, at, pr, pi)
+        br, bi = times(pr, pi, mode[2], mode[3])
+        put(rows, plane, B, at, br, bi)
 
 
 @njit(forceinline=True)

@@ -12,7 +12,7 @@ from typing import Any
 from numba import njit
 
 from tsssm.ops.cpu.rows import A, B, Q, conj_times, get, put, times
-from tsssm.ops.cpu.simd import constant, load, square_root, store, where
+from tsssm.ops.cpu.simd import any_of, constant, load, square_root, store, where
 
 CHUNK = 32
 
@@ -154,17 +154,18 @@ def _liquid_transition(ar: Any, ai: Any, br: Any, bi: Any) -> Any:
     """Abar + Bbar u projected to the unit disc, the factor used, and where it is below one."""
     one = constant(ar, "one")
     fr, fi = ar + br, ai + bi
-    # Scaled by its larger part, so that no square overflows, whatever the input.
-    scale = _larger(one, _larger(_larger(fr, -fr), _larger(fi, -fi)))
-    sr, si = fr / scale, fi / scale
-    modulus = square_root(sr * sr + si * si)
-    outside = one < scale * modulus
-    return (
-        where(outside, sr / modulus, fr),
-        where(outside, si / modulus, fi),
-        where(outside, one / scale / modulus, one),
-        outside,
-    )
+    square = fr * fr + fi * fi
+    outside = one < square
+    if any_of(constant(ar, "large square") < square):
+        # Scaled by its larger part, so that no square overflows, whatever the input.
+        scale = _larger(one, _larger(_larger(fr, -fr), _larger(fi, -fi)))
+        sr, si = fr / scale, fi / scale
+        modulus = square_root(sr * sr + si * si)
+        pr, pi, factor = sr / modulus, si / modulus, one / scale / modulus
+    else:
+        factor = one / square_root(square)
+        pr, pi = fr * factor, fi * factor
+    return where(outside, pr, fr), where(outside, pi, fi), where(outside, factor, one), outside
 
 
 @njit(forceinline=True)
