@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from tsssm.discretize import gbt_alpha
-from tsssm.ops import reference
+from tsssm.ops import operands, reference
 from tsssm.ops.operands import Expected, check, check_eigenvalues, check_input, check_readouts, stacked_gaps
 
 
@@ -88,6 +88,11 @@ def dplr_scan(
     check(u, expected)
     readouts = C[None] if C.ndim == 3 else C
     gaps = stacked_gaps(dt, len(readouts), reverse, real)
-    system = (Lambda, P, Q, B, readouts, D, step, gaps, x0)
-    y, x = reference.dplr_scan(u.to(real), *system, alpha, reverse)
+    inputs = u.to(real)
+    if operands.runs_compiled(inputs, gaps):
+        # Numba is imported, and its kernels are loaded, when the first CPU tensor arrives.
+        from tsssm.ops.autograd.dplr import scan
+    else:
+        scan = reference.dplr_scan
+    y, x = scan(inputs, Lambda, P, Q, B, readouts, D, step, gaps, x0, alpha, reverse)
     return y.to(u.dtype), x

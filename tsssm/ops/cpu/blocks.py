@@ -131,6 +131,27 @@ def write(target: Any, b: int, h0: int, span: Any, values: Any, offset: int, wid
 
 
 @njit(forceinline=True)
+def feed_through(u: Any, D: Any, m: int, y: Any, offset: int, count: int, width: int) -> None:
+    """Write D u of a chunk to ``y`` from flat position ``offset`` on."""
+    feedthrough = load(D, m * width)
+    for k in range(count):
+        store(y, offset + k * width, feedthrough * load(u, k * width))
+
+
+@njit(forceinline=True)
+def feed_through_adjoint(
+    u: Any, gy: Any, offset: int, D: Any, gD: Any, m: int, gu: Any, count: int, width: int
+) -> None:
+    """Adjoint of `feed_through`: adds to ``gD`` and ``gu``."""
+    feedthrough, total = load(D, m * width), load(gD, m * width)
+    for k in range(count):
+        g = load(gy, offset + k * width)
+        total = total + g * load(u, k * width)
+        store(gu, k * width, load(gu, k * width) + feedthrough * g)
+    store(gD, m * width, total)
+
+
+@njit(forceinline=True)
 def load_state(x: Any, b: int, h0: int, width: int, state: Any) -> None:
     """Copy the states (batch, H, N, 2) of one series to registers (N, 2, W)."""
     for n in range(x.shape[2]):

@@ -9,6 +9,7 @@ from numba import njit
 
 from tsssm.ops.cpu.blocks import (
     collect_table,
+    feed_through_adjoint,
     fill_chunk,
     fill_table,
     gather_feedthrough,
@@ -48,7 +49,6 @@ from tsssm.ops.cpu.diagonal.recurrence import (
     adjoint_constant,
     advance,
     advance_constant,
-    feed_through_adjoint,
     read_out_adjoint,
 )
 from tsssm.ops.cpu.rows import FOH, GBT, N_FIELDS, conj_times, get, times
@@ -259,7 +259,7 @@ def backward_pass(
                                     store(g_system, to, load(g_system, to) + gbr)
                                     store(g_system, to + width, load(g_system, to + width) + gbi)
                                     h = conj_times(mode[2], mode[3], h[0], h[1])
-                                w = load(weights, at), load(weights, at + width)
+                                weight = load(weights, at), load(weights, at + width)
                                 hr, hi = adjoint_rows(
                                     X,
                                     gyb,
@@ -270,7 +270,7 @@ def backward_pass(
                                     base,
                                     which,
                                     delta,
-                                    w,
+                                    weight,
                                     h,
                                     sums,
                                     n,

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from tsssm.ops.cpu.blocks import (
+    feed_through,
     fill_chunk,
     fill_table,
     gather_feedthrough,
@@ -30,7 +31,7 @@ from tsssm.ops.cpu.diagonal.nodes import (
     series,
 )
 from tsssm.ops.cpu.diagonal.plain import run_rows, weigh
-from tsssm.ops.cpu.diagonal.recurrence import CHUNK, advance, feed_through, read_out, run_constant
+from tsssm.ops.cpu.diagonal.recurrence import CHUNK, advance, read_out, run_constant
 from tsssm.ops.cpu.rows import FOH, N_FIELDS, get, times
 from tsssm.ops.cpu.rows import B as B_ROW
 from tsssm.ops.cpu.simd import load, store

@@ -94,27 +94,6 @@ def run_constant(
 
 
 @njit(forceinline=True)
-def feed_through(u: Any, D: Any, m: int, y: Any, offset: int, count: int, width: int) -> None:
-    """Write D u of a chunk to ``y`` from flat position ``offset`` on."""
-    feedthrough = load(D, m * width)
-    for k in range(count):
-        store(y, offset + k * width, feedthrough * load(u, k * width))
-
-
-@njit(forceinline=True)
-def feed_through_adjoint(
-    u: Any, gy: Any, offset: int, D: Any, gD: Any, m: int, gu: Any, count: int, width: int
-) -> None:
-    """Adjoint of `feed_through`: adds to ``gD`` and ``gu``."""
-    feedthrough, total = load(D, m * width), load(gD, m * width)
-    for k in range(count):
-        g = load(gy, offset + k * width)
-        total = total + g * load(u, k * width)
-        store(gu, k * width, load(gu, k * width) + feedthrough * g)
-    store(gD, m * width, total)
-
-
-@njit(forceinline=True)
 def advance(
     X: Any,
     u: Any,
