@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tsssm.discretize import gbt_alpha
-from tsssm.ops import reference
+from tsssm.ops import operands, reference
 from tsssm.ops.operands import Expected, check, check_input, check_readouts, stacked_gaps
 
 
@@ -92,5 +92,12 @@ def tridiagonal_scan(
     readouts = C[None] if C.ndim == 3 else C
     gaps = stacked_gaps(dt, len(readouts), reverse, real)
     system = (T, shift, scale, B, readouts, D, step, gaps, x0)
-    y, x = reference.tridiagonal_scan(u.to(real), *system, alpha, reverse)
+    inputs = u.to(real)
+    if operands.runs_compiled(inputs, gaps):
+        # Numba is imported, and its kernels are loaded, when the first CPU tensor arrives.
+        from tsssm.ops.autograd import tridiagonal as compiled
+
+        y, x = compiled.scan(inputs, *system, alpha, reverse)
+    else:
+        y, x = reference.tridiagonal_scan(inputs, *system, alpha, reverse)
     return y.to(u.dtype), x
