@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tsssm import Panel, SSMClassifier, SSMRegressor
+from tsssm.backbone import BACKBONES
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def proba(estimator, X):
 # Learning
 
 
-@pytest.mark.parametrize("backbone", ["liquid-s4", "s4d", "lssl"])
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_learns_levels(labelled, tiny, backbone):
     X, y = labelled
     clf = SSMClassifier(**{**tiny, "backbone": backbone, "max_epochs": 60}).fit(X, y)
@@ -348,7 +349,7 @@ def test_a_batch_may_be_a_single_sample(tiny, batch_size):
         assert np.isfinite(reg.predict(X)).all()
 
 
-@pytest.mark.parametrize("backbone", ["liquid-s4", "s4d", "lssl"])
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_the_default_dtype_of_torch_does_not_matter(labelled, tiny, backbone):
     X, y = labelled
     torch.set_default_dtype(torch.float64)

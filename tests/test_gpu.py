@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tsssm import SSMClassifier, SSMRegressor
-from tsssm.layers import LSSL, S4D, LiquidS4
+from tsssm.backbone import BACKBONES
+from tsssm.layers import DSS, LSSL, S4, S4D, S5, LiquidS4
 from tsssm.ops import causal_conv, diagonal_scan
 
 pytestmark = [
@@ -25,9 +26,10 @@ def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found.cpu() - expected).abs().max() / expected.abs().max())
 
 
-@pytest.mark.parametrize("layer", [S4D, LiquidS4, LSSL])
+@pytest.mark.parametrize("layer", [S4D, DSS, S5, S4, LiquidS4, LSSL])
+@pytest.mark.parametrize("need_state", [True, False])
 @pytest.mark.parametrize("regular", [True, False])
-def test_a_layer_computes_the_same_on_both_devices(layer, regular):
+def test_a_layer_computes_the_same_on_both_devices(layer, regular, need_state):
     torch.manual_seed(0)
     on_cpu = layer(6, 8, bidirectional=True)
     u = torch.randn(3, 40, 6)
@@ -36,7 +38,7 @@ def test_a_layer_computes_the_same_on_both_devices(layer, regular):
     for device in ("cpu", "cuda"):
         net = pickle.loads(pickle.dumps(on_cpu)).to(device)
         inputs = u.to(device).requires_grad_()
-        y, _ = net(inputs, None if dt is None else dt.to(device))
+        y, _ = net(inputs, None if dt is None else dt.to(device), need_state=need_state)
         y.square().sum().backward()
         results[device] = [y.detach(), inputs.grad, *(p.grad for p in net.parameters())]
     for found, expected in zip(results["cuda"], results["cpu"], strict=True):
@@ -62,7 +64,7 @@ def test_operations_in_double_precision_are_the_same_on_both_devices():
         assert relative_error(found, expected) < TOLERANCE[torch.float64]
 
 
-@pytest.mark.parametrize("backbone", ["s4d", "liquid-s4", "lssl"])
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_classifier_learns_on_the_gpu_and_predicts_on_the_cpu(backbone):
     rng = np.random.default_rng(0)
     y = np.arange(24) % 3

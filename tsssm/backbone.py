@@ -6,31 +6,44 @@ regular grid, 0 on padding), h (batch, L, d_model) features between the layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tsssm.layers import LSSL, S4D, LiquidS4, SSMLayer
+from tsssm.layers import DSS, LSSL, S4, S4D, S5, LiquidS4, SSMLayer
 from tsssm.ops import last_sample, reversed_gaps
 
 __all__ = ["BACKBONES", "NORMS", "POOLINGS", "Backbone", "LayerChoice"]
 
 
 class LayerChoice(NamedTuple):
-    """A state-space layer by name: its class and its discretisations, the default one first."""
+    """A state-space layer: its class, its discretisations (the default one first), and its other options."""
 
     layer: Callable[..., SSMLayer]
     methods: tuple[str, ...]
+    options: Mapping[str, Any] = MappingProxyType({})
 
+
+_TRANSFORMS = ("bilinear", "backward-euler", "euler")
+_HOLD = ("zoh", *_TRANSFORMS)
+_HOLDS = ("zoh", "foh", *_TRANSFORMS)
+_FIXED = {"train_A": False, "train_B": False, "train_dt": False}
 
 #: State-space layers that a backbone can be made of.
 BACKBONES: dict[str, LayerChoice] = {
-    "liquid-s4": LayerChoice(LiquidS4, ("zoh", "bilinear", "backward-euler", "euler")),
-    "s4d": LayerChoice(S4D, ("zoh", "foh", "bilinear", "backward-euler", "euler")),
-    "lssl": LayerChoice(LSSL, ("bilinear", "backward-euler", "euler")),
+    "liquid-s4": LayerChoice(LiquidS4, _HOLD),
+    "liquid-s4-kb": LayerChoice(LiquidS4, _HOLD, {"kernel": "kb"}),
+    "liquid-s4-pb": LayerChoice(LiquidS4, _HOLD, {"kernel": "pb"}),
+    "s4d": LayerChoice(S4D, _HOLDS),
+    "dss": LayerChoice(DSS, _HOLDS),
+    "s5": LayerChoice(S5, _HOLDS, {"n_blocks": 4}),
+    "s4": LayerChoice(S4, _TRANSFORMS),
+    "lssl": LayerChoice(LSSL, (*_TRANSFORMS, "zoh")),
+    "lssl-fixed": LayerChoice(LSSL, (*_TRANSFORMS, "zoh"), _FIXED),
 }
 
 
@@ -224,7 +237,7 @@ class Backbone(nn.Module):
         ):
             if value not in table:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, table))}; got {value!r}.")
-        layer, methods = BACKBONES[backbone]
+        layer, methods, fixed = BACKBONES[backbone]
         if discretization is not None and discretization not in methods:
             raise ValueError(
                 f"discretization must be None or, for backbone {backbone!r}, one of "
@@ -235,6 +248,7 @@ class Backbone(nn.Module):
             "method": discretization or methods[0],
             "dt_min": dt_min,
             "dt_max": dt_max,
+            **fixed,
         }
         self.pooling = pooling
         self.encoder = nn.Linear(d_in, d_model)

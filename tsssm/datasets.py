@@ -12,6 +12,8 @@ from __future__ import annotations
 import functools
 import json
 import os
+import tarfile
+import wave
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +22,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-__all__ = ["load_bidmc", "load_ucr", "load_uea"]
+__all__ = ["load_bidmc", "load_fsdd", "load_ucr", "load_uea"]
 
 FloatArray = npt.NDArray[np.float32]
+
+_FSDD_TEST = 5  # recordings of a digit and speaker
 
 _BIDMC_RATE = 125  # Hz
 _BIDMC_WINDOW = 32  # s
@@ -103,6 +107,59 @@ def load_bidmc(
         y.append(means[:n][present])
         groups.append(np.full(int(present.sum()), record))
     return np.concatenate(X), np.concatenate(y), np.concatenate(groups)
+
+
+def load_fsdd(
+    split: str, *, decimate: int = 1
+) -> tuple[list[FloatArray], npt.NDArray[np.int64], npt.NDArray[np.str_]]:
+    """Load the Free Spoken Digit Dataset: raw audio of ten digits by six speakers at 8 kHz.
+
+    Parameters
+    ----------
+    split : {"train", "test"}
+        The published split: the first five recordings of each digit and speaker are the test part (300), the
+        other 45 the training part (2,700).
+    decimate : int, default=1
+        Keep every so many samples, after a filter against aliases.
+
+    Returns
+    -------
+    X : list of n arrays of shape (1, length_i), float32
+        Sound pressure in units of the largest that the format holds; 1,148 to 18,262 samples at 8 kHz.
+    y : ndarray of shape (n,), int64
+        Digits.
+    speakers : ndarray of shape (n,)
+        Names of the speakers, as groups for a split by speaker.
+
+    Raises
+    ------
+    ValueError
+        For a split that is neither "train" nor "test", or a factor that is no positive whole number.
+    FileNotFoundError
+        Where ``fsdd/recordings.tar.gz`` is not under TSSSM_DATA; there is no automatic download.
+
+    References
+    ----------
+    Jackson et al., Free Spoken Digit Dataset, doi 10.5281/zenodo.1342401.
+    """
+    test = _part(split) == "TEST"
+    if isinstance(decimate, bool) or not isinstance(decimate, (int, np.integer)) or decimate < 1:
+        raise ValueError(f"decimate must be a positive whole number, got {decimate!r}.")
+    recordings = {}
+    with tarfile.open(_path("fsdd", "fsdd/recordings.tar.gz")) as archive:
+        for member in archive:
+            name = Path(member.name)
+            file = archive.extractfile(member) if name.suffix == ".wav" else None
+            if file is None:
+                continue
+            digit, speaker, index = name.stem.split("_")
+            if (int(index) < _FSDD_TEST) == test:
+                with wave.open(file) as sound:
+                    samples = np.frombuffer(sound.readframes(sound.getnframes()), dtype="<i2")
+                recordings[digit, speaker, int(index)] = samples.astype(np.float32) / np.float32(32768)
+    keys = sorted(recordings)
+    X = [_decimated(recordings[key][None, None], decimate)[0] for key in keys]
+    return X, np.array([int(key[0]) for key in keys]), np.array([key[1] for key in keys])
 
 
 def load_ucr(name: str, split: str) -> tuple[FloatArray, npt.NDArray[Any]]:

@@ -10,7 +10,7 @@ from scipy.linalg import expm
 from torch import Tensor
 
 from tsssm.discretize import gbt_alpha
-from tsssm.layers import LSSL, LiquidS4, SSMLayer
+from tsssm.layers import DSS, LSSL, S4, S5, LiquidS4, SSMLayer
 
 
 class Dense(NamedTuple):
@@ -21,16 +21,35 @@ class Dense(NamedTuple):
     C: NDArray[Any]
     D: float
     step: float
+    stored: int | None = None  # the layer holds so many states, of which the others are the conjugates
 
 
 def dense_system(layer: SSMLayer, channel: int) -> Dense:
     p = {name: value.detach().numpy() for name, value in layer.state_dict().items()}
-    D, step = float(p["D"][channel]), float(np.exp(p["log_dt"][channel]))
+    D, step = float(np.atleast_2d(p["D"])[0, channel]), float(np.exp(p["log_dt"][channel]))
     if isinstance(layer, LSSL):
-        return Dense(p["A"], p["B"], p["C"][:, channel], D, step)
+        A, B = (value.detach().numpy() for value in layer.transition())
+        return Dense(A[channel % len(A)], B[channel % len(B)], p["C"][:, 0, channel], D, step)
     eigenvalues = layer.eigenvalues().detach().numpy()[channel]
-    B, C = (np.ascontiguousarray(p[name]).view(complex)[..., 0] for name in ("B", "C"))
-    return Dense(np.diag(eigenvalues), B[channel], 2 * C[:, channel], D, step)
+    C = np.ascontiguousarray(p["C"]).view(complex)[:, channel, :, 0]
+    if isinstance(layer, DSS):
+        B = np.ones_like(eigenvalues)
+        if layer.form == "softmax":
+            x = np.expm1(eigenvalues * step * layer.horizon)
+            C = C * x.conj() / (np.abs(x) ** 2 + 1e-7)
+    else:
+        B = np.ascontiguousarray(p["B"]).view(complex)[channel, :, 0]
+    if isinstance(layer, LiquidS4) and layer.system == "dplr":
+        P = np.ascontiguousarray(p["P"]).view(complex)[:, channel, :, 0]
+        # Both halves of the conjugate pairs: over one half the matrix is not linear.
+        Lambda, P, B, C = (np.concatenate([z, z.conj()], -1) for z in (eigenvalues, P, B, C))
+        return Dense(np.diag(Lambda) - P.T @ P.conj(), B, C, D, step)
+    if isinstance(layer, S4):
+        low_rank = np.ascontiguousarray(p["P"]).view(complex)[:, channel, :, 0]
+        low_rank, B, C = (np.concatenate([half, half.conj()], axis=-1) for half in (low_rank, B, C))
+        A = np.diag(np.concatenate([eigenvalues, eigenvalues.conj()])) - low_rank.T @ low_rank.conj()
+        return Dense(A, B, C, D, step, stored=len(eigenvalues))
+    return Dense(np.diag(eigenvalues), B, 2 * C, D, step)
 
 
 def one_step(A: NDArray[Any], B: NDArray[Any], s: float, method: str | float) -> tuple[NDArray[Any], ...]:
@@ -40,7 +59,7 @@ def one_step(A: NDArray[Any], B: NDArray[Any], s: float, method: str | float) ->
     if alpha is not None:
         left, right = np.eye(n) - alpha * s * A, np.eye(n) + (1 - alpha) * s * A
         return np.linalg.solve(left, right), np.linalg.solve(left, s * B), np.zeros(n)
-    block = np.zeros((n + 2, n + 2), complex)
+    block = np.zeros((n + 2, n + 2), np.result_type(A, B))
     block[:n, :n], block[:n, n], block[n, n + 1] = A * s, B * s, 1
     block = expm(block)
     held, rising = block[:n, n], block[:n, n + 1]
@@ -51,16 +70,76 @@ def run_dense(
     layer: SSMLayer, system: Dense, C: NDArray[Any], u: NDArray[Any], dt: list[float]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Output and final state of one channel of one series from rest; every gap is positive."""
-    method = layer.alpha if isinstance(layer, LSSL) else layer.method
+    if isinstance(layer, LiquidS4):
+        return run_liquid(layer, system, C, u, dt)
+    method = layer.method
     x, before, y = np.zeros(len(system.B), system.A.dtype), 0.0, np.empty(len(u))
     for k, (u_k, gap) in enumerate(zip(u, dt, strict=True)):
         A_bar, now, past = one_step(system.A, system.B, system.step * gap, method)
-        if isinstance(layer, LiquidS4):
-            transition = np.diag(A_bar) + now * u_k
-            A_bar = np.diag(transition / np.maximum(1, np.abs(transition)))
         x = A_bar @ x + now * u_k + past * before
         before, y[k] = u_k, (C @ x).real
     return y, x
+
+
+def bounded(f: NDArray[Any]) -> NDArray[Any]:
+    """Entries of modulus above 1 scaled back to it."""
+    return f / np.maximum(1, np.abs(f))
+
+
+def run_liquid(
+    layer: LiquidS4, system: Dense, C: NDArray[Any], u: NDArray[Any], dt: list[float]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """As `run_dense`, for each kernel of Liquid-S4; the states of the chain come first to last order."""
+    x, past, y = np.zeros((1, len(system.B)), complex), [], np.empty(len(u))
+    if layer.kernel == "exact" and layer.order is not None:
+        x = np.zeros((layer.order, len(system.B)), complex)
+    for k, (u_k, gap) in enumerate(zip(u, dt, strict=True)):
+        A_bar, now, _ = one_step(system.A, system.B, system.step * gap, layer.method)
+        w = now * u_k
+        if layer.kernel != "exact":
+            # Products of the last q inputs, for q = 1 to p.
+            products = [np.prod(past[-q:], axis=0) for q in range(1, min(layer.order, len(past) + 1))]
+            correlation = w * sum(products, np.zeros(len(w)))
+            x = x @ A_bar.T + w + (correlation if layer.kernel == "kb" else 0)
+            seen = x[0] + (correlation if layer.kernel == "pb" else 0)
+            past.append(bounded(w))
+        elif layer.order is None and layer.system == "diagonal":
+            x = bounded(np.diag(A_bar) + w) * x + w
+            seen = x[0]
+        elif layer.order is None:
+            v = x @ A_bar.T + w * x
+            x = v * min(1, np.linalg.norm(x) / max(np.linalg.norm(v), 1e-300)) + w
+            seen = x[0]
+        else:
+            transition = np.diag(A_bar)
+            G = bounded(transition + w) - transition if layer.system == "diagonal" else bounded(w)
+            x = x @ A_bar.T + np.concatenate([w[None], G * x[:-1]])
+            seen = x.sum(0)
+        y[k] = (C @ seen).real
+    if layer.system == "dplr":
+        x = x[:, : layer.d_state // 2]
+    return y, x[0] if layer.system == "diagonal" and layer.order is None else x
+
+
+def run_shared(
+    layer: S5, C: NDArray[Any], u: NDArray[Any], dt: list[float]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """As `run_dense`, for all channels at once over both halves of the conjugate pairs."""
+    p = {name: value.detach().numpy() for name, value in layer.state_dict().items()}
+    half, B = -np.exp(p["A_real"]) + 1j * p["A_imag"], p["B"][..., 0] + 1j * p["B"][..., 1]
+    step = np.tile(np.exp(p["log_dt"]), 2)
+    A = np.diag(step * np.concatenate([half, half.conj()]))
+    B, C = step[:, None] * np.concatenate([B, B.conj()]), np.concatenate([C, C.conj()], axis=1)
+    x, before, y = np.zeros(len(A), complex), np.zeros(layer.d_model), np.empty(u.shape)
+    for k, gap in enumerate(dt):
+        inputs = [one_step(A, column, gap, layer.method) for column in B.T]
+        A_bar = inputs[0][0]
+        x = A_bar @ x + sum(
+            now * value + past * earlier
+            for (_, now, past), value, earlier in zip(inputs, u[k], before, strict=True)
+        )
+        before, y[k] = u[k], (C @ x).real
+    return y, x[: len(half)]
 
 
 def brute_force(
@@ -75,14 +154,23 @@ def brute_force(
     for series, length in enumerate(lengths):
         y, x = np.empty((length, layer.d_model)), []
         values, delta = u[series, :length].numpy(), dt[series, :length].tolist()
+        back = [delta[0], *reversed(delta[1:])]
+        if isinstance(layer, S5):
+            C = np.ascontiguousarray(layer.C.detach().numpy()).view(complex)[..., 0]
+            y, final = run_shared(layer, C[0], values, delta)
+            y += layer.D.detach().numpy() * values
+            if layer.bidirectional:
+                y += run_shared(layer, C[1], values[::-1], back)[0][::-1]
+            outputs.append(y)
+            states.append(final)
+            continue
         for h in range(layer.d_model):
             system = dense_system(layer, h)
             y[:, h], final = run_dense(layer, system, system.C[0], values[:, h], delta)
             y[:, h] += system.D * values[:, h]
-            x.append(final)
+            x.append(final[: system.stored])
             if layer.bidirectional:
-                back = [delta[0], *reversed(delta[1:])]
                 y[:, h] += run_dense(layer, system, system.C[1], values[::-1, h], back)[0][::-1]
         outputs.append(y)
-        states.append(np.stack(x))
+        states.append(np.stack(x, axis=-2))
     return outputs, np.stack(states)

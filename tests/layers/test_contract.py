@@ -12,7 +12,14 @@ from torch import Tensor
 from tsssm import layers
 from tsssm.layers import S4D, SSMLayer
 
-MODULES = {"S4D": "test_s4d", "LiquidS4": "test_liquid_s4", "LSSL": "test_lssl"}
+MODULES = {
+    "DSS": "test_dss",
+    "LSSL": "test_lssl",
+    "LiquidS4": "test_liquid_s4",
+    "S4": "test_s4",
+    "S4D": "test_s4d",
+    "S5": "test_s5",
+}
 
 
 def test_every_layer_is_under_the_contract() -> None:

@@ -5,20 +5,41 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from contract import BOTH, CHANNELS, N_STATE, LayerContract, Make, close, gaps, maker, signal
+from brute_force import dense_system
+from contract import BOTH, CHANNELS, LENGTH, N_STATE, LayerContract, Make, close, gaps, maker, signal
+from torch import Tensor
 
+from tsssm import hippo
 from tsssm.layers import LSSL, S4D, LiquidS4
 
 LAYERS = [
     maker(LiquidS4),
     maker(LiquidS4, init="inv", method="bilinear"),
     maker(LiquidS4, init="lin", method=0.7),
+    maker(LiquidS4, kernel="exact", order=3, method="bilinear", real_part="softplus"),
+    maker(LiquidS4, kernel="kb"),
+    maker(LiquidS4, kernel="pb", order=4, init="inv"),
 ]
+LOW_RANK = [
+    maker(LiquidS4, system="dplr"),
+    maker(LiquidS4, system="dplr", kernel="exact", order=3, init="legt", method=0.7),
+    maker(LiquidS4, system="dplr", kernel="kb", order=3, init="fourier", real_part="softplus"),
+    maker(LiquidS4, system="dplr", kernel="pb", init="lagt", method="backward-euler"),
+]
+NAMES = ("init", "method", "kernel", "order", "system", "real_part")
 
 
-@pytest.mark.parametrize("make", LAYERS)
-class TestContract(LayerContract):
+def all_of(state: tuple[Tensor, Tensor]) -> Tensor:
+    """Both parts of a state in one."""
+    return torch.cat([part.flatten(1) for part in state], dim=1)
+
+
+class Contract(LayerContract):
     test_sequence_equals_convolution = None  # its response depends on the input
+
+    @staticmethod
+    def _options(layer: LiquidS4) -> dict[str, object]:
+        return {name: getattr(layer, name) for name in NAMES}
 
     @BOTH
     @pytest.mark.parametrize("irregular", [False, True])
@@ -27,39 +48,125 @@ class TestContract(LayerContract):
         self, make: Make, bidirectional: bool, irregular: bool, dtype: torch.dtype
     ) -> None:
         layer = make(bidirectional).to(dtype)
-        u = 1e6 * torch.sign(signal(200)).to(dtype)
-        for held in (u, u.abs(), -u.abs()):
-            y, state = layer(held, gaps(200).to(dtype) if irregular else None)
-            assert y.isfinite().all() and state.x.isfinite().all()
-            y.sum().backward()
-            assert all(p.grad.isfinite().all() for p in layer.parameters())
+        u = 1e6 * torch.sign(signal(100)).to(dtype)
+        u = torch.cat([u, u.abs(), -u.abs()])
+        dt = gaps(100).to(dtype).repeat(3, 1) if irregular else None
+        y, state = layer(u, dt)
+        assert y.isfinite().all() and all(part.isfinite().all() for part in state)
+        y.sum().backward()
+        assert all(p.grad.isfinite().all() for p in layer.parameters())
 
+    def test_the_whole_state_is_left_alone_by_padding_and_carried_over_a_cut(self, make: Make) -> None:
+        layer, u, dt = make(False), signal(), gaps()
+        dt[:, 20:23] = 0
+        _, whole = layer(u, dt)
+        _, state = layer(u[:, :21], dt[:, :21])
+        _, cut = layer(u[:, 21:], dt[:, 21:], state)
+        close(all_of(cut), all_of(whole))
+        keep = [k for k in range(LENGTH) if k not in (20, 21, 22)]
+        _, without = layer(u[:, keep], dt[:, keep])
+        close(all_of(without), all_of(whole))
 
-def test_transition_depends_on_the_input() -> None:
-    """Superposition holds for S4D with the same parameters and fails here."""
-    liquid, linear = LiquidS4(CHANNELS, N_STATE).double(), S4D(CHANNELS, N_STATE).double()
-    linear.load_state_dict(liquid.state_dict())
-    u, v = signal(), signal(seed=9)
-    for layer, superposes in ((linear, True), (liquid, False)):
+    def test_gap_of_zero_leaves_the_state_alone(self, make: Make) -> None:
+        layer, u, dt = make(False), signal(), gaps()
+        _, state = layer(u, dt)
+        _, same = layer(1e6 * u, torch.zeros_like(dt), state)
+        close(all_of(same), all_of(state), 0.0)
+
+    def test_superposition_fails(self, make: Make) -> None:
+        layer, u, v = make(False), signal(), signal(seed=9)
         difference = layer(u + v)[0] - layer(u)[0] - layer(v)[0]
-        assert (difference.abs().max() < 1e-10) == superposes
+        assert difference.abs().max() > 1e-3
+
+    def test_liquid_terms_are_of_second_order(self, make: Make) -> None:
+        """For a small input the response is linear but for a part that shrinks with its square."""
+        layer, u = make(False), signal()
+        linear = [(layer(scale * u)[0] - layer(-scale * u)[0]) / 2 for scale in (1e-4, 1e-5)]
+        rest = [(layer(scale * u)[0] + layer(-scale * u)[0]) / 2 for scale in (1e-4, 1e-5)]
+        close(linear[0], 10 * linear[1], 1e-8)
+        assert (rest[0].abs().max() / rest[1].abs().max()).item() == pytest.approx(100, rel=1e-3)
 
 
-def test_small_inputs_approach_the_linear_layer() -> None:
+@pytest.mark.parametrize("make", LAYERS)
+class TestContract(Contract):
+    pass
+
+
+@pytest.mark.parametrize("make", LOW_RANK)
+class TestLowRankContract(Contract):
+    # A graph of every sample, slow to make: a test of its own, of one layer.
+    test_compile = None
+    test_export = None
+
+
+def test_compile_and_export_over_a_low_rank_system() -> None:
+    torch.compiler.reset()
+    layer, u, dt = LOW_RANK[0].values[0](False), signal(2), gaps(2)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    y, expected = compiled(u, dt)[0], layer(u, dt)[0]
+    close(y, expected, 1e-12)
+    (found,) = torch.autograd.grad(y.square().sum(), layer.P)
+    (value,) = torch.autograd.grad(expected.square().sum(), layer.P)
+    torch.testing.assert_close(found, value, rtol=1e-9, atol=1e-9)
+    program = torch.export.export(layer.eval(), (u, dt))
+    close(program.module()(u, dt)[0], expected, 1e-12)
+
+
+@pytest.mark.parametrize("options", [{}, {"order": 3}, {"kernel": "kb"}, {"kernel": "pb", "order": 4}])
+def test_small_inputs_approach_the_linear_layer(options: dict[str, object]) -> None:
     """The liquid term is of second order in the input."""
-    liquid, linear = LiquidS4(CHANNELS, N_STATE).double(), S4D(CHANNELS, N_STATE).double()
+    liquid, linear = LiquidS4(CHANNELS, N_STATE, **options).double(), S4D(CHANNELS, N_STATE).double()
     linear.load_state_dict(liquid.state_dict())
     u = signal()
     gap = [(liquid(scale * u)[0] - linear(scale * u)[0]).abs().max().item() / scale for scale in (1e-4, 1e-6)]
     assert gap[0] / gap[1] == pytest.approx(100, rel=0.05)
 
 
-def test_gap_of_zero_leaves_the_state_alone() -> None:
-    layer = LiquidS4(CHANNELS, N_STATE).double()
-    u, dt = signal(), gaps()
-    _, state = layer(u, dt)
-    _, same = layer(1e6 * u, torch.zeros_like(dt), state)
-    close(same.x, state.x, 0.0)
+@pytest.mark.parametrize("system", ["diagonal", "dplr"])
+def test_every_order_adds_to_the_full_recurrence(system: str) -> None:
+    torch.manual_seed(0)
+    full = LiquidS4(CHANNELS, N_STATE, system=system, method="bilinear", dt_min=0.05, dt_max=0.1).double()
+    # Small enough that the bounds, which are others for the chain over a "dplr" system, stay inactive.
+    u, dt = 0.05 * signal(), gaps()
+    expected, errors = full(u, dt)[0], []
+    for order in range(2, 7):
+        truncated = LiquidS4(CHANNELS, N_STATE, system=system, method="bilinear", order=order).double()
+        truncated.load_state_dict(full.state_dict())
+        errors.append((truncated(u, dt)[0] - expected).abs().max().item())
+    assert all(after < 0.3 * before for before, after in zip(errors, errors[1:], strict=False))
+
+
+@pytest.mark.parametrize(("init", "rank"), [("legs", 1), ("legt", 2), ("lagt", 1), ("fourier", 1)])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_low_rank_system_starts_at_hippo(init: str, rank: int, bidirectional: bool) -> None:
+    layer = LiquidS4(CHANNELS, 16, init=init, system="dplr", bidirectional=bidirectional)
+    system = dense_system(layer.double(), 0)
+    form = hippo.nplr(init, 16)
+    # Pairs stand in the same order; the shift of measures that do not decay is at most 0.01.
+    expected = np.diag(form.Lambda) - form.P.T @ form.P.conj()
+    assert np.abs(system.A - expected).max() < (1e-5 if init == "legs" else 0.01001)
+    assert np.linalg.eigvals(system.A).real.max() < 1e-6
+    np.testing.assert_allclose(system.B, form.B, rtol=1e-6, atol=1e-6)
+    assert layer.P.shape == (rank, CHANNELS, 8, 2)
+    numbers = sum(parameter.numel() for parameter in layer.parameters())
+    assert numbers == CHANNELS * (16 * (2 + (1 + bidirectional) + rank) + 2)
+
+
+def test_number_of_parameters() -> None:
+    for options in ({}, {"kernel": "pb"}):
+        numbers = sum(parameter.numel() for parameter in LiquidS4(CHANNELS, 16, **options).parameters())
+        assert numbers == CHANNELS * (3 * 16 + 2)
+
+
+def test_order_of_the_kernels_is_two_by_default() -> None:
+    assert LiquidS4(CHANNELS).order is None
+    assert LiquidS4(CHANNELS, kernel="kb").order == LiquidS4(CHANNELS, kernel="pb").order == 2
+
+
+def test_state_of_another_kernel_is_refused() -> None:
+    kb, pb = LiquidS4(CHANNELS, N_STATE, kernel="kb"), LiquidS4(CHANNELS, N_STATE, kernel="pb", order=3)
+    with pytest.raises(ValueError, match=r"^state.history must be .*\(2, 2, 5, 3\).*got .*\(2, 1, 5, 3\)"):
+        pb(torch.zeros(2, 4, CHANNELS), None, kb.initial_state(2))
 
 
 @pytest.mark.parametrize(
@@ -67,9 +174,19 @@ def test_gap_of_zero_leaves_the_state_alone() -> None:
     [
         ({"method": "foh"}, "method"),
         ({"method": "tustin"}, "method"),
-        ({"kernel": "kb"}, "kernel"),
+        ({"method": "zoh", "system": "dplr"}, "method"),
+        ({"kernel": "cauchy"}, "kernel"),
+        ({"kernel": "cauchy", "order": 2}, "kernel"),
+        ({"order": 1}, "order"),
+        ({"order": True}, "order"),
+        ({"order": 2.0, "kernel": "pb"}, "order"),
+        ({"system": "dense"}, "system"),
+        ({"real_part": "square"}, "real_part"),
         ({"d_state": 3}, "d_state"),
+        ({"d_state": 3, "system": "dplr"}, "d_state"),
+        ({"d_state": 0, "system": "dplr"}, "d_state"),
         ({"init": "hippo"}, "init"),
+        ({"init": "lin", "system": "dplr"}, "init"),
     ],
 )
 def test_wrong_options_are_named(options: dict[str, object], name: str) -> None:
@@ -77,14 +194,16 @@ def test_wrong_options_are_named(options: dict[str, object], name: str) -> None:
         LiquidS4(**{"d_model": CHANNELS, "d_state": N_STATE} | options)
 
 
+@pytest.mark.parametrize("options", [{}, {"order": 2}, {"kernel": "kb", "order": 6}, {"kernel": "pb"}])
+@pytest.mark.parametrize("system", ["diagonal", "dplr"])
 @pytest.mark.parametrize("size", [1e15, 1e20, 1e30])
-def test_inputs_whose_squares_overflow(size: float) -> None:
+def test_inputs_whose_squares_overflow(size: float, system: str, options: dict[str, object]) -> None:
     torch.manual_seed(0)
-    layer = LiquidS4(4, 8)
+    layer = LiquidS4(4, 8, system=system, **options)
     u = size * torch.sign(torch.randn(1, 50, 4))
     for dt in (None, torch.rand(1, 50)):
         y, state = layer(u, dt)
-        assert y.isfinite().all() and state.x.isfinite().all()
+        assert y.isfinite().all() and all(part.isfinite().all() for part in state)
 
 
 @pytest.mark.parametrize("layer", [S4D, LiquidS4, LSSL])

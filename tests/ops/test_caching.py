@@ -10,11 +10,21 @@ import pytest
 from tsssm.ops.cpu import caching
 from tsssm.ops.cpu.convolution import convolve
 from tsssm.ops.cpu.diagonal import backward, forward
+from tsssm.ops.cpu.dplr import passes as dplr
+from tsssm.ops.cpu.liquid import backward as liquid_backward
+from tsssm.ops.cpu.liquid import forward as liquid_forward
+from tsssm.ops.cpu.tridiagonal import passes as tridiagonal
 
-KERNELS = [forward.forward_pass, backward.backward_pass, convolve.convolve, convolve.convolve_adjoint]
+KERNELS = {
+    "diagonal": (forward.forward_pass, backward.backward_pass),
+    "convolution": (convolve.convolve, convolve.convolve_adjoint),
+    "dplr": (dplr.forward_pass, dplr.backward_pass),
+    "liquid": (liquid_forward.forward_pass, liquid_backward.backward_pass),
+    "tridiagonal": (tridiagonal.forward_pass, tridiagonal.backward_pass),
+}
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.__name__)
+@pytest.mark.parametrize("kernel", [kernel for pair in KERNELS.values() for kernel in pair])
 def test_the_cache_is_tied_to_every_source(kernel) -> None:
     stamp = kernel._cache._cache_file._source_stamp
     own = Path(kernel.py_func.__code__.co_filename)

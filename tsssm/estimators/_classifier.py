@@ -33,14 +33,23 @@ class SSMClassifier(SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator
 
     Parameters
     ----------
-    backbone : {"liquid-s4", "s4d", "lssl"}, default="liquid-s4"
-        State-space layer: Liquid-S4 (arXiv 2209.12951), S4D (arXiv 2206.11893) or LSSL (arXiv 2110.13985).
+    backbone : str, default="liquid-s4"
+        State-space layer:
+
+        ================================================  ====================================================
+        "liquid-s4", "liquid-s4-kb", "liquid-s4-pb"       Liquid-S4 (arXiv 2209.12951): the recurrence itself,
+                                                          or its K-B or P-B kernel
+        "s4d", "dss", "s5"                                diagonal (2206.11893, 2203.14343, 2208.04933)
+        "s4"                                              diagonal plus low rank (2111.00396)
+        "lssl", "lssl-fixed"                              LSSL (2110.13985), its system trained or fixed
+        ================================================  ====================================================
     n_layers : int, default=4
         State-space layers.
     d_model : int, default=32
         Channels between the layers.
     d_state : int, default=16
-        Real dimensions of the state of each channel; even, except for "lssl".
+        Real dimensions of the state of each channel; even, except for "lssl" and "lssl-fixed". With "s5" the
+        channels share four blocks of this size.
     bidirectional : bool, default=True
         Whether every layer also runs from the last sample to the first.
     dropout : float, default=0.1
@@ -50,8 +59,8 @@ class SSMClassifier(SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator
     pooling : {"mean", "max", "last"}, default="mean"
         Summary over time before the head. The mean weighs each sample by the time it stands for.
     discretization : str, optional
-        "zoh", "foh" (only "s4d"), "bilinear", "backward-euler" or "euler" ("lssl" takes the last three). By
-        default "zoh", for "lssl" "bilinear".
+        "zoh", "foh" (only "s4d", "dss", "s5"), "bilinear", "backward-euler" or "euler". By default "zoh",
+        and "bilinear" for "s4", which takes no hold, and for "lssl", whose hold is slow on irregular grids.
     time_scale : "median" or float, default="median"
         Unit of elapsed time, in the unit of the times of X. "median" is the median gap between the samples
         of the training series. Without times in X, a sample is one unit.

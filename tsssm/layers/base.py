@@ -37,9 +37,7 @@ class SSMLayer(nn.Module):
 
     def __init__(self, d_model: int, d_state: int = 64, *, bidirectional: bool = False) -> None:
         super().__init__()
-        for name, value in (("d_model", d_model), ("d_state", d_state)):
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"{name} must be a positive int; got {value!r}.")
+        check_sizes(d_model=d_model, d_state=d_state)
         self.d_model = int(d_model)
         self.d_state = int(d_state)
         self.bidirectional = bidirectional
@@ -123,6 +121,13 @@ def log_uniform_steps(d_model: int, dt_min: float, dt_max: float) -> Tensor:
     check_steps(dt_min, dt_max)
     low, high = math.log(dt_min), math.log(dt_max)
     return low + (high - low) * torch.rand(d_model)
+
+
+def check_sizes(**sizes: object) -> None:
+    """Raise ValueError unless every size, by name, is a positive int."""
+    for name, value in sizes.items():
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            raise ValueError(f"{name} must be a positive int; got {value!r}.")
 
 
 def check_steps(dt_min: float, dt_max: float) -> None:

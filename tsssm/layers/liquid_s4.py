@@ -1,43 +1,106 @@
-"""Liquid-S4: a diagonal system whose transition depends on its input (Hasani et al., arXiv 2209.12951)."""
+"""Liquid-S4: a state-space model whose transition depends on its input (Hasani et al., arXiv 2209.12951)."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tsssm import hippo
 from tsssm.discretize import gbt_alpha
-from tsssm.layers.s4d import S4D
+from tsssm.layers.modal import ModalLayer
+from tsssm.ops import LiquidState, ScanState, diagonal_scan, liquid_dplr_scan, liquid_scan
+from tsssm.ops.liquid import check_liquid_kernel, liquid_state_shape
+
+#: Forms of the state matrix, with the default discretisation of each.
+SYSTEMS = {"diagonal": "zoh", "dplr": "bilinear"}
+
+# In 1 / (unit of time of the measure). The normal part of LegT, LagT and FouT does not decay, for which the
+# parameters have no value; over the window of one unit that LegT and FouT remember, this takes one percent.
+_LEAST_DECAY = 0.01
 
 
-class LiquidS4(S4D):
-    r"""Liquid state-space layer.
+class LiquidS4(ModalLayer):
+    r"""Liquid state-space layer, one system a channel, with N/2 conjugate pairs of modes.
 
     .. math::
         \dot x = (A + B u)\,x + B u \quad\to\quad
-        x_k = \Pi(\bar A_k + \bar B_k u_k)\,x_{k-1} + \bar B_k u_k, \qquad y = 2\,\mathrm{Re}(C x) + D u,
+        x_k = \bar A_k x_{k-1} + w_k \circ x_{k-1} + w_k, \qquad w_k = \bar B_k u_k, \qquad
+        y = 2\,\mathrm{Re}(C x) + D u,
 
-    with B acting element by element (2209.12951, eqs. 3 and 6), and :math:`\Pi(f) = f / \max(1, |f|)`.
+    with B acting element by element (2209.12951, eqs. 3 and 6), in the basis in which A is diagonal, or
+    diagonal plus low-rank. Unrolled, y is a sum over orders q of correlation
+    :math:`u_k u_{k-1} \cdots` of q inputs. A kernel says how many of them count, and with what weights:
+
+    ======== ======= ======================================================================================
+    kernel   order   what is computed
+    ======== ======= ======================================================================================
+    "exact"  None    the recurrence itself: every order, and any samples, not neighbours alone
+    "exact"  p       its orders up to p, through a chain of p states,
+                     :math:`x^{(q)}_k = \bar A_k x^{(q)}_{k-1} + w_k \circ x^{(q-1)}_{k-1}`
+    "kb"     p       the paper's K-B kernel: :math:`C \bar A^i \bar B^q` on correlations of q neighbours
+    "pb"     p       the paper's P-B kernel: :math:`C \bar B^q` on correlations of q >= 2 neighbours
+    ======== ======= ======================================================================================
 
     Parameters
     ----------
-    d_model, d_state, bidirectional, init, dt_min, dt_max
-        See `S4D`.
-    method : {"zoh", "bilinear", "backward-euler", "euler"} or float in [0, 1]
-        Discretisation. First-order hold spreads an input over two coefficients, for which the liquid
-        transition has no meaning.
-    kernel : {"exact"}
-        The recurrence itself, with every order of input correlation, by the scan.
+    d_model, d_state, bidirectional
+        See `SSMLayer`; ``d_state`` must be even.
+    init : str
+        Initial A and B: "legs", "lin" or "inv" as in `S4D` for a diagonal system; a measure of
+        `tsssm.hippo` for a diagonal plus low-rank one.
+    method : {"zoh", "bilinear", "backward-euler", "euler"} or float in [0, 1], optional
+        Discretisation; a diagonal plus low-rank system has no "zoh". By default "zoh", respectively
+        "bilinear". First-order hold spreads an input over two coefficients, for which the liquid transition
+        has no meaning.
+    kernel : {"exact", "kb", "pb"}
+        See above.
+    order : int, optional
+        Highest order p of correlation, at least 2. None is every order for the kernel "exact", and 2 for the
+        others.
+    system : {"diagonal", "dplr"}
+        A = diag(Lambda), or A = diag(Lambda) - P P^* with the conjugate pairs of Lambda and P.
+    real_part : {"exp", "softplus"}
+        Re Lambda = -exp(a), or -log(1 + exp(a)).
+    dt_min, dt_max : float
+        The timescales Delta start log-uniformly distributed between these, in 1 / (grid step).
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one of those above.
 
     Notes
     -----
-    The projection :math:`\Pi` to the unit disc is ours. Without it a large input makes the transition
-    expand and the state overflows; with it :math:`|x_k| \le |x_{k-1}| + |\bar B_k u_k|`, so that the
-    output is finite for every input whose products are. Below the bound nothing is changed, and a sample
-    of zero gap still leaves the state alone.
+    u and y are (batch, L, d_model). The state is a `ScanState` for the recurrence over a diagonal system,
+    else a `LiquidState`: `liquid_scan` has its shapes and the formulas, with the coefficients of each step.
 
-    The authors' code replaces the recurrence by a truncated sum of kernels, flips time in one of them so
-    that outputs see the future, and leaves the liquid terms out of its step. Here `step` and the whole
-    sequence are the same recurrence, and it is causal.
+    Trained: Lambda, B, Delta and P (system group), C and D. Numbers a channel: N each for Lambda, B and C
+    (twice for C when bidirectional), one for Delta and one for D; over a "dplr" system also N for each rank
+    of P. The rank is 2 for "legt", else 1. The measures "legt", "lagt" and "fourier", whose normal part does
+    not decay, start with Re Lambda = -0.01 in its place.
+
+    Different from the paper and the authors' code:
+
+    - *Bounded.* A large input makes the transition expand, and the recurrence overflow. Here
+      :math:`\bar A_k + w_k` is projected to the unit disc, mode by mode, over a diagonal system; over a
+      "dplr" one :math:`\bar A_k x + w_k \circ x` is shortened to the length of x. So
+      :math:`\lVert x_k \rVert \le \lVert x_{k-1} \rVert + \lVert w_k \rVert`, and the output is finite
+      for every input whose products are. In the other forms, the factors of a correlation beside the newest
+      are bounded. Below the bounds nothing is changed.
+    - *Causal.* The authors flip time in the P-B path, so that outputs see the future.
+    - *One model in every view.* Their step leaves the liquid terms out. Here `step` and the whole sequence
+      are the same recurrence, for every kernel, with the last inputs in the state where it needs them.
+    - *A step for every sample*, so that :math:`\bar B^q` is a product of coefficients of q samples. One of
+      zero gap leaves the state alone and is no neighbour of the others.
+    - Each order is summed up to p with weight one, and P is tied (A = Lambda - P P^*), which keeps A stable.
+    - The kernel "exact" is not in the paper's code, which has the correlations of neighbours alone.
+
+    Over a "dplr" system time runs in a Python loop on every device: a slow path.
     """
-
-    liquid = True
 
     def __init__(
         self,
@@ -46,21 +109,87 @@ class LiquidS4(S4D):
         *,
         bidirectional: bool = False,
         init: str = "legs",
-        method: str | float = "zoh",
+        method: str | float | None = None,
         kernel: str = "exact",
+        order: int | None = None,
+        system: str = "diagonal",
+        real_part: str = "exp",
         dt_min: float = 1e-3,
         dt_max: float = 1e-1,
     ) -> None:
-        if gbt_alpha(method) is None and method != "zoh":
-            raise ValueError(f"method must be 'zoh' or a generalised bilinear transform; got {method!r}.")
-        if kernel != "exact":
-            raise ValueError(f"kernel must be 'exact'; got {kernel!r}.")
+        if system not in SYSTEMS:
+            raise ValueError(f"system must be one of {', '.join(map(repr, SYSTEMS))}; got {system!r}.")
+        method = SYSTEMS[system] if method is None else method
+        if gbt_alpha(method) is None and (system == "dplr" or method != "zoh"):
+            hold = "" if system == "dplr" else "'zoh' or "
+            raise ValueError(
+                f"method must be {hold}a generalised bilinear transform for system {system!r}; "
+                f"got {method!r}."
+            )
+        if order is None and kernel in ("kb", "pb"):
+            order = 2
+        check_liquid_kernel(kernel, order, full=True)
+        low_rank = None
+        if system == "diagonal":
+            eigenvalues, input_vector = hippo.diagonal(init, d_state)
+        else:
+            eigenvalues, input_vector, low_rank = _low_rank_system(init, d_state)
         super().__init__(
             d_model,
             d_state,
             bidirectional=bidirectional,
-            init=init,
-            method=method,
+            eigenvalues=eigenvalues,
+            input_vector=input_vector,
+            real_part=real_part,
             dt_min=dt_min,
             dt_max=dt_max,
         )
+        self.method = method
+        self.kernel = kernel
+        self.order = order
+        self.system = system
+        self.init = init
+        if low_rank is not None:
+            P = torch.as_tensor(low_rank, dtype=torch.complex64)[:, None].repeat(1, d_model, 1)
+            self.P = nn.Parameter(torch.view_as_real(P).clone())
+            self.system_names = (*self.system_names, "P")
+
+    def initial_state(self, batch: int) -> ScanState | LiquidState:
+        zero = self.zero_modes(batch)
+        if self.system == "diagonal" and self.order is None:
+            return ScanState(zero, self.D.new_zeros(batch, self.d_model))
+        states, past = liquid_state_shape(self.kernel, self.order)
+        return LiquidState(*(zero.new_zeros(batch, count, *zero.shape[1:]) for count in (states, past)))
+
+    def _run(
+        self, u: Tensor, dt: Tensor | None, state: Any, need_state: bool
+    ) -> tuple[Tensor, ScanState | LiquidState]:
+        Lambda, B, C = self.eigenvalues(), torch.view_as_complex(self.B), self.readout()
+        sequence: tuple[Any, ...] = (B, C, torch.exp(self.log_dt), dt, state)
+        D, kernel, order, method = self.D[None], self.kernel, self.order, self.method
+        end: ScanState | LiquidState
+        if self.system == "dplr":
+            P, alpha = torch.view_as_complex(self.P), gbt_alpha(method)
+            assert alpha is not None  # by the constructor
+            # 2 P, because a stored mode counts for its conjugate too.
+            y, end = liquid_dplr_scan(
+                u, Lambda, P, 2 * P, *sequence, D=D, alpha=alpha, kernel=kernel, order=order
+            )
+        elif order is None:
+            y, end = diagonal_scan(u, Lambda, *sequence, D=D, method=method, liquid=True)
+        else:
+            y, end = liquid_scan(u, Lambda, *sequence, D=D, method=method, kernel=kernel, order=order)
+        return y.squeeze(1), end
+
+
+def _low_rank_system(measure: str, d_state: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Lambda (N/2,), B (N/2,) and P (rank, N/2) of a HiPPO system, one of each conjugate pair."""
+    if measure not in hippo.MEASURES:
+        known = ", ".join(map(repr, hippo.MEASURES))
+        raise ValueError(f"init must be one of {known} for system 'dplr'; got {measure!r}.")
+    form = hippo.nplr(measure, d_state)
+    if d_state % 2:
+        raise ValueError(f"d_state must be even, a conjugate pair takes two dimensions; got {d_state}.")
+    half = hippo.conjugate_half(form)
+    Lambda = np.minimum(half.Lambda.real, -_LEAST_DECAY) + 1j * half.Lambda.imag
+    return Lambda, half.B, half.P

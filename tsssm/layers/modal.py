@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsssm.layers.base import SSMLayer, log_uniform_steps
+from tsssm.ops import causal_conv
 
 
 class _RealPart(NamedTuple):
@@ -42,7 +43,7 @@ class ModalLayer(SSMLayer):
         The timescales Delta start log-uniformly distributed between these, in 1 / (grid step).
     """
 
-    system_names = ("log_dt", "A_real", "A_imag", "B")
+    system_names: tuple[str, ...] = ("log_dt", "A_real", "A_imag", "B")
 
     def __init__(
         self,
@@ -84,3 +85,13 @@ class ModalLayer(SSMLayer):
         """The zero state (batch, d_model, N/2), complex."""
         shape = (batch, self.d_model, self.A_imag.shape[1])
         return torch.zeros(shape, dtype=self.D.dtype.to_complex(), device=self.D.device)
+
+    def convolved(self, u: Tensor, kernel: Tensor) -> Tensor:
+        """The output on a regular grid from rest, by convolution with kernels (directions, L, d_model)."""
+        inputs = u.to(kernel.dtype)
+        # Autocast would round products to half precision, which only inputs and outputs may have.
+        with torch.autocast(u.device.type, enabled=False):
+            y = causal_conv(inputs, kernel[:1])[:, 0] + self.D * inputs
+            if self.bidirectional:
+                y = y + causal_conv(inputs.flip(1), kernel[1:])[:, 0].flip(1)
+        return y.to(u.dtype)

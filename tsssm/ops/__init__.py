@@ -3,17 +3,24 @@
 from tsssm.ops.convolution import causal_conv
 from tsssm.ops.diagonal import diagonal_scan
 from tsssm.ops.dplr import dplr_scan
-from tsssm.ops.kernels import krylov
+from tsssm.ops.kernels import cauchy, dplr_kernel, krylov, vandermonde
+from tsssm.ops.liquid import LiquidState, liquid_dplr_scan, liquid_scan
 from tsssm.ops.sequence import ScanState, last_sample, reversed_gaps
 from tsssm.ops.tridiagonal import tridiagonal_scan
 
 __all__ = [
+    "LiquidState",
     "ScanState",
+    "cauchy",
     "causal_conv",
     "diagonal_scan",
+    "dplr_kernel",
     "dplr_scan",
     "krylov",
     "last_sample",
+    "liquid_dplr_scan",
+    "liquid_scan",
     "reversed_gaps",
     "tridiagonal_scan",
+    "vandermonde",
 ]

@@ -19,6 +19,15 @@ Symbols and shapes (DESIGN notation; ``batch`` B, time L, channels H, modes N, r
 from tsssm.ops.reference.convolution import causal_conv
 from tsssm.ops.reference.diagonal import diagonal_scan, project_to_disc
 from tsssm.ops.reference.dplr import dplr_scan
+from tsssm.ops.reference.liquid import liquid_dplr_scan, liquid_scan
 from tsssm.ops.reference.tridiagonal import tridiagonal_scan
 
-__all__ = ["causal_conv", "diagonal_scan", "dplr_scan", "project_to_disc", "tridiagonal_scan"]
+__all__ = [
+    "causal_conv",
+    "diagonal_scan",
+    "dplr_scan",
+    "liquid_dplr_scan",
+    "liquid_scan",
+    "project_to_disc",
+    "tridiagonal_scan",
+]

@@ -1,0 +1,222 @@
+"""The adjoint pass over a block of W channels: chunk by chunk backwards, mode by mode within a chunk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from tsssm.ops.cpu.blocks import (
+    collect_table,
+    fill_chunk,
+    fill_table,
+    gather_feedthrough,
+    gather_readout,
+    gather_system,
+    load_mode,
+    load_state,
+    pull_chunk,
+    read,
+    store_state,
+    write,
+)
+from tsssm.ops.cpu.liquid.chain import chain_adjoint, run_chain
+from tsssm.ops.cpu.liquid.chunk import CHUNK, EXACT, feed_through_adjoint, look_up, read_out_adjoint
+from tsssm.ops.cpu.liquid.correlation import correlation_adjoint, load_past, run_correlation, store_past
+from tsssm.ops.cpu.rows import N_FIELDS
+from tsssm.ops.cpu.simd import load, store
+
+
+@njit(nogil=True, cache=True)
+def backward_pass(
+    u: Any,
+    A: Any,
+    B: Any,
+    C: Any,
+    D: Any,
+    step: Any,
+    gaps: Any,
+    index: Any,
+    dt: Any,
+    saved: Any,
+    gy: Any,
+    gx: Any,
+    kernel: int,
+    kind: int,
+    alpha: float,
+    reverse: bool,
+    first: int,
+    last: int,
+    b0: int,
+    b1: int,
+    gu: Any,
+    gA: Any,
+    gB: Any,
+    gC: Any,
+    gD: Any,
+    gstep: Any,
+) -> None:
+    """Adjoint of `forward_pass`.
+
+    ``gx`` (order, batch, H, N, 2) holds the gradient of the final state and is renewed to that of the first
+    one. The others are written, those of the system for this range of series.
+    """
+    width = 64 // u.itemsize
+    length, channels = u.shape[1], u.shape[2]
+    directions, readouts, modes, order = C.shape[0], C.shape[1], A.shape[1], gx.shape[0]
+    chunks = (length + CHUNK - 1) // CHUNK
+    imag, half = (CHUNK + 1) * width, CHUNK * width
+    plane = (modes * gaps.size if gaps.size > 0 else CHUNK) * width
+    rows = np.empty(2 * N_FIELDS * plane, u.dtype)
+    grads = np.empty(6 * plane, u.dtype)
+    ub = np.zeros(half, u.dtype)
+    gub = np.empty(half, u.dtype)
+    gyb = np.zeros(readouts * half, u.dtype)
+    X = np.empty(2 * (order if kernel == EXACT else 1) * imag, u.dtype)
+    R, GR, G = np.empty(2 * half, u.dtype), np.empty(2 * half, u.dtype), np.empty(2 * half, u.dtype)
+    H, GA, GG = np.empty(2 * half, u.dtype), np.empty(2 * half, u.dtype), np.empty(2 * half, u.dtype)
+    past = np.empty(2 * (order - 1 + CHUNK) * width, u.dtype)
+    gpast = np.empty(2 * (order - 1 + CHUNK) * width, u.dtype)
+    M = np.empty(2 * order * width, u.dtype)
+    which, seen = np.zeros(CHUNK, np.int64), np.zeros(CHUNK + 1, np.int64)
+    before = np.empty((order, modes, 2, width), u.dtype)
+    for block in range(first, last):
+        h0 = block * width
+        lanes = min(width, channels - h0)
+        system, steps = gather_system(A, B, step, h0, width)
+        feedthrough = gather_feedthrough(D, readouts, h0, width)
+        g_system = np.zeros((modes, 4, width), u.dtype)
+        g_feedthrough = np.zeros((readouts, width), u.dtype)
+        g_steps = np.zeros(width, u.dtype)
+        grads[:] = 0
+        if gaps.size > 0:
+            fill_table(rows, plane, gaps, system, steps, width, kind, alpha, True)
+        for d in range(directions):
+            backwards = reverse != (d == 1)
+            readout = gather_readout(C[d], h0, width)
+            g_readout = np.zeros((readouts, modes, 2, width), u.dtype)
+            for b in range(b0, b1):
+                carry = np.zeros((order, modes, 2, width), u.dtype)
+                for q in range(order if d == 0 else 0):
+                    load_state(gx[q], b, h0, width, carry[q])
+                for c in range(chunks - 1, -1, -1):
+                    start = c * CHUNK
+                    count = min(CHUNK, length - start)
+                    span = (start, count, backwards)
+                    read(u, b, h0, span, ub, 0, width)
+                    for m in range(readouts):
+                        read(gy[m], b, h0, span, gyb, m * half, width)
+                    if d == 0:
+                        gub[:] = 0
+                        for m in range(readouts):
+                            feed_through_adjoint(
+                                ub, gyb, m * half, feedthrough, g_feedthrough, m, gub, count, width
+                            )
+                    else:
+                        read(gu, b, h0, span, gub, 0, width)
+                    origin = (((d * saved.shape[1] + b) * saved.shape[2] + block) * chunks + c) * before.size
+                    for at in range(0, before.size, width):
+                        store(before, at, load(saved, origin + at))
+                    look_up(gaps, index, dt, d, b, span, length, which, seen)
+                    for n in range(modes):
+                        at = 2 * n * width
+                        base = n * gaps.size * width
+                        mode = load_mode(system, n, width)
+                        if gaps.size == 0:
+                            fill_chunk(rows, plane, 0, dt[d, b], span, steps, width, kind, alpha, True, mode)
+                        for q in range(order if kernel == EXACT else 1):
+                            store(X, 2 * q * imag, load(before, 2 * q * modes * width + at))
+                            store(X, 2 * q * imag + imag, load(before, 2 * q * modes * width + at + width))
+                        if kernel == EXACT:
+                            run_chain(X, R, G, ub, rows, plane, base, which, order, count, width)
+                        else:
+                            load_past(past, before, n, order, 0, width)
+                            run_correlation(
+                                X, R, past, seen, ub, rows, plane, base, which, kernel, order, count, width
+                            )
+                        GR[:] = 0
+                        for m in range(readouts):
+                            at_c = (m * modes + n) * 2 * width
+                            read_out_adjoint(R, GR, readout, g_readout, at_c, gyb, m * half, count, width)
+                        if kernel == EXACT:
+                            chain_adjoint(
+                                X,
+                                GR,
+                                G,
+                                H,
+                                GA,
+                                GG,
+                                ub,
+                                gub,
+                                rows,
+                                grads,
+                                plane,
+                                base,
+                                which,
+                                carry,
+                                n,
+                                order,
+                                count,
+                                width,
+                            )
+                        else:
+                            gpast[:] = 0
+                            load_past(gpast, carry, n, order, seen[count], width)
+                            h = load(carry, at), load(carry, at + width)
+                            hr, hi = correlation_adjoint(
+                                X,
+                                GR,
+                                past,
+                                gpast,
+                                M,
+                                seen,
+                                ub,
+                                gub,
+                                rows,
+                                grads,
+                                plane,
+                                base,
+                                which,
+                                kernel,
+                                order,
+                                count,
+                                width,
+                                h,
+                            )
+                            store(carry, at, hr)
+                            store(carry, at + width, hi)
+                            store_past(gpast, carry, n, order, 0, width)
+                        if gaps.size == 0:
+                            pull_chunk(
+                                rows,
+                                grads,
+                                plane,
+                                dt[d, b],
+                                span,
+                                steps,
+                                width,
+                                kind,
+                                mode,
+                                g_system,
+                                g_steps,
+                                n,
+                            )
+                    write(gu, b, h0, span, gub, 0, width)
+                for q in range(order if d == 0 else 0):
+                    store_state(gx[q], b, h0, width, carry[q])
+            for w in range(lanes):
+                for m in range(readouts):
+                    for n in range(modes):
+                        gC[d, m, h0 + w, n, 0] = g_readout[m, n, 0, w]
+                        gC[d, m, h0 + w, n, 1] = g_readout[m, n, 1, w]
+        collect_table(rows, grads, plane, gaps, system, steps, width, kind, g_system, g_steps)
+        for w in range(lanes):
+            gstep[h0 + w] = g_steps[w]
+            for m in range(gD.shape[0]):
+                gD[m, h0 + w] = g_feedthrough[m, w]
+            for n in range(modes):
+                gA[h0 + w, n, 0] = g_system[n, 0, w]
+                gA[h0 + w, n, 1] = g_system[n, 1, w]
+                gB[h0 + w, n, 0] = g_system[n, 2, w]
+                gB[h0 + w, n, 1] = g_system[n, 3, w]
