@@ -16,6 +16,7 @@ from tsssm.layers._dense import dense_scan
 from tsssm.layers._dissipative import CEILINGS, dissipative
 from tsssm.layers.base import SSMLayer, check_sizes, check_steps
 from tsssm.ops import causal_conv, dplr_scan, krylov, reversed_gaps, tridiagonal_scan
+from tsssm.ops.paths import prefers_convolution
 from tsssm.ops.reference.tridiagonal import dense_tridiagonal
 
 
@@ -204,7 +205,7 @@ class LSSL(SSMLayer):
         C = self.C.to(inputs.dtype)
         # Autocast would round the kernel to half precision, which only inputs and outputs may have.
         with torch.autocast(u.device.type, enabled=False):
-            if dt is None and state is None and self._convolves(u.device):
+            if dt is None and state is None and self._convolves(u):
                 y, x = self._convolution(inputs, C, need_state)
             elif self.alpha is None:
                 y, x = self._dense(inputs, dt, state, C)
@@ -219,12 +220,10 @@ class LSSL(SSMLayer):
             weight, bias = self.mix.weight.to(y.dtype), self.mix.bias.to(y.dtype)
             return F.linear(features, weight, bias).to(u.dtype), x
 
-    def _convolves(self, device: torch.device) -> bool:
-        """Whether a series on a regular grid, from rest, is convolved and not scanned.
-
-        The kernel takes O(N^3 log L) a channel in float64, for which a compiled scan runs over a whole batch.
-        """
-        return self.alpha is None or device.type != "cpu"
+    def _convolves(self, u: Tensor) -> bool:
+        """Whether a series on a regular grid, from rest, is convolved and not scanned: the hold always is."""
+        batch, length, _ = u.shape
+        return self.alpha is None or prefers_convolution("dense", batch, length, self.n_modes, u.device)
 
     def _convolution(self, u: Tensor, C: Tensor, need_state: bool) -> tuple[Tensor, Tensor | None]:
         A, B = self.transition()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from tsssm import hippo
 from tsssm.discretize import gbt_alpha
 from tsssm.layers.modal import ModalLayer
-from tsssm.ops import causal_conv, dplr_kernel, dplr_scan
+from tsssm.ops import dplr_kernel, dplr_scan
 from tsssm.ops.operands import runs_compiled
 from tsssm.ops.paths import prefers_convolution
 
@@ -155,8 +155,8 @@ class S4(ModalLayer):
         if state is not None and state.shape != (batch, self.d_model, modes):
             raise ValueError(f"state must be {(batch, self.d_model, modes)}; got {tuple(state.shape)}.")
         at_rest = dt is None and state is None and not need_state
-        if at_rest and prefers_convolution(batch, length, modes, u.device):
-            return self._convolve(u), None
+        if at_rest and prefers_convolution("dplr", batch, length, modes, u.device):
+            return self.convolved(u, self.kernel(length)), None
         y, state = dplr_scan(
             u,
             *self._system(),
@@ -168,13 +168,3 @@ class S4(ModalLayer):
             alpha=self.alpha,
         )
         return y.squeeze(1), state
-
-    def _convolve(self, u: Tensor) -> Tensor:
-        """The output on a regular grid from rest, by convolution."""
-        kernel = self.kernel(u.shape[1])
-        inputs = u.to(kernel.dtype)
-        with torch.autocast(u.device.type, enabled=False):
-            y = causal_conv(inputs, kernel[:1])[:, 0] + self.D * inputs
-            if self.bidirectional:
-                y = y + causal_conv(inputs.flip(1), kernel[1:])[:, 0].flip(1)
-        return y.to(u.dtype)

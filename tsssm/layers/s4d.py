@@ -138,7 +138,7 @@ class S4D(ModalLayer):
     ) -> tuple[Tensor, ScanState | None]:
         batch, length, _ = u.shape
         at_rest = dt is None and state is None and not need_state
-        if at_rest and prefers_convolution(batch, length, self.d_state // 2, u.device):
+        if at_rest and prefers_convolution("diagonal", batch, length, self.d_state // 2, u.device):
             return self.convolved(u, self.kernel(length)), None
         y, state = diagonal_scan(
             u,

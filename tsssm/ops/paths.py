@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 
+# As in ops/cpu/convolution, which imports Numba and is not imported for this.
+_LONGEST_DIRECT = 1024
 
-def prefers_convolution(batch: int, length: int, modes: int, device: torch.device) -> bool:
-    """Whether `causal_conv` with the kernel of a system beats `dplr_scan`, on a regular grid from rest.
+
+class _Cost(NamedTuple):
+    """Microseconds for a sample of 64 channels, forward and backward: a + b N with N modes."""
+
+    scan: tuple[float, float]
+    kernel: tuple[float, float]
+
+
+_COSTS = {
+    "diagonal": _Cost(scan=(0.2, 0.037), kernel=(3.5, 0.2)),
+    "dplr": _Cost(scan=(0.7, 0.077), kernel=(2.5, 0.08)),
+}
+
+
+def prefers_convolution(operation: str, batch: int, length: int, modes: int, device: torch.device) -> bool:
+    """Whether `causal_conv` with the kernel of a system beats its scan, on a regular grid from rest.
 
     Parameters
     ----------
+    operation : {"diagonal", "dplr", "dense"}
+        Scan that competes: `diagonal_scan`, `dplr_scan`, or that of a dense matrix. "dense" stands for
+        systems whose kernel takes powers of a dense matrix as well.
     batch, length : int
         Of the input.
     modes : int
@@ -26,12 +46,14 @@ def prefers_convolution(batch: int, length: int, modes: int, device: torch.devic
 
     Notes
     -----
-    On the CPU both costs are proportional to the batch and to the channels, but for the kernel, which is the
-    scan of one impulse. The costs of a sample are a coarse fit, in microseconds, to forward and backward
-    passes of `tsssm.layers.S4` with 64 channels on one core, at 8 to 64 modes and 100 to 4,096 samples.
+    The costs are those of one core, read off examples/benchmarks/paths.py; all are proportional to the
+    channels, and all but that of the kernel to the batch. Up to 1,024 lags the convolution is
+    computed in the time domain. Powers of a dense matrix in float64 never paid.
     """
     if device.type != "cpu":
         return True
-    scan = 0.5 + 0.115 * modes
-    convolution = max(1.4, math.log2(length) - 7)
-    return scan + batch * convolution < batch * scan
+    if operation == "dense":
+        return False
+    scan, kernel = ((a + b * modes) for a, b in _COSTS[operation])
+    convolution = 0.8 + 0.0018 * length if length <= _LONGEST_DIRECT else math.log2(length) - 4.5
+    return kernel + batch * convolution < batch * scan
