@@ -3,9 +3,12 @@
 import functools
 import hashlib
 import http.server
+import io
 import json
 import os
+import tarfile
 import threading
+import wave
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +16,7 @@ import pandas as pd
 import pytest
 
 from tsssm import datasets
-from tsssm.datasets import load_bidmc, load_ucr, load_uea
+from tsssm.datasets import load_bidmc, load_fsdd, load_ucr, load_uea
 from tsssm.panel import as_panel
 
 NAN = np.nan
@@ -149,6 +152,49 @@ class TestBidmc:
             load_bidmc(**arguments)
 
 
+class TestFsdd:
+    RECORDINGS = {
+        "7_ann_3": [0, 16384, -32768],
+        "0_bob_12": [1, 2, 3, 4],
+        "7_ann_40": [5],
+        "1_bob_0": [0] * 200,
+    }
+
+    @pytest.fixture(autouse=True)
+    def archive(self, folder):
+        """The publisher's layout: a folder of mono 16-bit files named by digit, speaker and index."""
+        (folder / "fsdd").mkdir(parents=True)
+        with tarfile.open(folder / "fsdd" / "recordings.tar.gz", "w:gz") as archive:
+            for name, samples in self.RECORDINGS.items():
+                file = io.BytesIO()
+                with wave.open(file, "wb") as sound:
+                    sound.setparams((1, 2, 8000, 0, "NONE", ""))
+                    sound.writeframes(np.array(samples, dtype="<i2").tobytes())
+                member = tarfile.TarInfo(f"recordings/{name}.wav")
+                member.size = len(file.getvalue())
+                archive.addfile(member, io.BytesIO(file.getvalue()))
+            archive.addfile(tarfile.TarInfo("recordings/README.md"))
+
+    def test_published_split(self):
+        X, y, speakers = load_fsdd("test")
+        assert y.tolist() == [1, 7] and speakers.tolist() == ["bob", "ann"]
+        assert X[1].tolist() == [[0, 0.5, -1]] and X[1].dtype == np.float32
+        X, y, speakers = load_fsdd("train")
+        assert y.tolist() == [0, 7] and speakers.tolist() == ["bob", "ann"]
+        np.testing.assert_array_equal(X[0], np.array([[1, 2, 3, 4]]) / 32768)
+
+    def test_decimation(self):
+        X, _, _ = load_fsdd("test", decimate=4)
+        assert X[0].shape == (1, 50) and X[0].dtype == np.float32
+
+    @pytest.mark.parametrize("decimate", [0, 1.5, True, "2"])
+    def test_bad_arguments(self, decimate):
+        with pytest.raises(ValueError, match=f"decimate must be a positive whole number, got {decimate!r}"):
+            load_fsdd("test", decimate=decimate)
+        with pytest.raises(ValueError, match='"train" or "test", got \'all\''):
+            load_fsdd("all")
+
+
 class TestUcr:
     def write(self, folder, text, part="TRAIN"):
         path = folder / "ucr" / "Toy"
@@ -216,6 +262,7 @@ class TestWhereFilesComeFrom:
     @pytest.mark.parametrize(
         ("load", "path", "source"),
         [
+            (lambda: load_fsdd("test"), "fsdd/recordings.tar.gz", "github.com"),
             (lambda: load_ucr("GunPoint", "test"), "ucr/GunPoint/GunPoint_TEST.tsv", "www.cs.ucr.edu"),
             (
                 lambda: load_uea("NATOPS", "train"),
@@ -348,6 +395,16 @@ class TestRealData:
         published = load_bidmc("RESP", records=["03"])
         np.testing.assert_allclose(repacked[0], published[0], rtol=0, atol=1e-7)  # float32 of values under 1
         np.testing.assert_array_equal(repacked[1], published[1])
+
+    def test_fsdd(self):
+        sizes = {}
+        for split in ("train", "test"):
+            X, y, speakers = load_fsdd(split)
+            sizes[split] = len(X)
+            pairs, counts = np.unique(np.stack([y.astype(str), speakers]), axis=1, return_counts=True)
+            assert pairs.shape[1] == 60 and (counts == len(X) / 60).all()
+            assert all(x.shape[0] == 1 and np.abs(x).max() <= 1 for x in X)
+        assert sizes == {"train": 2700, "test": 300}
 
     def test_every_ucr_set(self):
         names = {Path(file["path"]).parts[1] for file in datasets._registry()["ucr"]["files"]}
