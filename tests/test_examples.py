@@ -92,3 +92,56 @@ def test_quickstart(tmp_path, capsys):
     assert set(result["means"]["JapaneseVowels"]) == {"test", "half with times", "half without times"}
     printed = capsys.readouterr().out
     assert f"{result['means']['BasicMotions']['test']:.3f}" in printed and str(figure) in printed
+
+
+@pytest.mark.data
+@pytest.mark.skipif("TSSSM_DATA" not in os.environ, reason="TSSSM_DATA is not set")
+def test_timescale_transfer_reports_every_rate(monkeypatch, tmp_path, capsys):
+    """On a few training recordings, so that the test part rests."""
+    example = load_example("timescale_transfer")
+    load_fsdd = example.load_fsdd
+
+    def load_few(split, *, decimate):
+        return tuple(
+            values[:: 50 if split == "train" else 45] for values in load_fsdd("train", decimate=decimate)
+        )
+
+    monkeypatch.setattr(example, "load_fsdd", load_few)
+    path = tmp_path / "transfer.json"
+    options = ["--backbones", "s4d", "--max-steps", "2", "--rate", "500", "--json", str(path)]
+    example.main(options)
+    printed = capsys.readouterr().out
+    accuracy = json.loads(path.read_text())["accuracy"]["s4d"]
+    rates = {f"rate x {rate:g}{withheld}" for rate in (0.5, 2) for withheld in ("", ", times withheld")}
+    for name in ("JapaneseVowels", "spoken digits"):
+        assert accuracy[name].keys() == {"rate x 1"} | rates
+        for rate, score in accuracy[name].items():
+            assert 0 <= score <= 1 and f"{rate:<36} {score:.3f}" in printed
+
+
+def test_transfer_by_times_alone():
+    """What the example claims, where it is certain: half the samples of a smooth series say the same."""
+    example = load_example("timescale_transfer")
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 2
+    series = [np.sin((0.1 + 0.1 * label) * np.arange(120) + rng.uniform(0, 6))[None] for label in y]
+    tests = {1.0: [x[:, ::2] for x in series[40:]], 0.5: [x[:, ::4] for x in series[40:]]}
+    classifier = example.SSMClassifier(backbone="s4d", n_layers=1, max_steps=120, random_state=0)
+    scores = example.transfer([x[:, ::2] for x in series[:40]], y[:40], tests, y[40:], classifier)
+    assert scores["rate x 1"] == scores["rate x 0.5"] == 1
+    assert scores["rate x 0.5, times withheld"] < 0.7  # half the rate is taken for twice the frequency
+
+
+def test_benchmark_of_the_layers(tmp_path, capsys):
+    spec = importlib.util.spec_from_file_location("layers", EXAMPLES / "benchmarks" / "layers.py")
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    path = tmp_path / "layers.json"
+    size = ["--batch", "2", "--length", "8", "--channels", "4", "--state", "4", "--repeats", "1"]
+    benchmark.main([*size, "--layers", "s4d", "lssl", "--json", str(path)])
+    rows = json.loads(path.read_text())["layers"]
+    assert rows.keys() == {"s4d", "lssl"}
+    for row in rows.values():
+        assert row["milliseconds"].keys() == set(benchmark.GRIDS) and min(row["milliseconds"].values()) > 0
+    assert rows["s4d"]["parameters"] == 4 * (3 * 4 + 2)
+    assert "random times" in capsys.readouterr().out
