@@ -7,6 +7,7 @@ import importlib
 import pytest
 import torch
 from contract import CHANNELS, N_STATE, LayerContract, maker, signal
+from module_contract import ModuleContract
 from torch import Tensor
 
 from tsssm import layers
@@ -28,6 +29,7 @@ def test_every_layer_is_under_the_contract() -> None:
     for name, module in MODULES.items():
         tests = importlib.import_module(module)
         assert issubclass(tests.TestContract, LayerContract)
+        assert issubclass(tests.TestModule, ModuleContract)
         built = [parameter.values[0](False) for parameter in tests.LAYERS]
         assert {type(layer).__name__ for layer in built} == {name}
 
@@ -70,6 +72,8 @@ class Timeless(S4D):
         (Timeless, lambda c, make: c.test_constant_gap_is_another_timescale(make, False, 3.0)),
         (Timeless, lambda c, make: c.test_padding_changes_nothing(make, True)),
         (Timeless, lambda c, make: c.test_equals_brute_force(make, False, False)),
+        (Timeless, lambda c, make: c.test_a_hold_may_be_refined(make)),
+        (Timeless, lambda c, make: c.test_two_random_grids_converge(make)),
     ],
 )
 def test_contract_notices(layer: type[SSMLayer], broken: object) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from contract import BOTH, CHANNELS, LENGTH, N_STATE, LayerContract, Make, close, gaps, maker, signal
+from module_contract import ModuleContract
 from numpy.typing import NDArray
 
 from tsssm.hippo import diagonal
@@ -26,10 +27,6 @@ def double(form: str, horizon: float = LENGTH, **options: object) -> DSS:
 
 @pytest.mark.parametrize("make", LAYERS)
 class TestContract(LayerContract):
-    @staticmethod
-    def _options(layer: DSS) -> dict[str, object]:
-        return {"form": layer.form, "horizon": layer.horizon, "method": layer.method}
-
     @BOTH
     @pytest.mark.parametrize("c", [0.5, 3.0])
     def test_constant_gap_is_another_timescale(self, make: Make, bidirectional: bool, c: float) -> None:
@@ -40,6 +37,11 @@ class TestContract(LayerContract):
             layer.log_dt += math.log(c)
         layer.horizon /= c
         close(by_gap, layer(u)[0])
+
+
+@pytest.mark.parametrize("make", LAYERS[1:2])
+class TestModule(ModuleContract):
+    pass
 
 
 @pytest.mark.parametrize("form", ["exp", "softmax"])

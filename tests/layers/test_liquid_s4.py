@@ -7,6 +7,7 @@ import pytest
 import torch
 from brute_force import dense_system
 from contract import BOTH, CHANNELS, LENGTH, N_STATE, LayerContract, Make, close, gaps, maker, signal
+from module_contract import ModuleContract
 from torch import Tensor
 
 from tsssm import hippo
@@ -26,7 +27,6 @@ LOW_RANK = [
     maker(LiquidS4, system="dplr", kernel="kb", order=3, init="fourier", real_part="softplus"),
     maker(LiquidS4, system="dplr", kernel="pb", init="lagt", method="backward-euler"),
 ]
-NAMES = ("init", "method", "kernel", "order", "system", "real_part")
 
 
 def all_of(state: tuple[Tensor, Tensor]) -> Tensor:
@@ -36,10 +36,8 @@ def all_of(state: tuple[Tensor, Tensor]) -> Tensor:
 
 class Contract(LayerContract):
     test_sequence_equals_convolution = None  # its response depends on the input
-
-    @staticmethod
-    def _options(layer: LiquidS4) -> dict[str, object]:
-        return {name: getattr(layer, name) for name in NAMES}
+    # Each sample multiplies the state by A_bar + B_bar u, so that two samples of one input are not one.
+    test_a_hold_may_be_refined = None
 
     @BOTH
     @pytest.mark.parametrize("irregular", [False, True])
@@ -94,7 +92,17 @@ class TestContract(Contract):
 
 @pytest.mark.parametrize("make", LOW_RANK)
 class TestLowRankContract(Contract):
-    # A graph of every sample, slow to make: a test of its own, of one layer.
+    pass
+
+
+@pytest.mark.parametrize("make", [LAYERS[0], *LAYERS[3:]])
+class TestModule(ModuleContract):
+    pass
+
+
+@pytest.mark.parametrize("make", LOW_RANK[:1])
+class TestLowRankModule(ModuleContract):
+    # A graph of every sample, slow to make: a test of its own, of two samples.
     test_compile = None
     test_export = None
 
@@ -142,9 +150,9 @@ def test_low_rank_system_starts_at_hippo(init: str, rank: int, bidirectional: bo
     layer = LiquidS4(CHANNELS, 16, init=init, system="dplr", bidirectional=bidirectional)
     system = dense_system(layer.double(), 0)
     form = hippo.nplr(init, 16)
-    # Pairs stand in the same order; the shift of measures that do not decay is at most 0.01.
+    # Pairs stand in the same order; the shift of measures that do not decay is at most 1e-3.
     expected = np.diag(form.Lambda) - form.P.T @ form.P.conj()
-    assert np.abs(system.A - expected).max() < (1e-5 if init == "legs" else 0.01001)
+    assert np.abs(system.A - expected).max() < (1e-5 if init == "legs" else 1.01e-3)
     assert np.linalg.eigvals(system.A).real.max() < 1e-6
     np.testing.assert_allclose(system.B, form.B, rtol=1e-6, atol=1e-6)
     assert layer.P.shape == (rank, CHANNELS, 8, 2)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from brute_force import dense_system
 from contract import BATCH, CHANNELS, LENGTH, N_STATE, LayerContract, close, gaps, maker, signal
+from module_contract import ModuleContract
 from torch import Tensor
 
 from tsssm import hippo
@@ -24,9 +25,12 @@ KERNELS = pytest.mark.parametrize("scanned", [True, False], ids=["scanned", "gen
 
 @pytest.mark.parametrize("make", LAYERS)
 class TestContract(LayerContract):
-    @staticmethod
-    def _options(layer: S4) -> dict[str, object]:
-        return {"method": layer.method, "measure": layer.measure, "real_part": layer.real_part}
+    pass
+
+
+@pytest.mark.parametrize("make", LAYERS[:1])
+class TestModule(ModuleContract):
+    pass
 
 
 def force(monkeypatch: pytest.MonkeyPatch, *, convolve: bool, scanned: bool = True) -> None:

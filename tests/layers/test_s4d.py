@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from contract import BATCH, BOTH, CHANNELS, LENGTH, N_STATE, LayerContract, Make, close, gaps, maker, signal
+from module_contract import ModuleContract
 
 from tsssm.hippo import diagonal
 from tsssm.layers import S4D, s4d
@@ -26,34 +27,12 @@ LAYERS = [
 
 @pytest.mark.parametrize("make", LAYERS)
 class TestContract(LayerContract):
-    @staticmethod
-    def _options(layer: S4D) -> dict[str, object]:
-        return {"method": layer.method, "real_part": layer.real_part}
+    pass
 
 
-def test_zero_order_hold_may_be_refined() -> None:
-    """One step over d1 + d2 equals two steps, over d1 and d2, with the input held."""
-    layer = maker(S4D, method="zoh").values[0](False)
-    u, dt = signal(), gaps()
-    y, state = layer(u, dt)
-    part = torch.rand(dt.shape, generator=torch.Generator().manual_seed(5), dtype=dt.dtype)
-    finer = torch.stack([part * dt, (1 - part) * dt], dim=2).flatten(1)
-    fine, fine_state = layer(u.repeat_interleave(2, dim=1), finer)
-    close(fine[:, 1::2], y)
-    close(fine_state.x, state.x)
-
-
-def test_first_order_hold_may_be_refined() -> None:
-    """A point on the line between two samples changes nothing."""
-    layer = maker(S4D, method="foh").values[0](False)
-    u, dt = signal(), gaps()
-    _, state = layer(u, dt)
-    before = torch.cat([torch.zeros_like(u[:, :1]), u[:, :-1]], dim=1)
-    part = torch.rand(dt.shape, generator=torch.Generator().manual_seed(5), dtype=dt.dtype)
-    between = before + part[..., None] * (u - before)
-    finer = torch.stack([part * dt, (1 - part) * dt], dim=2).flatten(1)
-    _, fine_state = layer(torch.stack([between, u], dim=2).flatten(1, 2), finer)
-    close(fine_state.x, state.x)
+@pytest.mark.parametrize("make", LAYERS[:1])
+class TestModule(ModuleContract):
+    pass
 
 
 @pytest.mark.parametrize("make", LAYERS)

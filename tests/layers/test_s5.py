@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from contract import BATCH, CHANNELS, LENGTH, N_STATE, LayerContract, Make, close, gaps, maker, signal
+from module_contract import ModuleContract
 from scipy.linalg import block_diag, expm, solve
 
 from tsssm.hippo import nplr
@@ -22,10 +23,6 @@ LAYERS = [
 
 @pytest.mark.parametrize("make", LAYERS)
 class TestContract(LayerContract):
-    @staticmethod
-    def _options(layer: S5) -> dict[str, object]:
-        return {"n_blocks": layer.n_blocks, "method": layer.method}
-
     def test_sequence_equals_convolution(self, make: Make) -> None:
         """With a kernel from each channel to each channel."""
         layer, u = make(False), signal()
@@ -40,6 +37,11 @@ class TestContract(LayerContract):
                     for source in range(CHANNELS)
                 )
                 close(y[series, :, h], torch.as_tensor(expected))
+
+
+@pytest.mark.parametrize("make", LAYERS[1:2])
+class TestModule(ModuleContract):
+    pass
 
 
 @pytest.mark.parametrize("method", ["zoh", "bilinear"])
@@ -109,21 +111,6 @@ def test_channels_share_the_state() -> None:
     changed[:, 0, 2] += 1
     difference = layer(changed)[0] - layer(u)[0]
     assert (difference[:, 1:].abs().amax(dim=(0, 1)) > 1e-6).all()
-
-
-@pytest.mark.parametrize("method", ["zoh", "foh"])
-def test_holds_may_be_refined(method: str) -> None:
-    """A point on the assumed course of the input between two samples changes nothing."""
-    layer = maker(S5, method=method).values[0](False)
-    u, dt = signal(), gaps()
-    before = u if method == "zoh" else torch.cat([torch.zeros_like(u[:, :1]), u[:, :-1]], dim=1)
-    part = torch.rand(dt.shape, generator=torch.Generator().manual_seed(5), dtype=dt.dtype)
-    between = before + part[..., None] * (u - before)
-    finer = torch.stack([part * dt, (1 - part) * dt], dim=2).flatten(1)
-    fine, fine_state = layer(torch.stack([between, u], dim=2).flatten(1, 2), finer)
-    y, state = layer(u, dt)
-    close(fine[:, 1::2], y)
-    close(fine_state.x, state.x)
 
 
 def test_state_of_another_shape_or_precision_is_refused() -> None:

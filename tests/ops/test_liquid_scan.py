@@ -1,77 +1,22 @@
-"""The forms of Liquid-S4 against the formulas of the paper as loops, and compiled against the reference."""
+"""The forms of Liquid-S4, against the formulas of the paper as loops, and what every form promises."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from itertools import cycle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from liquid_systems import FORMS, KERNELS, METHODS, leaves_of, make_liquid, results, run, with_leaves
 from numpy.typing import NDArray
+from scans import BOTH_DTYPES
 from systems import GAPS, Problem, assert_close, by_reference, make_problem, weighted_sum
 from torch import Tensor
 from torch.autograd import gradcheck
 
 from tsssm.discretize import discretize_diagonal
-from tsssm.hippo import conjugate_half, nplr
 from tsssm.ops import LiquidState, diagonal_scan, liquid_dplr_scan, liquid_scan
-from tsssm.ops.autograd import liquid as compiled
-from tsssm.ops.cpu import layout
-from tsssm.ops.cpu import liquid as cpu
-
-KERNELS = ("exact", "kb", "pb")
-FORMS = [(kernel, order) for kernel in KERNELS for order in (2, 3, 6)]
-METHODS = ("zoh", "bilinear", 0.7)
-BOTH_DTYPES = pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
-
-
-def make_liquid(kernel: str, order: int, *, state: bool = False, **sizes: Any) -> tuple[Problem, Any]:
-    """A problem in which the bounds are active at some of the samples, and a state to start from."""
-    problem = make_problem(**sizes)
-    problem = problem._replace(B=2 * problem.B)
-    if not state:
-        return problem, None
-    random = torch.Generator().manual_seed(3)
-    chain = order if kernel == "exact" else 1
-    shapes = [(len(problem.u), count, *problem.A.shape) for count in (chain, order - chain)]
-    parts = [0.5 * torch.randn(*shape, generator=random, dtype=torch.complex128) for shape in shapes]
-    return problem, LiquidState(*(part.to(problem.A.dtype) for part in parts))
-
-
-def run(problem: Problem, state: LiquidState | None = None, **options: Any) -> tuple[Tensor, LiquidState]:
-    C = problem.C if problem.C_reverse is None else torch.stack([problem.C, problem.C_reverse])
-    return liquid_scan(*problem[:3], C, *problem[4:6], state, D=problem.D, **options)
-
-
-def leaves_of(problem: Problem, state: LiquidState | None) -> dict[str, Tensor]:
-    """Copies of what has a gradient, by name."""
-    named = problem.differentiable() | ({} if state is None else {"x": state.x, "history": state.history})
-    return {name: t.detach().clone().requires_grad_() for name, t in named.items()}
-
-
-def with_leaves(
-    problem: Problem, state: LiquidState | None, leaves: dict[str, Tensor]
-) -> tuple[Problem, LiquidState | None]:
-    leaves = dict(leaves)
-    if state is not None:
-        state = LiquidState(leaves.pop("x"), leaves.pop("history"))
-    return problem.with_operands(leaves), state
-
-
-def results(problem: Problem, state: LiquidState | None, **options: Any) -> dict[str, Tensor]:
-    """Outputs, final state and the gradients of a weighted sum of them."""
-    leaves = leaves_of(problem, state)
-    y, end = run(*with_leaves(problem, state, leaves), **options)
-    total = weighted_sum(y, *end)
-    gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True, materialize_grads=True)
-    named = {"y": y, "state.x": end.x, "state.history": end.history}
-    named |= {f"gradient of {name}": g for name, g in zip(leaves, gradients, strict=True)}
-    return {name: value.detach() for name, value in named.items() if value.numel()}
-
-
-# ------------------------------------------------------------------------------------- the paper's formulas
 
 
 class Loop:
@@ -166,53 +111,6 @@ def test_orders_add_up_to_the_full_recurrence(method: str | float, gaps: str) ->
     assert errors[-1] <= 1e-12 * expected.abs().max().item()
 
 
-# ----------------------------------------------------------------- the compiled kernels and the reference
-
-
-def covering_set() -> Iterator[Any]:
-    """Every form with every kind of gaps; sizes, methods and the rest take turns."""
-    lengths, channels = cycle([1, 31, 32, 33, 65]), cycle([1, 3, 16, 17])
-    for i, (form, gaps) in enumerate((form, gaps) for form in FORMS for gaps in GAPS):
-        both = i // 2 % 2 == 1
-        sizes = {
-            "batch": 1 + i % 2,
-            "length": next(lengths),
-            "channels": next(channels),
-            "readouts": 1 + i // 3 % 2,
-            "state": i % 3 != 0,
-            "both": both,
-            "gaps": gaps,
-            "seed": i,
-        }
-        options = {"method": METHODS[i % 3], "reverse": i // 4 % 2 == 1}
-        name = "-".join(map(str, [*form, *options.values(), *sizes.values()]))
-        yield pytest.param(form, sizes, options, id=name)
-
-
-@BOTH_DTYPES
-@pytest.mark.parametrize(("form", "sizes", "options"), list(covering_set()))
-def test_compiled_equals_reference(
-    form: tuple[str, int], sizes: dict[str, Any], options: dict[str, Any], dtype: torch.dtype
-) -> None:
-    options = options | dict(zip(("kernel", "order"), form, strict=True))
-    problem, state = make_liquid(*form, **sizes)
-    problem = problem._replace(state=None).to(dtype)
-    if state is not None:
-        state = LiquidState(*(part.to(problem.A.dtype) for part in state))
-    found = results(problem, state, **options)
-    if state is not None:
-        state = LiquidState(*(part.to(torch.complex128) for part in state))
-    # In either precision the truth is the specification in float64, at the same rounded arguments.
-    with by_reference():
-        expected = results(problem.to(torch.float64), state, **options)
-    if form[0] == "exact" and sizes["gaps"] == "tiny" and dtype == torch.float32:
-        # |Abar + w| is 1 within rounding here, on the kink of the bound: which of its two one-sided
-        # derivatives is taken is a matter of the last bit.
-        for name in ("u", "A", "B", "step"):
-            del found[f"gradient of {name}"], expected[f"gradient of {name}"]
-    assert_close(found, expected, dtype)
-
-
 @pytest.mark.parametrize("gaps", ["regular", "distinct", "gap of zero"])
 @pytest.mark.parametrize(("kernel", "order"), [(kernel, order) for kernel, order in FORMS if order < 6])
 def test_gradcheck(kernel: str, order: int, gaps: str) -> None:
@@ -239,7 +137,7 @@ def test_gradient_of_the_gaps(kernel: str) -> None:
     assert gradcheck(scan, [problem.dt.requires_grad_()], atol=1e-6, rtol=1e-5)
 
 
-# ---------------------------------------------------------------------------------- what every form promises
+# ----------------------------------------------------------------------------------- what every form promises
 
 
 @BOTH_DTYPES
@@ -311,172 +209,6 @@ def test_causal(kernel: str, order: int, reverse: bool) -> None:
     assert not torch.isclose(z[:, :, after], y[:, :, after]).any()
 
 
-# ----------------------------------------------------------------------------------- a diagonal plus low rank
-
-
-def low_rank_problem(measure: str = "legt", gaps: str = "distinct", size: float = 1.0) -> dict[str, Any]:
-    """A HiPPO system of three conjugate pairs in two channels, both directions."""
-    problem = make_problem(length=9, channels=2, modes=3, gaps=gaps, both=True, seed=8)
-    half = conjugate_half(nplr(measure, 6))
-    P = torch.as_tensor(half.P)[:, None].repeat(1, 2, 1)
-    return {
-        "u": size * problem.u,
-        "Lambda": torch.as_tensor(half.Lambda).repeat(2, 1) - 0.1,
-        "P": P,
-        "Q": 2 * P,
-        "B": torch.as_tensor(half.B).repeat(2, 1),
-        "C": torch.stack([problem.C, problem.C_reverse]),
-        "step": torch.tensor([0.05, 0.2], dtype=torch.float64),
-        "dt": problem.dt,
-        "D": problem.D,
-    }
-
-
-def bounded(f: NDArray[Any]) -> NDArray[Any]:
-    return f / np.maximum(1, np.abs(f))
-
-
-def dense_liquid(p: dict[str, Any], alpha: float, kernel: str, order: int | None) -> NDArray[Any]:
-    """Outputs of the forward direction by dense matrices over both halves of the pairs, without D."""
-    batch, length, channels = p["u"].shape
-    y = np.zeros((batch, length, channels))
-    for b in range(batch):
-        for h in range(channels):
-            Lambda, P, B, C = (
-                np.concatenate([z, z.conj()], axis=-1)
-                for z in (p[name].numpy()[..., h, :] for name in ("Lambda", "P", "B", "C"))
-            )
-            A, C, one = np.diag(Lambda) - P.T @ P.conj(), C[0, 0] / 2, np.eye(6)
-            x, past = np.zeros((order or 1 if kernel == "exact" else 1, 6), complex), []
-            for k in range(length):
-                s = p["step"][h].item() * (1 if p["dt"] is None else p["dt"][b, k].item())
-                left = np.linalg.inv(one - alpha * s * A)
-                A_bar, w = left @ (one + (1 - alpha) * s * A), left @ B * s * p["u"][b, k, h].item()
-                if kernel == "exact" and order is None:
-                    v = A_bar @ x[0] + w * x[0]
-                    longer = np.linalg.norm(v) > np.linalg.norm(x[0])
-                    x = (v * (np.linalg.norm(x[0]) / np.linalg.norm(v) if longer else 1) + w)[None]
-                    seen = x[0]
-                elif kernel == "exact":
-                    x = x @ A_bar.T + np.concatenate([w[None], bounded(w) * x[:-1]])
-                    seen = x.sum(0)
-                else:
-                    z = w * sum(
-                        (np.prod(past[-q:], axis=0) for q in range(1, min(order, len(past) + 1))), 0 * w
-                    )
-                    x = x @ A_bar.T + w + (z if kernel == "kb" else 0)
-                    seen = x[0] + (z if kernel == "pb" else 0)
-                    past += [bounded(w)] if s > 0 else []
-                y[b, k, h] = (C @ seen).real
-    return y
-
-
-LOW_RANK_FORMS = [("exact", None), ("exact", 3), ("kb", 2), ("kb", 4), ("pb", 3)]
-
-
-@pytest.mark.parametrize("size", [0.1, 30.0], ids=["bounds inactive", "bounds active"])
-@pytest.mark.parametrize(
-    ("measure", "alpha", "gaps"),
-    [("legs", 0.5, "regular"), ("legt", 0.8, "gap of zero"), ("legs", 0.0, "distinct")],
-)
-@pytest.mark.parametrize(("kernel", "order"), LOW_RANK_FORMS)
-def test_low_rank_equals_the_dense_system(
-    kernel: str, order: int | None, measure: str, alpha: float, gaps: str, size: float
-) -> None:
-    p = low_rank_problem(measure, gaps, size)
-    expected = dense_liquid(p, alpha, kernel, order)
-    # Half of the pairs is stored, so that it counts twice.
-    found, _ = liquid_dplr_scan(**p | {"C": p["C"][0], "D": None}, alpha=alpha, kernel=kernel, order=order)
-    np.testing.assert_allclose(found[:, 0], expected, rtol=0, atol=1e-11 * np.abs(expected).max())
-
-
-@pytest.mark.parametrize("kernel", ["kb", "pb"])
-def test_low_rank_of_zero_is_the_diagonal_system(kernel: str) -> None:
-    p = low_rank_problem(size=5)
-    diagonal = {name: value for name, value in p.items() if name not in ("Lambda", "P", "Q")}
-    y, state = liquid_dplr_scan(**p | {"P": 0 * p["P"], "Q": 0 * p["P"]}, kernel=kernel, order=3)
-    expected, end = liquid_scan(A=p["Lambda"], **diagonal, method="bilinear", kernel=kernel, order=3)
-    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(state.x, end.x, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(state.history, end.history, rtol=1e-12, atol=1e-12)
-
-
-def test_the_bound_of_one_mode_is_the_projection_to_the_disc() -> None:
-    problem, _ = make_liquid("exact", 2, modes=1, gaps="distinct")
-    P = torch.zeros_like(problem.A)[None]
-    y, _ = liquid_dplr_scan(problem.u, problem.A, P, P, *problem[2:6], kernel="exact")
-    expected, _ = diagonal_scan(*problem[:6], method="bilinear", liquid=True)
-    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
-
-
-def test_low_rank_orders_add_up_to_the_full_recurrence() -> None:
-    p = low_rank_problem("legs", size=0.03)
-    expected, _ = liquid_dplr_scan(**p, kernel="exact")
-    errors = [
-        (liquid_dplr_scan(**p, kernel="exact", order=order)[0] - expected).abs().max().item()
-        for order in (2, 3, 4, 9)
-    ]
-    assert errors[1] < 0.1 * errors[0] and errors[2] < 0.1 * errors[1] and errors[3] < 1e-13
-
-
-@BOTH_DTYPES
-@pytest.mark.parametrize(("kernel", "order"), LOW_RANK_FORMS)
-def test_low_rank_is_bounded(kernel: str, order: int | None, dtype: torch.dtype) -> None:
-    p = low_rank_problem("legs", "distinct") | {"u": torch.full((2, 60, 2), 1e6, dtype=torch.float64)}
-    p["dt"] = 0.2 + torch.arange(120, dtype=torch.float64).reshape(2, 60) % 7 / 3
-    p = {name: t.to(dtype.to_complex() if t.is_complex() else dtype) for name, t in p.items()}
-    for sign in (torch.ones(60), -torch.ones(60), (-1.0) ** torch.arange(60)):
-        leaves = {name: t.clone().requires_grad_(name != "dt") for name, t in p.items()}
-        u = leaves["u"] * sign[:, None].to(dtype)
-        y, state = liquid_dplr_scan(**leaves | {"u": u}, kernel=kernel, order=order)
-        assert y.isfinite().all() and state.x.isfinite().all()
-        gradients = torch.autograd.grad(y.sum(), [t for t in leaves.values() if t.requires_grad])
-        assert all(gradient.isfinite().all() for gradient in gradients)
-
-
-@pytest.mark.parametrize(("kernel", "order"), LOW_RANK_FORMS)
-def test_low_rank_gradcheck(kernel: str, order: int | None) -> None:
-    p = low_rank_problem("legs", size=20)
-    p["u"], p["dt"] = p["u"][:1, :3], p["dt"][:1, :3]
-    names = [name for name in p if name != "D"]
-
-    def scan(*values: Tensor) -> Tensor:
-        return liquid_dplr_scan(**dict(zip(names, values, strict=True)), kernel=kernel, order=order)[0]
-
-    assert gradcheck(scan, [p[name].requires_grad_() for name in names], atol=1e-6, rtol=1e-5)
-
-
-# ----------------------------------------------------------------------------------- ways to run and to call
-
-
-def test_shared_rows_equal_rows_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tsssm.ops.cpu.diagonal import scan
-
-    problem, state = make_liquid("kb", 3, batch=3, length=40, channels=9, gaps="few", state=True, readouts=2)
-    shared = results(problem, state, kernel="kb", order=3)
-    monkeypatch.setattr(scan, "_MAX_SHARED_ROWS", 0)
-    assert_close(results(problem, state, kernel="kb", order=3), shared, torch.float64)
-
-
-@pytest.mark.parametrize("channels", [3, 20], ids=["cut by series", "cut by blocks"])
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch, channels: int, kernel: str) -> None:
-    monkeypatch.setattr(layout, "_MIN_WORK_PER_THREAD", 1)
-    problem, state = make_liquid(
-        kernel, 3, batch=5, length=35, channels=channels, gaps="distinct", state=True, both=True
-    )
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
-        alone = results(problem, state, kernel=kernel, order=3)
-        torch.set_num_threads(3)
-        together = results(problem, state, kernel=kernel, order=3)
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(together["y"], alone["y"]) and torch.equal(together["state.x"], alone["state.x"])
-    assert_close(together, alone, torch.float64)  # gradients are summed in another order
-
-
 def test_half_precision_input_is_computed_in_float32() -> None:
     problem, _ = make_liquid("kb", 3, length=35, gaps="few", dtype=torch.float32)
     half = problem.u.bfloat16()
@@ -484,77 +216,6 @@ def test_half_precision_input_is_computed_in_float32() -> None:
     expected, _ = run(problem._replace(u=half.float()), kernel="kb", order=3)
     assert y.dtype == torch.bfloat16 and state.x.dtype == torch.complex64
     assert torch.equal(y, expected.bfloat16())
-
-
-def test_memory_layout_does_not_matter() -> None:
-    problem, state = make_liquid("pb", 4, batch=3, length=34, channels=17, gaps="few", state=True, both=True)
-    expected = results(problem, state, kernel="pb", order=4)
-
-    def turned(t: Tensor) -> Tensor:
-        t = t.transpose(0, -1).contiguous().transpose(0, -1)
-        return t.conj().resolve_conj().conj() if t.is_complex() else t
-
-    odd = problem.with_operands({name: turned(t) for name, t in problem.differentiable().items()})
-    y, end = run(odd._replace(dt=turned(odd.dt)), LiquidState(*map(turned, state)), kernel="pb", order=4)
-    assert torch.equal(y, expected["y"]) and torch.equal(end.x, expected["state.x"])
-
-
-def test_nothing_is_kept_without_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem, _ = make_liquid("exact", 3, length=70)
-    expected, _ = run(problem, kernel="exact", order=3)
-    problem.A.requires_grad_()
-    kept: list[int] = []
-    scan = cpu.liquid_scan
-
-    def watched(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-        out = scan(*args)
-        kept.append(out[2].numel())
-        return out
-
-    monkeypatch.setattr(cpu, "liquid_scan", watched)
-    with torch.no_grad():
-        y, _ = run(problem, kernel="exact", order=3)
-    assert torch.equal(y, expected) and kept == [0]
-
-
-def test_second_derivative_is_refused() -> None:
-    problem, _ = make_liquid("kb", 2)
-    u = problem.u.requires_grad_()
-    y, _ = run(problem, kernel="kb", order=2)
-    (first,) = torch.autograd.grad(y.square().sum(), u, create_graph=True)
-    with pytest.raises(RuntimeError, match="twice"):
-        first.square().sum().backward()
-
-
-def test_a_batch_of_none_is_none() -> None:
-    problem, _ = make_liquid("kb", 3)
-    y, state = run(problem._replace(u=problem.u[:0]), kernel="kb", order=3)
-    assert y.shape == (0, 1, 11, 3) and state.history.shape == (0, 2, 3, 3)
-
-
-# ---------------------------------------------------------------------- what PyTorch expects of an operator
-
-
-def operator_arguments(kernel: str, both: bool, save: bool) -> list[Any]:
-    p, state = make_liquid(kernel, 3, length=34, readouts=2, gaps="few", state=True, both=True)
-    C = torch.stack([p.C, p.C_reverse])[: 1 + both]
-    leaves = [t.detach().requires_grad_(save) for t in (p.u, p.A, p.B, C, p.D, p.step)]
-    D = leaves[4] if both else None
-    dt = torch.stack([p.dt, p.dt])[: 1 + both]
-    start = torch.cat(state, dim=1).transpose(0, 1).contiguous()
-    return [*leaves[:4], D, leaves[5], dt, start, kernel, 3, "zoh", 0.0, False, save]
-
-
-@pytest.mark.parametrize("both", [False, True])
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_operator_is_well_formed(kernel: str, both: bool) -> None:
-    for save in (True, False):
-        torch.library.opcheck(compiled.liquid_scan, operator_arguments(kernel, both, save))
-    args = [t.detach() if isinstance(t, Tensor) else t for t in operator_arguments(kernel, both, True)]
-    y, x, saved = compiled.liquid_scan(*args)
-    *operands, _, kernel, _, rule, alpha, reverse, _ = args
-    upstream = [torch.ones_like(y), torch.ones_like(x), saved]
-    torch.library.opcheck(compiled._liquid_scan_adjoint, [*upstream, *operands, kernel, rule, alpha, reverse])
 
 
 # ------------------------------------------------------------------------------------------------------ edges
@@ -603,15 +264,3 @@ def test_wrong_argument_is_named(name: str, spoil: Callable[..., tuple[Problem, 
 def test_wrong_option_is_named(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"^{name} must be .*got"):
         run(make_problem(), **options)
-
-
-def test_low_rank_wrong_options_are_named() -> None:
-    p = low_rank_problem()
-    with pytest.raises(ValueError, match="^order must be .*got None"):
-        liquid_dplr_scan(**p, kernel="kb")
-    with pytest.raises(ValueError, match="^kernel must be .*got 'full'"):
-        liquid_dplr_scan(**p, kernel="full")
-    with pytest.raises(ValueError, match="alpha"):
-        liquid_dplr_scan(**p, kernel="exact", alpha=1.5)
-    with pytest.raises(ValueError, match="^P must be"):
-        liquid_dplr_scan(**p | {"P": p["P"][0]}, kernel="exact")

@@ -64,8 +64,8 @@ class SSMRegressor(SSMEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
     pooling : {"mean", "max", "last"}, default="mean"
         Summary over time before the head. The mean weighs each sample by the time it stands for.
     discretization : str, optional
-        "zoh", "foh" (only "s4d", "dss", "s5"), "bilinear", "backward-euler" or "euler". By default "zoh",
-        and "bilinear" for "s4", which takes no hold, and for "lssl", whose hold is slow on irregular grids.
+        "zoh", "foh" (only "s4d", "dss", "s5"), "bilinear" or "backward-euler". By default "zoh", and
+        "bilinear" for "s4", which takes no hold, and for "lssl", whose hold is slow on irregular grids.
     time_scale : "median" or float, default="median"
         Unit of elapsed time, in the unit of the times of X. "median" is the median gap between the samples
         of the training series. Without times in X, a sample is one unit.

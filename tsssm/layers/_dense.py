@@ -60,7 +60,7 @@ def dense_scan(
         matrices = _matrices(*system, step.new_ones(1), u.dtype)
         block, samples = length, None
     else:
-        block, samples = max(1, MATRIX_ENTRIES // (batch * entries)), dt.to(step.dtype)
+        block, samples = max(1, MATRIX_ENTRIES // (max(1, batch) * entries)), dt.to(step.dtype)
         gaps, index = _distinct(samples)
         if len(gaps) * entries <= MATRIX_ENTRIES:
             matrices, samples = _matrices(*system, gaps, u.dtype), index

@@ -34,6 +34,7 @@ class SSMLayer(nn.Module):
     """
 
     system_names: tuple[str, ...] = ()
+    state_type: type = Tensor
 
     def __init__(self, d_model: int, d_state: int = 64, *, bidirectional: bool = False) -> None:
         super().__init__()
@@ -69,12 +70,16 @@ class SSMLayer(nn.Module):
         ValueError
             If shapes disagree, or a state is given to a bidirectional layer.
         """
-        if u.ndim != 3 or u.shape[2] != self.d_model:
-            raise ValueError(f"u must be (batch, L, {self.d_model}); got {tuple(u.shape)}.")
+        if u.ndim != 3 or u.shape[1] == 0 or u.shape[2] != self.d_model or not u.is_floating_point():
+            expected = f"real floating point (batch, L, {self.d_model}) with L >= 1"
+            raise ValueError(f"u must be {expected}; got {tuple(u.shape)} of {u.dtype}.")
         if dt is not None and dt.shape != u.shape[:2]:
             raise ValueError(f"dt must be {tuple(u.shape[:2])}; got {tuple(dt.shape)}.")
         if self.bidirectional and state is not None:
             raise ValueError("A bidirectional layer sees the whole sequence at once: it takes no state.")
+        if state is not None and not isinstance(state, self.state_type):
+            name, got = self.state_type.__name__, type(state).__name__
+            raise ValueError(f"state must be a {name}, as this layer returns it; got {got}.")
         y, state = self._run(u, dt, state, need_state)
         return y, state if need_state else None
 

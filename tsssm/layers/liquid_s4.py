@@ -11,16 +11,12 @@ from torch import Tensor, nn
 
 from tsssm import hippo
 from tsssm.discretize import gbt_alpha
-from tsssm.layers.modal import ModalLayer
+from tsssm.layers.modal import LEAST_DECAY, ModalLayer
 from tsssm.ops import LiquidState, ScanState, diagonal_scan, liquid_dplr_scan, liquid_scan
 from tsssm.ops.liquid import check_liquid_kernel, liquid_state_shape
 
 #: Forms of the state matrix, with the default discretisation of each.
 SYSTEMS = {"diagonal": "zoh", "dplr": "bilinear"}
-
-# In 1 / (unit of time of the measure). The normal part of LegT, LagT and FouT does not decay, for which the
-# parameters have no value; over the window of one unit that LegT and FouT remember, this takes one percent.
-_LEAST_DECAY = 0.01
 
 
 class LiquidS4(ModalLayer):
@@ -81,7 +77,7 @@ class LiquidS4(ModalLayer):
     Trained: Lambda, B, Delta and P (system group), C and D. Numbers a channel: N each for Lambda, B and C
     (twice for C when bidirectional), one for Delta and one for D; over a "dplr" system also N for each rank
     of P. The rank is 2 for "legt", else 1. The measures "legt", "lagt" and "fourier", whose normal part does
-    not decay, start with Re Lambda = -0.01 in its place.
+    not decay, start with Re Lambda = -0.001 in its place.
 
     Different from the paper and the authors' code:
 
@@ -149,6 +145,7 @@ class LiquidS4(ModalLayer):
         self.order = order
         self.system = system
         self.init = init
+        self.state_type = ScanState if system == "diagonal" and order is None else LiquidState
         if low_rank is not None:
             P = torch.as_tensor(low_rank, dtype=torch.complex64)[:, None].repeat(1, d_model, 1)
             self.P = nn.Parameter(torch.view_as_real(P).clone())
@@ -156,7 +153,7 @@ class LiquidS4(ModalLayer):
 
     def initial_state(self, batch: int) -> ScanState | LiquidState:
         zero = self.zero_modes(batch)
-        if self.system == "diagonal" and self.order is None:
+        if self.state_type is ScanState:
             return ScanState(zero, self.D.new_zeros(batch, self.d_model))
         states, past = liquid_state_shape(self.kernel, self.order)
         return LiquidState(*(zero.new_zeros(batch, count, *zero.shape[1:]) for count in (states, past)))
@@ -191,5 +188,5 @@ def _low_rank_system(measure: str, d_state: int) -> tuple[NDArray, NDArray, NDAr
     if d_state % 2:
         raise ValueError(f"d_state must be even, a conjugate pair takes two dimensions; got {d_state}.")
     half = hippo.conjugate_half(form)
-    Lambda = np.minimum(half.Lambda.real, -_LEAST_DECAY) + 1j * half.Lambda.imag
+    Lambda = np.minimum(half.Lambda.real, -LEAST_DECAY) + 1j * half.Lambda.imag
     return Lambda, half.B, half.P

@@ -50,7 +50,8 @@ class LSSL(SSMLayer):
     method : {"bilinear", "backward-euler", "euler", "zoh"} or float in [0, 1]
         Discretisation; a number is :math:`\alpha`. No step of a dense A by zero-order hold takes O(N): with
         "zoh" and gaps that differ, each distinct step costs a matrix exponential in O(N^3) and each sample
-        O(N^2).
+        O(N^2). Euler steps of a trained A take the same way, because at :math:`\alpha = 0` the pivots of
+        the tridiagonal solve may vanish.
     train_A, train_B, train_dt : bool
         Whether A, B and the timescales Delta are trained.
     shared : bool
@@ -78,13 +79,14 @@ class LSSL(SSMLayer):
     P and Q are trained by their logarithms, and D_A and T stay within bounds, given in `_dissipative`, that
     the HiPPO matrices keep: no state grows by itself in the norm :math:`x^\top Q P^{-1} x`, in continuous
     time and, for :math:`\alpha \ge 1/2` and zero-order hold, in any sequence of steps; and, for
-    :math:`\alpha > 0`, no pivot of the tridiagonal solve vanishes. Euler steps have neither assurance.
+    :math:`\alpha > 0`, no pivot of the tridiagonal solve vanishes. With :math:`\alpha < 1/2` states may
+    grow, as for any explicit rule.
 
     A system that is fixed stays in float64 and complex128 whatever the module is converted to, and Krylov
     vectors are always computed in float64, because they are powers of a non-normal matrix. Everything else
     has the precision of C, float32 at least, and y has the dtype of u.
 
-    The authors' public code has LegT with A, B and Delta fixed, on a regular grid alone, computes
+    The authors' standalone code has LegT with A, B and Delta fixed, on a regular grid alone, computes
     kernels in float32 and keeps the first one; Delta is drawn at random. Here each sample has its own step,
     state goes in and comes out, and Delta is spread evenly, so that few channels cover the range.
     """
@@ -121,6 +123,8 @@ class LSSL(SSMLayer):
         if method == "foh":
             raise ValueError("method must be 'zoh' or a generalised bilinear transform; got 'foh'.")
         self.alpha = gbt_alpha(method)
+        # Steps for which there is no O(N) solve, or none that is safe.
+        self.dense_steps = self.alpha is None or (self.alpha == 0 and train_A)
         check_sizes(n_readouts=n_readouts)
         check_steps(dt_min, dt_max)
         self.measure, self.method = measure, method
@@ -207,7 +211,7 @@ class LSSL(SSMLayer):
         with torch.autocast(u.device.type, enabled=False):
             if dt is None and state is None and self._convolves(u):
                 y, x = self._convolution(inputs, C, need_state)
-            elif self.alpha is None:
+            elif self.alpha is None or self.dense_steps:
                 y, x = self._dense(inputs, dt, state, C)
             elif self.train_A:
                 y, x = self._tridiagonal(inputs, dt, state, C, self.alpha)
@@ -221,9 +225,9 @@ class LSSL(SSMLayer):
             return F.linear(features, weight, bias).to(u.dtype), x
 
     def _convolves(self, u: Tensor) -> bool:
-        """Whether a series on a regular grid, from rest, is convolved and not scanned: the hold always is."""
+        """Whether a regular grid, from rest, is convolved and not scanned; dense steps always are."""
         batch, length, _ = u.shape
-        return self.alpha is None or prefers_convolution("dense", batch, length, self.n_modes, u.device)
+        return self.dense_steps or prefers_convolution("dense", batch, length, self.n_modes, u.device)
 
     def _convolution(self, u: Tensor, C: Tensor, need_state: bool) -> tuple[Tensor, Tensor | None]:
         A, B = self.transition()

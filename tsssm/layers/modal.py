@@ -28,6 +28,11 @@ REAL_PARTS = {
 }
 
 
+#: Least decay that modes start with, in 1 / (unit of time). The normal part of some measures does not decay,
+#: and the parameters have no value for that.
+LEAST_DECAY = 1e-3
+
+
 class ModalLayer(SSMLayer):
     r"""Base of the layers whose system is stored by one of each pair of conjugate modes.
 

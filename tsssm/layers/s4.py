@@ -8,14 +8,10 @@ from torch import Tensor, nn
 
 from tsssm import hippo
 from tsssm.discretize import gbt_alpha
-from tsssm.layers.modal import ModalLayer
+from tsssm.layers.modal import LEAST_DECAY, ModalLayer
 from tsssm.ops import dplr_kernel, dplr_scan
 from tsssm.ops.operands import runs_compiled
 from tsssm.ops.paths import prefers_convolution
-
-# Least decay that the modes start with, in 1 / (unit of time). Some measures have none, which is no value of
-# a parameter that keeps it positive.
-_LEAST_DECAY = 1e-3
 
 
 class S4(ModalLayer):
@@ -85,7 +81,7 @@ class S4(ModalLayer):
         if d_state % 2:
             raise ValueError(f"d_state must be even, because the modes come in pairs; got {d_state}.")
         half = hippo.conjugate_half(form)
-        decay = np.maximum(-half.Lambda.real, _LEAST_DECAY)
+        decay = np.maximum(-half.Lambda.real, LEAST_DECAY)
         super().__init__(
             d_model,
             d_state,

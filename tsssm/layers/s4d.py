@@ -65,6 +65,8 @@ class S4D(ModalLayer):
       goes in and comes out.
     """
 
+    state_type = ScanState
+
     def __init__(
         self,
         d_model: int,

@@ -70,6 +70,8 @@ class S5(SSMLayer):
 
     system_names = ("log_dt", "A_real", "A_imag", "B")
 
+    state_type = ScanState
+
     def __init__(
         self,
         d_model: int,
@@ -116,8 +118,8 @@ class S5(SSMLayer):
         A = self.eigenvalues()
         if state is not None:
             expected: Expected = {
-                "state.x": (state.x, (len(u), len(A)), A.dtype),
-                "state.u": (state.u, (len(u), self.d_model), self.D.dtype),
+                "state.x": (state.x, (u.shape[0], len(A)), A.dtype),
+                "state.u": (state.u, (u.shape[0], self.d_model), self.D.dtype),
             }
             check(u, expected)
         # Autocast would round the products with B and C to half precision.
@@ -133,7 +135,7 @@ class S5(SSMLayer):
             y = self.D * inputs + self._read(forward, 0)
             if self.bidirectional:
                 y = y + self._read(self._scan(driven, A, dt, None, reverse=True)[0], 1)
-            u0 = inputs.new_zeros(len(u), self.d_model) if state is None else state.u
+            u0 = inputs.new_zeros(u.shape[0], self.d_model) if state is None else state.u
             last = final_input(inputs, u0, dt, reverse=False)
         return y.to(u.dtype), ScanState(end.x.unflatten(1, (2, -1)).sum(1).squeeze(-1), last)
 

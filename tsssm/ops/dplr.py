@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tsssm.discretize import gbt_alpha
 from tsssm.ops import operands, reference
-from tsssm.ops.operands import Expected, check, check_eigenvalues, check_input, check_readouts, stacked_gaps
+from tsssm.ops.operands import (
+    Expected,
+    check,
+    check_alpha,
+    check_eigenvalues,
+    check_input,
+    check_rank,
+    check_readouts,
+    stacked_gaps,
+)
 
 
 def dplr_scan(
@@ -65,10 +73,11 @@ def dplr_scan(
     ValueError
         If shapes or dtypes disagree or alpha is outside [0, 1].
     """
-    gbt_alpha(alpha)
+    alpha = check_alpha(alpha)
     batch, length, channels = check_input(u)
     real, modes = check_eigenvalues("Lambda", Lambda)
     check_readouts(C)
+    check_rank(P)
     shared = 1 if Lambda.shape[0] == 1 else channels
     rank = P.shape[:1]
     expected: Expected = {

@@ -16,8 +16,10 @@ from tsssm.ops import operands, reference
 from tsssm.ops.operands import (
     Expected,
     check,
+    check_alpha,
     check_eigenvalues,
     check_input,
+    check_rank,
     check_readouts,
     needs_gradient,
     stacked_gaps,
@@ -229,11 +231,12 @@ def liquid_dplr_scan(
     There is no compiled backend: time runs in a Python loop over PyTorch operations on every device, and all
     states are kept for the gradient. Expect it to be tens of times slower than `liquid_scan`.
     """
-    gbt_alpha(alpha)
+    alpha = check_alpha(alpha)
     check_liquid_kernel(kernel, order, full=True)
     batch, length, channels = check_input(u)
     real, modes = check_eigenvalues("Lambda", Lambda)
     check_readouts(C)
+    check_rank(P)
     shared = 1 if Lambda.shape[0] == 1 else channels
     rank = P.shape[:1]
     expected: Expected = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Real
+
 import torch
 from torch import Tensor
 
@@ -51,9 +53,24 @@ def needs_gradient(*operands: Tensor | None) -> bool:
 
 
 def check_readouts(C: Tensor) -> None:
-    """Raise ValueError unless C is (M, H, N) or (K, M, H, N) with one or two directions K."""
-    if C.ndim not in (3, 4) or (C.ndim == 4 and C.shape[0] not in (1, 2)):
-        raise ValueError(f"C must be (M, H, N) or (K, M, H, N) with K = 1 or 2; got {tuple(C.shape)}.")
+    """Raise ValueError unless C is (M, H, N) or (K, M, H, N) with one or two directions K and M >= 1."""
+    if C.ndim not in (3, 4) or (C.ndim == 4 and C.shape[0] not in (1, 2)) or C.shape[-3] == 0:
+        raise ValueError(
+            f"C must be (M, H, N) or (K, M, H, N) with M >= 1 and K = 1 or 2; got {tuple(C.shape)}."
+        )
+
+
+def check_rank(P: Tensor) -> None:
+    """Raise ValueError unless P is (rank, H, N) with at least one row of the low-rank part."""
+    if P.ndim != 3 or P.shape[0] == 0:
+        raise ValueError(f"P must be (rank, H, N) with rank >= 1; got {tuple(P.shape)}.")
+
+
+def check_alpha(alpha: float) -> float:
+    """The alpha of a generalised bilinear transform; ValueError unless it is a number in [0, 1]."""
+    if isinstance(alpha, bool) or not isinstance(alpha, Real) or not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must be a number in [0, 1]; got {alpha!r}.")
+    return float(alpha)
 
 
 def stacked_gaps(dt: Tensor | None, directions: int, reverse: bool, dtype: torch.dtype) -> Tensor | None:

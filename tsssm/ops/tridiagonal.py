@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tsssm.discretize import gbt_alpha
 from tsssm.ops import operands, reference
-from tsssm.ops.operands import Expected, check, check_input, check_readouts, stacked_gaps
+from tsssm.ops.operands import Expected, check, check_alpha, check_input, check_readouts, stacked_gaps
 
 
 def tridiagonal_scan(
@@ -65,7 +64,7 @@ def tridiagonal_scan(
     The systems are solved without pivoting. That is stable for the HiPPO matrices; for others the caller has
     to keep the pivots away from zero.
     """
-    gbt_alpha(alpha)
+    alpha = check_alpha(alpha)
     batch, length, channels = check_input(u)
     if T.dtype not in (torch.float32, torch.float64) or T.ndim != 3 or T.shape[0] != 3 or T.shape[2] == 0:
         raise ValueError(

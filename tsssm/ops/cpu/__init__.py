@@ -1,7 +1,9 @@
 """Numba backend: the same arguments and results as ``tsssm.ops.reference``, and the adjoints by hand.
 
 Shared by all operations, from the bottom up: ``simd`` (a register of channels), ``elementary`` (exp, sin,
-cos), ``rows`` (discretised coefficients), ``blocks`` (gather, copy, collect), ``layout`` and ``threads`` (who
-does what); ``caching`` keeps the compiled kernels on disk in step with their sources. Each operation has a
-folder of its own: its kernels, and the function on tensors.
+cos), ``rows`` (discretised coefficients), ``blocks`` (gather, copy, collect), ``nodes`` (coefficients at gaps
+that are all different), ``sums`` (their gradients), ``readout``, ``disc`` (the bound of liquid terms),
+``gaps`` (the gaps of a call), ``layout`` and ``threads`` (who does what); ``caching`` keeps the compiled
+kernels on disk in step with their sources. Each operation has a folder of its own: its kernels, and the
+function on tensors. No operation imports from the folder of another.
 """

@@ -10,6 +10,8 @@ from numba import njit
 from tsssm.ops.cpu.rows import fill, pull_back
 from tsssm.ops.cpu.simd import load, splat, store
 
+# Samples of a chunk: what a mode needs of it fits the first-level cache.
+CHUNK = 32
 # An eigenvalue below this is an integrator: the difference is far below rounding, and 1 / |A|^2 stays finite
 # in float32.
 _SLOWEST = 1e-18

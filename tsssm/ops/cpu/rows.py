@@ -46,6 +46,13 @@ def put(rows: Any, plane: int, field: int, at: int, re: Any, im: Any) -> None:
 
 
 @njit(forceinline=True)
+def accumulate(rows: Any, plane: int, field: int, at: int, re: Any, im: Any) -> None:
+    """Add to a field of the row at flat position ``at``."""
+    sr, si = get(rows, plane, field, at)
+    put(rows, plane, field, at, sr + re, si + im)
+
+
+@njit(forceinline=True)
 def times(ar: Any, ai: Any, br: Any, bi: Any) -> Any:
     """a b"""
     return ar * br - ai * bi, ar * bi + ai * br

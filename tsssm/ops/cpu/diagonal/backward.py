@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from tsssm.ops.cpu.blocks import (
+    CHUNK,
     collect_table,
     feed_through_adjoint,
     fill_chunk,
@@ -22,39 +23,17 @@ from tsssm.ops.cpu.blocks import (
     store_state,
     write,
 )
-from tsssm.ops.cpu.diagonal.nodes import (
-    TERMS,
-    fill_chunk_nodes,
-    fill_nodes,
-    lay_out,
-    locate,
-    node_starts,
-    series,
-    states_nodes,
-)
-from tsssm.ops.cpu.diagonal.plain import (
-    N_SUMS,
-    adjoint_rows,
-    collect_hold,
-    collect_sums,
-    is_slow,
-    pull_hold,
-    states_rows,
-    weigh,
-)
-from tsssm.ops.cpu.diagonal.recurrence import (
-    CHUNK,
-    accumulate,
-    adjoint,
-    adjoint_constant,
-    advance,
-    advance_constant,
-    read_out_adjoint,
-)
-from tsssm.ops.cpu.rows import FOH, GBT, N_FIELDS, conj_times, get, times
+from tsssm.ops.cpu.diagonal.liquid import adjoint_liquid, advance_liquid
+from tsssm.ops.cpu.diagonal.nodes import states_nodes
+from tsssm.ops.cpu.diagonal.plain import adjoint_rows, collect_sums, states_rows, weigh
+from tsssm.ops.cpu.diagonal.recurrence import adjoint, adjoint_constant, advance, advance_constant
+from tsssm.ops.cpu.nodes import TERMS, fill_chunk_nodes, fill_nodes, lay_out, locate, node_starts, series
+from tsssm.ops.cpu.readout import read_out_adjoint
+from tsssm.ops.cpu.rows import FOH, GBT, N_FIELDS, accumulate, conj_times, get, times
 from tsssm.ops.cpu.rows import A as A_ROW
 from tsssm.ops.cpu.rows import B as B_ROW
 from tsssm.ops.cpu.simd import load, store
+from tsssm.ops.cpu.sums import HOLD, N_SUMS, ONE, TABLE, collect_hold, is_slow
 
 
 @njit(nogil=True, cache=True)
@@ -112,6 +91,7 @@ def backward_pass(
     gyb = np.zeros(readouts * CHUNK * width, u.dtype)
     X = np.empty(4 * (CHUNK + 1) * width, u.dtype)
     G = np.empty(2 * (CHUNK + 1) * width, u.dtype)
+    F = np.empty(3 * CHUNK * width, u.dtype)
     imag = (CHUNK + 1) * width
     delta = np.empty(CHUNK, u.dtype)
     # Which row a sample uses: its own, unless rows are shared.
@@ -201,7 +181,8 @@ def backward_pass(
                             at = 2 * n * width
                             base = n * gaps.size * width
                             mode = load_mode(system, n, width)
-                            by_nodes = gaps.size == 0 and layout[1][n // 2] > 0 and not slow[n]
+                            in_table = gaps.size == 0 and layout[1][n // 2] > 0
+                            by_nodes = in_table and not slow[n]
                             if gaps.size == 0 and not by_nodes:
                                 fill_chunk(
                                     rows,
@@ -217,7 +198,7 @@ def backward_pass(
                                     mode,
                                 )
                             x = load(saved, origin + at), load(saved, origin + at + width)
-                            if by_nodes:
+                            if in_table and n % 2 == 0:
                                 locate(delta, count, layout[0][n // 2], nearest, powers)
                             if by_nodes and not plain:
                                 fill_chunk_nodes(
@@ -284,37 +265,54 @@ def backward_pass(
                                 continue
                             store(X, 0, x[0])
                             store(X, imag, x[1])
-                            advance(X, ub, vb, rows, plane, base, which, count, width, foh, liquid)
+                            way = HOLD if by_nodes else ONE if gaps.size == 1 else TABLE
+                            if liquid:
+                                advance_liquid(X, F, ub, rows, plane, base, which, count, width, True)
+                            else:
+                                advance(X, ub, vb, rows, plane, base, which, count, width, foh)
                             G[:] = 0
                             for m in range(readouts):
                                 at_c = (m * modes + n) * 2 * width
+                                offset = m * CHUNK * width
                                 read_out_adjoint(
-                                    X, G, readout, g_readout, at_c, gyb, m * CHUNK * width, count, width
+                                    X, width, G, imag, readout, g_readout, at_c, gyb, offset, count, width
                                 )
                             h = load(carry, at), load(carry, at + width)
-                            hr, hi = adjoint(
-                                X,
-                                G,
-                                ub,
-                                vb,
-                                gub,
-                                gvb,
-                                rows,
-                                grads,
-                                plane,
-                                base,
-                                which,
-                                count,
-                                width,
-                                foh,
-                                liquid,
-                                h,
-                            )
+                            place = n, base, plane, count, width
+                            if liquid and way == ONE:
+                                # With one row the loop keeps everything in registers.
+                                hr, hi = adjoint_liquid(
+                                    X, F, G, ub, gub, rows, grads, which, delta, sums, place, ONE, h
+                                )
+                            elif liquid:
+                                hr, hi = adjoint_liquid(
+                                    X, F, G, ub, gub, rows, grads, which, delta, sums, place, way, h
+                                )
+                            else:
+                                hr, hi = adjoint(
+                                    X,
+                                    G,
+                                    ub,
+                                    vb,
+                                    gub,
+                                    gvb,
+                                    rows,
+                                    grads,
+                                    plane,
+                                    base,
+                                    which,
+                                    delta,
+                                    sums,
+                                    n,
+                                    way,
+                                    count,
+                                    width,
+                                    foh,
+                                    h,
+                                )
                             store(carry, at, hr)
                             store(carry, at + width, hi)
-                            if by_nodes:
-                                pull_hold(rows, grads, plane, delta, sums, n, count, width)
-                            elif gaps.size == 0:
+                            if gaps.size == 0 and not by_nodes:
                                 pull_chunk(
                                     rows,
                                     grads,

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from tsssm.ops.cpu.blocks import (
+    CHUNK,
     feed_through,
     fill_chunk,
     fill_table,
@@ -20,18 +21,12 @@ from tsssm.ops.cpu.blocks import (
     store_state,
     write,
 )
-from tsssm.ops.cpu.diagonal.nodes import (
-    TERMS,
-    fill_chunk_nodes,
-    fill_nodes,
-    lay_out,
-    locate,
-    node_starts,
-    run_nodes,
-    series,
-)
+from tsssm.ops.cpu.diagonal.liquid import advance_liquid
+from tsssm.ops.cpu.diagonal.nodes import run_nodes
 from tsssm.ops.cpu.diagonal.plain import run_rows, weigh
-from tsssm.ops.cpu.diagonal.recurrence import CHUNK, advance, read_out, run_constant
+from tsssm.ops.cpu.diagonal.recurrence import advance, run_constant
+from tsssm.ops.cpu.nodes import TERMS, fill_chunk_nodes, fill_nodes, lay_out, locate, node_starts, series
+from tsssm.ops.cpu.readout import read_out
 from tsssm.ops.cpu.rows import FOH, N_FIELDS, get, times
 from tsssm.ops.cpu.rows import B as B_ROW
 from tsssm.ops.cpu.simd import load, store
@@ -175,8 +170,10 @@ def forward_pass(
                         for n in range(modes):
                             at = 2 * n * width
                             mode = load_mode(system, n, width)
-                            if gaps.size == 0 and layout[1][n // 2] > 0:
+                            by_nodes = gaps.size == 0 and layout[1][n // 2] > 0
+                            if by_nodes and n % 2 == 0:
                                 locate(delta, count, layout[0][n // 2], nearest, powers)
+                            if by_nodes:
                                 fill_chunk_nodes(
                                     rows,
                                     plane,
@@ -206,11 +203,13 @@ def forward_pass(
                             store(X, 0, load(state, at))
                             store(X, imag, load(state, at + width))
                             base = n * gaps.size * width
-                            advance(X, ub, vb, rows, plane, base, which, count, width, foh, liquid)
+                            if liquid:
+                                advance_liquid(X, X, ub, rows, plane, base, which, count, width, False)
+                            else:
+                                advance(X, ub, vb, rows, plane, base, which, count, width, foh)
                             for m in range(readouts):
                                 at_c = (m * modes + n) * 2 * width
-                                cr, ci = load(readout, at_c), load(readout, at_c + width)
-                                read_out(X, cr, ci, yb, m * CHUNK * width, count, width)
+                                read_out(X, width, imag, readout, at_c, yb, m * CHUNK * width, count, width)
                             store(state, at, load(X, count * width))
                             store(state, at + width, load(X, imag + count * width))
                     for m in range(readouts):

@@ -12,16 +12,10 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from tsssm.ops.cpu.diagonal.recurrence import CHUNK
-from tsssm.ops.cpu.rows import A, B, D, E, P, conj_times, get, put, times
+from tsssm.ops.cpu.blocks import CHUNK
+from tsssm.ops.cpu.rows import A, D, E, P, conj_times, get, times
 from tsssm.ops.cpu.simd import constant, load, splat, store
-
-# Sums over samples from which the gradients of a mode follow, as complex registers.
-TRANSITION, INPUT, SLOPE, READOUT = range(4)
-N_SUMS = 4
-
-# Below this |z| the derivative of phi1 is not taken as a difference.
-_SLOW = 0.01
+from tsssm.ops.cpu.sums import N_SUMS, is_slow
 
 
 @njit(forceinline=True)
@@ -100,18 +94,6 @@ def states_rows(
 
 
 @njit(forceinline=True)
-def is_slow(system: Any, steps: Any, n: int, width: int, typical: float) -> bool:
-    """Whether a ``typical`` gap moves a mode so little, in some channel, that phi1' needs its series.
-
-    Otherwise phi1'(z) = (exp(z) - phi1(z)) / z, with an error of the rounding unit divided by z.
-    """
-    for w in range(width):
-        if typical * steps[w] * max(abs(system[n, 0, w]), abs(system[n, 1, w])) < _SLOW:
-            return True
-    return False
-
-
-@njit(forceinline=True)
 def adjoint_rows(
     X: Any,
     gy: Any,
@@ -179,67 +161,6 @@ def adjoint_rows(
     store(sums, at + 6 * width, gr)
     store(sums, at + 7 * width, gi)
     return hr, hi
-
-
-@njit(forceinline=True)
-def pull_hold(
-    rows: Any, grads: Any, plane: int, delta: Any, sums: Any, n: int, count: int, width: int
-) -> None:
-    """Add what the gradients of Abar and Bbar at the samples of a chunk contribute to the sums of a mode.
-
-    Zero-order hold alone, for a mode that is not `is_slow`. The gradients are cleared. Sums of the input
-    coefficient lack the input vector, a factor that `collect_hold` supplies.
-    """
-    at = 2 * N_SUMS * n * width
-    tr, ti = load(sums, at), load(sums, at + width)
-    ir, ii = load(sums, at + 2 * width), load(sums, at + 3 * width)
-    sr, si = load(sums, at + 4 * width), load(sums, at + 5 * width)
-    for k in range(count):
-        row = k * width
-        d = splat(delta[k], rows)
-        ar, ai = get(rows, plane, A, row)
-        ar, ai = d * ar, d * ai
-        gr, gi = get(grads, plane, A, row)
-        gr, gi = conj_times(ar, ai, gr, gi)
-        tr, ti = tr + gr, ti + gi
-        br, bi = get(grads, plane, B, row)
-        gr, gi = conj_times(ar, ai, br, bi)
-        ir, ii = ir + gr, ii + gi
-        pr, pi = get(rows, plane, P, row)
-        gr, gi = conj_times(pr, pi, br, bi)
-        sr, si = sr + gr, si + gi
-        zero = d - d
-        put(grads, plane, A, row, zero, zero)
-        put(grads, plane, B, row, zero, zero)
-    store(sums, at, tr)
-    store(sums, at + width, ti)
-    store(sums, at + 2 * width, ir)
-    store(sums, at + 3 * width, ii)
-    store(sums, at + 4 * width, sr)
-    store(sums, at + 5 * width, si)
-
-
-@njit(forceinline=True)
-def collect_hold(sums: Any, system: Any, steps: Any, g_system: Any, g_steps: Any, width: int) -> None:
-    """Send the sums of `pull_hold` to the gradients of the system and of the steps."""
-    s = load(steps, 0)
-    one = constant(s, "one")
-    for n in range(system.shape[0]):
-        at, to = 2 * N_SUMS * n * width, 4 * n * width
-        lr, li = load(system, to), load(system, to + width)
-        br, bi = load(system, to + 2 * width), load(system, to + 3 * width)
-        tr, ti = load(sums, at), load(sums, at + width)
-        ir, ii = load(sums, at + 2 * width), load(sums, at + 3 * width)
-        sr, si = load(sums, at + 4 * width), load(sums, at + 5 * width)
-        store(g_system, to + 2 * width, load(g_system, to + 2 * width) + sr)
-        store(g_system, to + 3 * width, load(g_system, to + 3 * width) + si)
-        ir, ii = conj_times(br, bi, ir, ii)
-        sr, si = conj_times(br, bi, sr, si)
-        scale = one / (lr * lr + li * li)
-        sr, si = times(lr * scale, li * scale, s * ir - sr, s * ii - si)
-        store(g_system, to, load(g_system, to) + s * tr + sr)
-        store(g_system, to + width, load(g_system, to + width) + s * ti + si)
-        store(g_steps, 0, load(g_steps, 0) + lr * tr + li * ti + ir)
 
 
 @njit(forceinline=True)

@@ -11,10 +11,10 @@ from typing import Any
 
 from numba import njit
 
-from tsssm.ops.cpu.rows import A, B, Q, conj_times, get, put, times
-from tsssm.ops.cpu.simd import any_of, constant, load, square_root, store, where
-
-CHUNK = 32
+from tsssm.ops.cpu.blocks import CHUNK
+from tsssm.ops.cpu.rows import A, B, P, Q, accumulate, conj_times, get, times
+from tsssm.ops.cpu.simd import load, store
+from tsssm.ops.cpu.sums import add_to_sums, load_sums, store_sums
 
 
 @njit(forceinline=True)
@@ -105,7 +105,6 @@ def advance(
     count: int,
     width: int,
     foh: bool,
-    liquid: bool,
 ) -> None:
     """States of a chunk whose samples use a row each."""
     imag = (CHUNK + 1) * width
@@ -117,8 +116,6 @@ def advance(
         ar, ai = get(rows, plane, A, row)
         br, bi = get(rows, plane, B, row)
         br, bi = br * uk, bi * uk
-        if liquid:
-            ar, ai, _, _ = _liquid_transition(ar, ai, br, bi)
         if foh:
             qr, qi = get(rows, plane, Q, row)
             vk = load(v, at)
@@ -126,59 +123,6 @@ def advance(
         xr, xi = br + ar * xr - ai * xi, bi + ar * xi + ai * xr
         store(X, at + width, xr)
         store(X, imag + at + width, xi)
-
-
-@njit(forceinline=True)
-def _liquid_transition(ar: Any, ai: Any, br: Any, bi: Any) -> Any:
-    """Abar + Bbar u projected to the unit disc, the factor used, and where it is below one."""
-    one = constant(ar, "one")
-    fr, fi = ar + br, ai + bi
-    square = fr * fr + fi * fi
-    outside = one < square
-    if any_of(constant(ar, "large square") < square):
-        # Scaled by its larger part, so that no square overflows, whatever the input.
-        scale = _larger(one, _larger(_larger(fr, -fr), _larger(fi, -fi)))
-        sr, si = fr / scale, fi / scale
-        modulus = square_root(sr * sr + si * si)
-        pr, pi, factor = sr / modulus, si / modulus, one / scale / modulus
-    else:
-        factor = one / square_root(square)
-        pr, pi = fr * factor, fi * factor
-    return where(outside, pr, fr), where(outside, pi, fi), where(outside, factor, one), outside
-
-
-@njit(forceinline=True)
-def _larger(a: Any, b: Any) -> Any:
-    return where(a < b, b, a)
-
-
-@njit(forceinline=True)
-def read_out(X: Any, cr: Any, ci: Any, y: Any, offset: int, count: int, width: int) -> None:
-    """Add Re(C x) of a chunk to ``y`` from flat position ``offset`` on."""
-    imag = (CHUNK + 1) * width
-    for k in range(count):
-        at = k * width
-        value = load(y, offset + at) + cr * load(X, at + width) - ci * load(X, imag + at + width)
-        store(y, offset + at, value)
-
-
-@njit(forceinline=True)
-def read_out_adjoint(
-    X: Any, G: Any, C: Any, gC: Any, at_c: int, gy: Any, offset: int, count: int, width: int
-) -> None:
-    """Add the gradient that one readout, at flat position ``at_c``, sends to the states and to itself."""
-    imag = (CHUNK + 1) * width
-    cr, ci = load(C, at_c), load(C, at_c + width)
-    gcr, gci = load(gC, at_c), load(gC, at_c + width)
-    for k in range(count):
-        at = k * width
-        g = load(gy, offset + at)
-        gcr = gcr + g * load(X, at + width)
-        gci = gci - g * load(X, imag + at + width)
-        store(G, at, load(G, at) + g * cr)
-        store(G, imag + at, load(G, imag + at) - g * ci)
-    store(gC, at_c, gcr)
-    store(gC, at_c + width, gci)
 
 
 @njit(forceinline=True)
@@ -220,15 +164,22 @@ def adjoint(
     plane: int,
     base: int,
     index: Any,
+    delta: Any,
+    sums: Any,
+    n: int,
+    way: int,
     count: int,
     width: int,
     foh: bool,
-    liquid: bool,
     h: Any,
 ) -> Any:
-    """Adjoint of `advance`; ``h`` is what later samples send back, and is returned renewed."""
+    """Adjoint of `advance`; ``h`` is what later samples send back, and is returned renewed.
+
+    ``way`` is where the gradients of the rows go, one of those of ``tsssm.ops.cpu.sums``.
+    """
     imag = (CHUNK + 1) * width
     hr, hi = h
+    held = load_sums(way, grads, plane, base, sums, n, width)
     for k in range(count - 1, -1, -1):
         at = k * width
         row = base + index[k] * width
@@ -237,28 +188,24 @@ def adjoint(
         uk = load(u, at)
         ar, ai = get(rows, plane, A, row)
         br, bi = get(rows, plane, B, row)
-        # Gradient of the transition, then of what the transition is made of.
-        tr, ti = conj_times(xr, xi, hr, hi)
-        sr, si = hr, hi
-        if liquid:
-            ar, ai, factor, outside = _liquid_transition(ar, ai, br * uk, bi * uk)
-            radial = ar * tr + ai * ti
-            tr = where(outside, (tr - ar * radial) * factor, tr)
-            ti = where(outside, (ti - ai * radial) * factor, ti)
-            sr, si = hr + tr, hi + ti
-        accumulate(grads, plane, A, row, tr, ti)
-        accumulate(grads, plane, B, row, uk * sr, uk * si)
-        store(gu, at, load(gu, at) + br * sr + bi * si)
+        held = add_to_sums(
+            held,
+            way,
+            grads,
+            plane,
+            row,
+            delta[k],
+            (ar, ai),
+            get(rows, plane, P, row),
+            conj_times(xr, xi, hr, hi),
+            (uk * hr, uk * hi),
+        )
+        store(gu, at, load(gu, at) + br * hr + bi * hi)
         if foh:
             qr, qi = get(rows, plane, Q, row)
             vk = load(v, at)
             accumulate(grads, plane, Q, row, vk * hr, vk * hi)
             store(gv, at, load(gv, at) + qr * hr + qi * hi)
         hr, hi = conj_times(ar, ai, hr, hi)
+    store_sums(held, way, grads, plane, base, sums, n, width)
     return hr, hi
-
-
-@njit(forceinline=True)
-def accumulate(grads: Any, plane: int, field: int, at: int, re: Any, im: Any) -> None:
-    gr, gi = get(grads, plane, field, at)
-    put(grads, plane, field, at, gr + re, gi + im)

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tsssm.ops.cpu.blocks import CHUNK
 from tsssm.ops.cpu.diagonal.backward import backward_pass
 from tsssm.ops.cpu.diagonal.forward import forward_pass
-from tsssm.ops.cpu.diagonal.recurrence import CHUNK
+from tsssm.ops.cpu.gaps import distinct_gaps, extent
 from tsssm.ops.cpu.layout import as_array, block_count, for_each, lane_count, ranges
 from tsssm.ops.cpu.rows import FOH, GBT, ZOH
 
-# Rows of distinct gaps are shared while they fit the second-level cache: N modes x gaps x 2.3 KiB.
-_MAX_SHARED_ROWS = 512
-# Samples for which it is worth while to fill a table of nodes.
-_FEWEST_FOR_NODES = 256
 _KINDS = {"gbt": GBT, "zoh": ZOH, "foh": FOH}
-# What stands for the gaps of a regular grid.
-_REGULAR: dict[torch.dtype, NDArray[Any]] = {
-    torch.float32: np.ones((1, 1, 1), np.float32),
-    torch.float64: np.ones((1, 1, 1), np.float64),
-}
-_NO_INDEX = np.empty((0, 0, 0), np.int32)
 
 
 def saved_shape(
@@ -35,34 +24,6 @@ def saved_shape(
     """Shape of the states kept for the adjoint: those before each chunk, or nothing."""
     blocks, chunks = block_count(channels, dtype), -(-length // CHUNK)
     return (directions if save else 0, batch, blocks, chunks, modes, 2, lane_count(dtype))
-
-
-def _gaps(u: Tensor, dt: Tensor | None, modes: int) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[Any]]:
-    """Distinct gaps, which one each sample has, and all gaps; the first is empty if sharing does not pay."""
-    if dt is None:
-        one = _REGULAR[u.dtype]
-        return one[0, 0], _NO_INDEX, one
-    each = as_array(dt)
-    limit = max(1, min(_MAX_SHARED_ROWS // modes, each.size // 4))
-    # A look at the beginning spares most irregular batches the full sort.
-    if np.unique(each.reshape(-1)[: 8 * limit]).size <= limit:
-        gaps, inverse = np.unique(each, return_inverse=True)
-        if gaps.size <= limit:
-            return gaps, inverse.reshape(each.shape).astype(np.int32), each
-    return each[0, 0, :0], _NO_INDEX, each
-
-
-def _extent(u: Tensor, dt: Tensor | None, gaps: NDArray[Any], rule: str) -> tuple[float, float]:
-    """The longest gap if a table of nodes pays, else infinity; and the mean gap, weighted by the gaps."""
-    if dt is None:
-        return math.inf, 1.0
-    typical = float(dt.square().sum() / dt.sum().clamp(min=torch.finfo(dt.dtype).tiny))
-    many = u.shape[0] * u.shape[1] >= _FEWEST_FOR_NODES
-    return (
-        float(dt.max())
-        if many and rule == "zoh" and gaps.size == 0 and dt.dtype == torch.float32
-        else math.inf
-    ), typical
 
 
 def _work(u: Tensor, C: Tensor) -> int:
@@ -103,8 +64,8 @@ def diagonal_scan(
     y = u.new_empty(readouts, batch, length, channels)
     x = A.new_zeros(batch, channels, modes) if x0 is None else x0.clone(memory_format=torch.contiguous_format)
     saved = u.new_empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save))
-    gaps = _gaps(u, dt, modes)
-    longest, _ = _extent(u, dt, gaps[0], rule)
+    gaps = distinct_gaps(u, dt, modes)
+    longest, _ = extent(u, dt, gaps[0], rule)
     inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, longest, as_array(x))
     options = (x0 is None, _KINDS[rule], alpha, liquid, reverse)
     outputs = (as_array(y), as_array(saved))
@@ -147,8 +108,8 @@ def diagonal_scan_adjoint(
     parts = len(cut.series)
     no_D = u.new_empty((0, 0))
     system = [t.new_empty((parts, *t.shape)) for t in (A, B, C, no_D if D is None else D, step)]
-    gaps = _gaps(u, dt, C.shape[3])
-    inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, *_extent(u, dt, gaps[0], rule))
+    gaps = distinct_gaps(u, dt, C.shape[3])
+    inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, *extent(u, dt, gaps[0], rule))
     upstream = [as_array(t) for t in (saved, gy.transpose(0, 1), gx)]
     options = (at_rest, _KINDS[rule], alpha, liquid, reverse)
     outputs = (as_array(gu), as_array(gv))

@@ -25,7 +25,7 @@ from tsssm.ops.cpu.simd import constant, load, splat, store
 CHUNK = 32
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def measure(system: Any, state: Any, w: Any, width: int) -> None:
     """w = Re(Q^* x)"""
     modes, fields = system.shape[0], system.shape[1]
@@ -39,7 +39,7 @@ def measure(system: Any, state: Any, w: Any, width: int) -> None:
         store(w, r * width, total)
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def invert(M: Any, alpha: float, rank: int, inverse: Any, to: int, stride: int, width: int) -> None:
     """The inverse of S = I + alpha M, whose entry (r, c) goes to flat position to + (r R + c) stride.
 
@@ -121,7 +121,7 @@ def close_adjoint(
         store(gw, to, load(gw, to) + after * total)
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def close_chunk(
     q: Any, w: Any, response: Any, inverse: Any, alpha: float, count: int, v: Any, width: int
 ) -> None:
@@ -138,7 +138,7 @@ def close_chunk(
                     store(q, at, load(q, at) - lag * drive)
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def close_chunk_adjoint(
     t: Any, gv: Any, response: Any, inverse: Any, alpha: float, count: int, gw: Any, width: int
 ) -> None:

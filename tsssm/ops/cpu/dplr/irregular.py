@@ -26,7 +26,7 @@ from tsssm.ops.cpu.simd import load, splat, store
 ROW = CHUNK + 1
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def advance(
     system: Any,
     readout: Any,
@@ -130,7 +130,7 @@ def _couple_others(
         store(q, to, load(q, to) + (qr * xr + qi * xi))
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def advance_adjoint(
     system: Any,
     readout: Any,
@@ -205,7 +205,7 @@ def advance_adjoint(
         store(gu, k * width, gu_k)
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def collect(
     system: Any,
     gradient: Any,

@@ -20,7 +20,7 @@ from tsssm.ops.cpu.rows import conj_times
 from tsssm.ops.cpu.simd import load, store
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def run_open(coefficients: Any, state: Any, u: Any, q: Any, count: int, width: int) -> None:
     """q = Re(Q^* x) of a chunk in which the modes do not feel each other. Modes go in pairs."""
     modes, fields = coefficients.shape[0], coefficients.shape[1]
@@ -49,7 +49,7 @@ def run_open(coefficients: Any, state: Any, u: Any, q: Any, count: int, width: i
                 store(q, where, load(q, where) + (sr * xr + si * xi) + (tr * zr + ti * zi))
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def run_closed(
     coefficients: Any, readout: Any, state: Any, u: Any, v: Any, y: Any, count: int, width: int
 ) -> None:
@@ -91,7 +91,7 @@ def run_closed(
         put_pair(state, 2 * (n + 1) * width, width, zr, zi)
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def run_open_adjoint(
     coefficients: Any, readout: Any, carry: Any, gy: Any, t: Any, count: int, width: int
 ) -> None:
@@ -133,7 +133,7 @@ def run_open_adjoint(
             zr, zi = conj_times(fr, fi, zr, zi)
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def run_closed_adjoint(
     coefficients: Any,
     readout: Any,
@@ -173,7 +173,7 @@ def run_closed_adjoint(
     put_pair(carry, 2 * n * width, width, hr, hi)
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def collect(
     coefficients: Any,
     gradient: Any,

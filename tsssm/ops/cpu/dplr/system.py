@@ -41,7 +41,7 @@ def zeros(shape: Any, like: Any) -> Any:
     return memory[start : start + size].reshape(shape)
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def gather_system(Lambda: Any, P: Any, Q: Any, B: Any, h0: int, width: int) -> Any:
     """Registers (N, 2 + 2 R, 2, W) of a block; N is even, a mode that is missing for that is zero."""
     rank, channels, modes = P.shape[0], P.shape[1], P.shape[2]
@@ -57,7 +57,7 @@ def gather_system(Lambda: Any, P: Any, Q: Any, B: Any, h0: int, width: int) -> A
     return system
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def scatter_system(system: Any, gLambda: Any, gP: Any, gQ: Any, gB: Any, h0: int, width: int) -> None:
     """The way back of `gather_system`."""
     rank, channels, modes = gP.shape[0], gP.shape[1], gP.shape[2]
@@ -71,7 +71,7 @@ def scatter_system(system: Any, gLambda: Any, gP: Any, gQ: Any, gB: Any, h0: int
                     gQ[r, h0 + w, n, part] = system[n, 2 + rank + r, part, w]
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def gather_readout(C: Any, modes: int, h0: int, width: int) -> Any:
     """Readouts (M, N, 2, W) of a block, with as many modes as the system."""
     readout = zeros((C.shape[0], modes, 2, width), C)
@@ -100,7 +100,7 @@ def resolvent(lr: Any, li: Any, gap: Any, weighted: Any) -> Any:
     return real * scale, imag * scale
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def discretise(system: Any, alpha: float, width: int) -> Any:
     """E, g B, g P and Q of a regular grid of gap 1, and the resolvents (N, 2, W)."""
     modes, fields = system.shape[0], system.shape[1]
@@ -122,7 +122,7 @@ def discretise(system: Any, alpha: float, width: int) -> Any:
     return out, resolvents
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def discretise_adjoint(system: Any, resolvents: Any, gradient: Any, alpha: float, width: int) -> None:
     """Turn the gradient of the discretised system into that of the system, in place.
 
@@ -149,7 +149,7 @@ def discretise_adjoint(system: Any, resolvents: Any, gradient: Any, alpha: float
         put_pair(gradient, at, width, lr + weight * sr, li + weight * si)
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def impulse_response(coefficients: Any, count: int, width: int) -> Any:
     """How the coupling responds to itself, Re(Q^* E^j g P) for lags j < ``count``: (count, R, R, W)."""
     modes, fields = coefficients.shape[0], coefficients.shape[1]

@@ -8,7 +8,9 @@ import numpy as np
 from numba import njit
 
 from tsssm.ops.cpu.blocks import (
+    CHUNK,
     collect_table,
+    feed_through_adjoint,
     fill_chunk,
     fill_table,
     gather_feedthrough,
@@ -22,10 +24,13 @@ from tsssm.ops.cpu.blocks import (
     write,
 )
 from tsssm.ops.cpu.liquid.chain import chain_adjoint, run_chain
-from tsssm.ops.cpu.liquid.chunk import CHUNK, EXACT, feed_through_adjoint, look_up, read_out_adjoint
+from tsssm.ops.cpu.liquid.chunk import EXACT, look_up
 from tsssm.ops.cpu.liquid.correlation import correlation_adjoint, load_past, run_correlation, store_past
+from tsssm.ops.cpu.nodes import TERMS, fill_chunk_nodes, fill_nodes, lay_out, locate, node_starts
+from tsssm.ops.cpu.readout import read_out_adjoint
 from tsssm.ops.cpu.rows import N_FIELDS
 from tsssm.ops.cpu.simd import load, store
+from tsssm.ops.cpu.sums import HOLD, N_SUMS, ONE, TABLE, collect_hold, is_slow
 
 
 @njit(nogil=True, cache=True)
@@ -39,6 +44,8 @@ def backward_pass(
     gaps: Any,
     index: Any,
     dt: Any,
+    longest: float,
+    typical: float,
     saved: Any,
     gy: Any,
     gx: Any,
@@ -57,7 +64,7 @@ def backward_pass(
     gD: Any,
     gstep: Any,
 ) -> None:
-    """Adjoint of `forward_pass`.
+    """Adjoint of `forward_pass`; ``typical`` is a gap by which modes are told slow ones from others.
 
     ``gx`` (order, batch, H, N, 2) holds the gradient of the final state and is renewed to that of the first
     one. The others are written, those of the system for this range of series.
@@ -80,6 +87,8 @@ def backward_pass(
     gpast = np.empty(2 * (order - 1 + CHUNK) * width, u.dtype)
     M = np.empty(2 * order * width, u.dtype)
     which, seen = np.zeros(CHUNK, np.int64), np.zeros(CHUNK + 1, np.int64)
+    delta = np.empty(CHUNK, u.dtype)
+    nearest, powers = np.empty(CHUNK, np.int64), np.empty((TERMS, CHUNK), u.dtype)
     before = np.empty((order, modes, 2, width), u.dtype)
     for block in range(first, last):
         h0 = block * width
@@ -89,7 +98,13 @@ def backward_pass(
         g_system = np.zeros((modes, 4, width), u.dtype)
         g_feedthrough = np.zeros((readouts, width), u.dtype)
         g_steps = np.zeros(width, u.dtype)
+        sums = np.zeros((modes, N_SUMS, 2, width), u.dtype)
         grads[:] = 0
+        slow = np.zeros(modes, np.bool_)
+        for n in range(modes):
+            slow[n] = is_slow(system, steps, n, width, typical)
+        layout = lay_out(system, steps, width, longest)
+        table = fill_nodes(system, steps, width, layout)
         if gaps.size > 0:
             fill_table(rows, plane, gaps, system, steps, width, kind, alpha, True)
         for d in range(directions):
@@ -118,12 +133,30 @@ def backward_pass(
                     origin = (((d * saved.shape[1] + b) * saved.shape[2] + block) * chunks + c) * before.size
                     for at in range(0, before.size, width):
                         store(before, at, load(saved, origin + at))
-                    look_up(gaps, index, dt, d, b, span, length, which, seen)
+                    look_up(gaps, index, dt, d, b, span, length, which, delta, seen)
                     for n in range(modes):
                         at = 2 * n * width
                         base = n * gaps.size * width
                         mode = load_mode(system, n, width)
-                        if gaps.size == 0:
+                        in_table = gaps.size == 0 and layout[1][n // 2] > 0
+                        by_nodes = in_table and not slow[n]
+                        way = HOLD if by_nodes else ONE if gaps.size == 1 else TABLE
+                        if in_table and n % 2 == 0:
+                            locate(delta, count, layout[0][n // 2], nearest, powers)
+                        if by_nodes:
+                            fill_chunk_nodes(
+                                rows,
+                                plane,
+                                table,
+                                node_starts(layout, n // 2, width)[n % 2],
+                                nearest,
+                                powers,
+                                mode,
+                                load(steps, 0),
+                                count,
+                                width,
+                            )
+                        elif gaps.size == 0:
                             fill_chunk(rows, plane, 0, dt[d, b], span, steps, width, kind, alpha, True, mode)
                         for q in range(order if kernel == EXACT else 1):
                             store(X, 2 * q * imag, load(before, 2 * q * modes * width + at))
@@ -138,7 +171,9 @@ def backward_pass(
                         GR[:] = 0
                         for m in range(readouts):
                             at_c = (m * modes + n) * 2 * width
-                            read_out_adjoint(R, GR, readout, g_readout, at_c, gyb, m * half, count, width)
+                            read_out_adjoint(
+                                R, 0, GR, half, readout, g_readout, at_c, gyb, m * half, count, width
+                            )
                         if kernel == EXACT:
                             chain_adjoint(
                                 X,
@@ -154,6 +189,9 @@ def backward_pass(
                                 plane,
                                 base,
                                 which,
+                                delta,
+                                sums,
+                                way,
                                 carry,
                                 n,
                                 order,
@@ -178,6 +216,10 @@ def backward_pass(
                                 plane,
                                 base,
                                 which,
+                                delta,
+                                sums,
+                                n,
+                                way,
                                 kernel,
                                 order,
                                 count,
@@ -187,7 +229,7 @@ def backward_pass(
                             store(carry, at, hr)
                             store(carry, at + width, hi)
                             store_past(gpast, carry, n, order, 0, width)
-                        if gaps.size == 0:
+                        if gaps.size == 0 and not by_nodes:
                             pull_chunk(
                                 rows,
                                 grads,
@@ -210,6 +252,7 @@ def backward_pass(
                     for n in range(modes):
                         gC[d, m, h0 + w, n, 0] = g_readout[m, n, 0, w]
                         gC[d, m, h0 + w, n, 1] = g_readout[m, n, 1, w]
+        collect_hold(sums, system, steps, g_system, g_steps, width)
         collect_table(rows, grads, plane, gaps, system, steps, width, kind, g_system, g_steps)
         for w in range(lanes):
             gstep[h0 + w] = g_steps[w]

@@ -10,10 +10,11 @@ from typing import Any
 
 from numba import njit
 
-from tsssm.ops.cpu.liquid.chunk import CHUNK, accumulate
-from tsssm.ops.cpu.liquid.disc import to_disc, to_disc_adjoint
-from tsssm.ops.cpu.rows import A, B, conj_times, get
+from tsssm.ops.cpu.blocks import CHUNK
+from tsssm.ops.cpu.disc import is_outside, to_disc, to_disc_adjoint
+from tsssm.ops.cpu.rows import A, B, P, conj_times, get
 from tsssm.ops.cpu.simd import load, store, where
+from tsssm.ops.cpu.sums import add_to_sums, load_sums, store_sums
 
 
 @njit(forceinline=True)
@@ -49,7 +50,8 @@ def _first_order(
         ar, ai = get(rows, plane, A, row)
         br, bi = get(rows, plane, B, row)
         wr, wi = br * uk, bi * uk
-        pr, pi, _, outside = to_disc(ar + wr, ai + wi)
+        pr, pi, factor = to_disc(ar + wr, ai + wi)
+        outside = is_outside(factor)
         # Inside the disc the coupling is w; the difference would cancel for a small one.
         store(G, at, where(outside, pr - ar, wr))
         store(G, half + at, where(outside, pi - ai, wi))
@@ -94,6 +96,9 @@ def chain_adjoint(
     plane: int,
     base: int,
     index: Any,
+    delta: Any,
+    sums: Any,
+    way: int,
     carry: Any,
     n: int,
     order: int,
@@ -104,6 +109,7 @@ def chain_adjoint(
 
     ``carry`` (order, N, 2, W) is what later samples send back to the states, and is renewed. ``H``, ``GA``
     and ``GG`` are buffers: gradients of the states of the order above, of the transition, of the coupling.
+    ``way`` is where the gradients of the rows go, one of those of ``tsssm.ops.cpu.sums``.
     """
     modes = carry.shape[1]
     H[:] = 0
@@ -118,7 +124,26 @@ def chain_adjoint(
     at = 2 * n * width
     h = load(carry, at), load(carry, at + width)
     hr, hi = _first_order_adjoint(
-        X, GR, G, H, GA, GG, u, gu, rows, grads, plane, base, index, h, count, width
+        X,
+        GR,
+        G,
+        H,
+        GA,
+        GG,
+        u,
+        gu,
+        rows,
+        grads,
+        plane,
+        base,
+        index,
+        delta,
+        sums,
+        n,
+        way,
+        h,
+        count,
+        width,
     )
     store(carry, at, hr)
     store(carry, at + width, hi)
@@ -179,6 +204,10 @@ def _first_order_adjoint(
     plane: int,
     base: int,
     index: Any,
+    delta: Any,
+    sums: Any,
+    n: int,
+    way: int,
     h: Any,
     count: int,
     width: int,
@@ -186,6 +215,7 @@ def _first_order_adjoint(
     imag, half = (CHUNK + 1) * width, CHUNK * width
     hr, hi = h
     zero = hr - hr
+    held = load_sums(way, grads, plane, base, sums, n, width)
     for k in range(count - 1, -1, -1):
         at = k * width
         row = base + index[k] * width
@@ -196,15 +226,27 @@ def _first_order_adjoint(
         gar, gai = conj_times(load(X, at), load(X, imag + at), hr, hi)
         gar, gai = gar + load(GA, at), gai + load(GA, half + at)
         ggr, ggi = load(GG, at), load(GG, half + at)
-        pr, pi, factor, outside = to_disc(ar + br * uk, ai + bi * uk)
+        pr, pi, factor = to_disc(ar + br * uk, ai + bi * uk)
         # The coupling is Pi(A + w) - A outside the disc, and w inside.
-        gwr, gwi = to_disc_adjoint(pr, pi, factor, outside, ggr, ggi)
+        gwr, gwi = to_disc_adjoint(pr, pi, factor, ggr, ggi)
+        outside = is_outside(factor)
         gar = gar + where(outside, gwr - ggr, zero)
         gai = gai + where(outside, gwi - ggi, zero)
         gwr, gwi = gwr + hr, gwi + hi
-        accumulate(grads, plane, A, row, gar, gai)
-        accumulate(grads, plane, B, row, uk * gwr, uk * gwi)
+        held = add_to_sums(
+            held,
+            way,
+            grads,
+            plane,
+            row,
+            delta[k],
+            (ar, ai),
+            get(rows, plane, P, row),
+            (gar, gai),
+            (uk * gwr, uk * gwi),
+        )
         store(gu, at, load(gu, at) + br * gwr + bi * gwi)
         sr, si = conj_times(load(G, at), load(G, half + at), load(H, at), load(H, half + at))
         hr, hi = sr + ar * hr + ai * hi, si + ar * hi - ai * hr
+    store_sums(held, way, grads, plane, base, sums, n, width)
     return hr, hi

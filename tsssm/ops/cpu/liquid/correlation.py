@@ -14,10 +14,12 @@ from typing import Any
 
 from numba import njit
 
-from tsssm.ops.cpu.liquid.chunk import CHUNK, KB, accumulate
-from tsssm.ops.cpu.liquid.disc import to_disc, to_disc_adjoint
-from tsssm.ops.cpu.rows import A, B, conj_times, get, times
+from tsssm.ops.cpu.blocks import CHUNK
+from tsssm.ops.cpu.disc import to_disc, to_disc_adjoint
+from tsssm.ops.cpu.liquid.chunk import KB
+from tsssm.ops.cpu.rows import A, B, P, conj_times, get, times
 from tsssm.ops.cpu.simd import constant, load, store
+from tsssm.ops.cpu.sums import add_to_sums, load_sums, store_sums
 
 
 @njit(forceinline=True)
@@ -85,7 +87,7 @@ def run_correlation(
             store(R, at, xr + zr)
             store(R, half + at, xi + zi)
         if seen[k + 1] > seen[k]:
-            pr, pi, _, _ = to_disc(br * uk, bi * uk)
+            pr, pi, _ = to_disc(br * uk, bi * uk)
             to = oldest + (order - 1) * width
             store(past, to, pr)
             store(past, far + to, pi)
@@ -106,6 +108,10 @@ def correlation_adjoint(
     plane: int,
     base: int,
     index: Any,
+    delta: Any,
+    sums: Any,
+    n: int,
+    way: int,
     kernel: int,
     order: int,
     count: int,
@@ -115,11 +121,13 @@ def correlation_adjoint(
     """Adjoint of `run_correlation`; ``h`` is what later samples send back to the state, returned renewed.
 
     ``gpast`` arrives with the gradients of the bounded inputs that the next chunk finds in front, zero
-    elsewhere; it leaves with those of the inputs before this chunk. ``M`` is a buffer of order samples.
+    elsewhere; it leaves with those of the inputs before this chunk. ``M`` is a buffer of order samples,
+    ``way`` where the gradients of the rows go, one of those of ``tsssm.ops.cpu.sums``.
     """
     imag, half, far, mid = (CHUNK + 1) * width, CHUNK * width, past.size // 2, M.size // 2
     one = constant(load(X, 0), "one")
     hr, hi = h
+    held = load_sums(way, grads, plane, base, sums, n, width)
     for k in range(count - 1, -1, -1):
         at = k * width
         row = base + index[k] * width
@@ -152,12 +160,23 @@ def correlation_adjoint(
         if seen[k + 1] > seen[k]:
             # All samples that look back on this one have added their part.
             to = oldest + (order - 1) * width
-            pr, pi, factor, outside = to_disc(wr, wi)
-            sr, si = to_disc_adjoint(pr, pi, factor, outside, load(gpast, to), load(gpast, far + to))
+            pr, pi, factor = to_disc(wr, wi)
+            sr, si = to_disc_adjoint(pr, pi, factor, load(gpast, to), load(gpast, far + to))
             gwr, gwi = gwr + sr, gwi + si
         gar, gai = conj_times(load(X, at), load(X, imag + at), hr, hi)
-        accumulate(grads, plane, A, row, gar, gai)
-        accumulate(grads, plane, B, row, uk * gwr, uk * gwi)
+        held = add_to_sums(
+            held,
+            way,
+            grads,
+            plane,
+            row,
+            delta[k],
+            (ar, ai),
+            get(rows, plane, P, row),
+            (gar, gai),
+            (uk * gwr, uk * gwi),
+        )
         store(gu, at, load(gu, at) + br * gwr + bi * gwi)
         hr, hi = conj_times(ar, ai, hr, hi)
+    store_sums(held, way, grads, plane, base, sums, n, width)
     return hr, hi

@@ -8,6 +8,8 @@ import numpy as np
 from numba import njit
 
 from tsssm.ops.cpu.blocks import (
+    CHUNK,
+    feed_through,
     fill_chunk,
     fill_table,
     gather_feedthrough,
@@ -20,8 +22,10 @@ from tsssm.ops.cpu.blocks import (
     write,
 )
 from tsssm.ops.cpu.liquid.chain import run_chain
-from tsssm.ops.cpu.liquid.chunk import CHUNK, EXACT, feed_through, look_up, read_out
+from tsssm.ops.cpu.liquid.chunk import EXACT, look_up
 from tsssm.ops.cpu.liquid.correlation import load_past, run_correlation, store_past
+from tsssm.ops.cpu.nodes import TERMS, fill_chunk_nodes, fill_nodes, lay_out, locate, node_starts
+from tsssm.ops.cpu.readout import read_out
 from tsssm.ops.cpu.rows import N_FIELDS
 from tsssm.ops.cpu.simd import load, store
 
@@ -37,6 +41,7 @@ def forward_pass(
     gaps: Any,
     index: Any,
     dt: Any,
+    longest: float,
     x: Any,
     kernel: int,
     kind: int,
@@ -52,27 +57,32 @@ def forward_pass(
     """Outputs ``y`` (M, batch, L, H), states ``x`` (order, batch, H, N, 2) renewed, states ``saved``.
 
     ``gaps`` are the distinct gaps and ``index`` (K, batch, L) says which one a sample has; if ``gaps`` is
-    empty, ``dt`` (K, batch, L) holds the gap of every sample. ``x`` belongs to the first direction.
+    empty, ``dt`` (K, batch, L) holds the gap of every sample, the largest of which is ``longest``; that is
+    infinite where no table of nodes is wanted. ``x`` belongs to the first direction.
     ``saved`` is empty or (K, batch, blocks, chunks, order, N, 2, W).
     """
     width = 64 // u.itemsize
     length = u.shape[1]
     directions, readouts, modes, order = C.shape[0], C.shape[1], A.shape[1], x.shape[0]
     chunks = (length + CHUNK - 1) // CHUNK
-    imag = (CHUNK + 1) * width
+    imag, half = (CHUNK + 1) * width, CHUNK * width
     plane = (modes * gaps.size if gaps.size > 0 else CHUNK) * width
     rows = np.empty(2 * N_FIELDS * plane, u.dtype)
-    ub = np.zeros(CHUNK * width, u.dtype)
-    yb = np.empty(readouts * CHUNK * width, u.dtype)
+    ub = np.zeros(half, u.dtype)
+    yb = np.empty(readouts * half, u.dtype)
     X = np.empty(2 * (order if kernel == EXACT else 1) * imag, u.dtype)
-    R = np.empty(2 * CHUNK * width, u.dtype)
-    G = np.empty(2 * CHUNK * width, u.dtype)
+    R = np.empty(2 * half, u.dtype)
+    G = np.empty(2 * half, u.dtype)
     past = np.empty(2 * (order - 1 + CHUNK) * width, u.dtype)
     which, seen = np.zeros(CHUNK, np.int64), np.zeros(CHUNK + 1, np.int64)
+    delta = np.empty(CHUNK, u.dtype)
+    nearest, powers = np.empty(CHUNK, np.int64), np.empty((TERMS, CHUNK), u.dtype)
     for block in range(first, last):
         h0 = block * width
         system, steps = gather_system(A, B, step, h0, width)
         feedthrough = gather_feedthrough(D, readouts, h0, width)
+        layout = lay_out(system, steps, width, longest)
+        table = fill_nodes(system, steps, width, layout)
         if gaps.size > 0:
             fill_table(rows, plane, gaps, system, steps, width, kind, alpha, False)
         for d in range(directions):
@@ -89,19 +99,35 @@ def forward_pass(
                     read(u, b, h0, span, ub, 0, width)
                     for m in range(readouts):
                         if d == 0:
-                            feed_through(ub, feedthrough, m, yb, m * CHUNK * width, count, width)
+                            feed_through(ub, feedthrough, m, yb, m * half, count, width)
                         else:
-                            read(y[m], b, h0, span, yb, m * CHUNK * width, width)
+                            read(y[m], b, h0, span, yb, m * half, width)
                     if saved.size > 0:
                         to = (((d * saved.shape[1] + b) * saved.shape[2] + block) * chunks + c) * state.size
                         for at in range(0, state.size, width):
                             store(saved, to + at, load(state, at))
-                    look_up(gaps, index, dt, d, b, span, length, which, seen)
+                    look_up(gaps, index, dt, d, b, span, length, which, delta, seen)
                     for n in range(modes):
                         at = 2 * n * width
                         base = n * gaps.size * width
-                        if gaps.size == 0:
-                            mode = load_mode(system, n, width)
+                        mode = load_mode(system, n, width)
+                        by_nodes = gaps.size == 0 and layout[1][n // 2] > 0
+                        if by_nodes and n % 2 == 0:
+                            locate(delta, count, layout[0][n // 2], nearest, powers)
+                        if by_nodes:
+                            fill_chunk_nodes(
+                                rows,
+                                plane,
+                                table,
+                                node_starts(layout, n // 2, width)[n % 2],
+                                nearest,
+                                powers,
+                                mode,
+                                load(steps, 0),
+                                count,
+                                width,
+                            )
+                        elif gaps.size == 0:
                             fill_chunk(rows, plane, 0, dt[d, b], span, steps, width, kind, alpha, False, mode)
                         for q in range(order if kernel == EXACT else 1):
                             store(X, 2 * q * imag, load(state, 2 * q * modes * width + at))
@@ -116,12 +142,12 @@ def forward_pass(
                             store_past(past, state, n, order, seen[count], width)
                         for m in range(readouts):
                             at_c = (m * modes + n) * 2 * width
-                            read_out(R, readout, at_c, yb, m * CHUNK * width, count, width)
+                            read_out(R, 0, half, readout, at_c, yb, m * half, count, width)
                         for q in range(order if kernel == EXACT else 1):
                             end = 2 * q * imag + count * width
                             store(state, 2 * q * modes * width + at, load(X, end))
                             store(state, 2 * q * modes * width + at + width, load(X, end + imag))
                     for m in range(readouts):
-                        write(y[m], b, h0, span, yb, m * CHUNK * width, width)
+                        write(y[m], b, h0, span, yb, m * half, width)
                 for q in range(order if d == 0 else 0):
                     store_state(x[q], b, h0, width, state[q])

@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tsssm.ops.cpu.diagonal.scan import _gaps
+from tsssm.ops.cpu.blocks import CHUNK
+from tsssm.ops.cpu.gaps import distinct_gaps, extent
 from tsssm.ops.cpu.layout import as_array, block_count, for_each, lane_count, ranges
 from tsssm.ops.cpu.liquid.backward import backward_pass
-from tsssm.ops.cpu.liquid.chunk import CHUNK, EXACT, KB, PB
+from tsssm.ops.cpu.liquid.chunk import EXACT, KB, PB
 from tsssm.ops.cpu.liquid.forward import forward_pass
 from tsssm.ops.cpu.rows import GBT, ZOH
 
@@ -74,7 +75,9 @@ def liquid_scan(
     else:
         x = start.clone(memory_format=torch.contiguous_format)
     saved = u.new_empty(saved_shape(directions, batch, length, channels, modes, order, u.dtype, save))
-    inputs = (*_inputs(u, A, B, C, D, step), *_gaps(u, dt, modes), as_array(x))
+    gaps = distinct_gaps(u, dt, modes)
+    longest, _ = extent(u, dt, gaps[0], rule)
+    inputs = (*_inputs(u, A, B, C, D, step), *gaps, longest, as_array(x))
     options = (_KERNELS[kernel], _RULES[rule], alpha, reverse)
     outputs = (as_array(y), as_array(saved))
 
@@ -112,7 +115,8 @@ def liquid_scan_adjoint(
     parts = len(cut.series)
     no_D = u.new_empty((0, 0))
     system = [t.new_empty((parts, *t.shape)) for t in (A, B, C, no_D if D is None else D, step)]
-    inputs = (*_inputs(u, A, B, C, D, step), *_gaps(u, dt, C.shape[3]))
+    gaps = distinct_gaps(u, dt, C.shape[3])
+    inputs = (*_inputs(u, A, B, C, D, step), *gaps, *extent(u, dt, gaps[0], rule))
     upstream = [as_array(t) for t in (saved, gy.transpose(0, 1), gx)]
     options = (_KERNELS[kernel], _RULES[rule], alpha, reverse)
     by_part = [as_array(t) for t in system]

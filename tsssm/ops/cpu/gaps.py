@@ -1,0 +1,51 @@
+"""The gaps of a call as the passes take them: which are distinct, and how long they are."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tsssm.ops.cpu.layout import as_array
+
+# Rows of distinct gaps are shared while they fit the second-level cache: N modes x gaps x 2.3 KiB.
+MAX_SHARED_ROWS = 512
+# Samples for which it is worth while to fill a table of nodes.
+FEWEST_FOR_NODES = 256
+# What stands for the gaps of a regular grid.
+_REGULAR: dict[torch.dtype, NDArray[Any]] = {
+    torch.float32: np.ones((1, 1, 1), np.float32),
+    torch.float64: np.ones((1, 1, 1), np.float64),
+}
+_NO_INDEX = np.empty((0, 0, 0), np.int32)
+
+
+def distinct_gaps(
+    u: Tensor, dt: Tensor | None, modes: int
+) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[Any]]:
+    """Distinct gaps, which one each sample has, and all gaps; the first is empty if sharing does not pay."""
+    if dt is None:
+        one = _REGULAR[u.dtype]
+        return one[0, 0], _NO_INDEX, one
+    each = as_array(dt)
+    limit = max(1, min(MAX_SHARED_ROWS // modes, each.size // 4))
+    # A look at the beginning spares most irregular batches the full sort.
+    if np.unique(each.reshape(-1)[: 8 * limit]).size <= limit:
+        gaps, inverse = np.unique(each, return_inverse=True)
+        if gaps.size <= limit:
+            return gaps, inverse.reshape(each.shape).astype(np.int32), each
+    return each[0, 0, :0], _NO_INDEX, each
+
+
+def extent(u: Tensor, dt: Tensor | None, gaps: NDArray[Any], rule: str) -> tuple[float, float]:
+    """The longest gap if a table of nodes pays, else infinity; and the mean gap, weighted by the gaps."""
+    if dt is None:
+        return math.inf, 1.0
+    typical = float(dt.square().sum() / dt.sum().clamp(min=torch.finfo(dt.dtype).tiny))
+    many = u.shape[0] * u.shape[1] >= FEWEST_FOR_NODES
+    by_nodes = many and rule == "zoh" and gaps.size == 0 and dt.dtype == torch.float32
+    return float(dt.max()) if by_nodes else math.inf, typical
