@@ -53,32 +53,33 @@ def evaluate(
     return result
 
 
-def summary(results: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
-    """Means over sets and seeds, and the mean rank of the cross-validated accuracy among the backbones."""
-    table: dict[str, dict[str, list[float]]] = {}
-    for key, result in results.items():
-        name, backbone, _ = key.split("|")
-        for column, value in result.items():
-            table.setdefault(backbone, {}).setdefault(f"{column}|{name}", []).append(value)
-    backbones = list(table)
-    sets = sorted({key.split("|")[0] for key in results})
-    mean = {
-        column: np.array([[np.mean(table[b][f"{column}|{s}"]) for s in sets] for b in backbones])
-        for column in ("cross-validation", "test", "seconds")
-    }
-    accuracy = mean["cross-validation"]
+def summary(results: dict[str, dict[str, float]]) -> dict[str, object]:
+    """Means over the sets and the seeds of which every fit is there, and mean ranks among the backbones."""
+    keys = [tuple(key.split("|")) for key in results]
+    sets, backbones, seeds = (list(dict.fromkeys(part)) for part in zip(*keys, strict=True))
+    done = [seed for seed in seeds if sum(key[2] == seed for key in keys) == len(sets) * len(backbones)]
+    if not done:
+        return {"seeds": []}
+
+    def mean(column: str, seeds: list[str]) -> np.ndarray:
+        """Means over seeds, (backbones, sets)."""
+        rows = [[[results[f"{s}|{b}|{seed}"][column] for seed in seeds] for s in sets] for b in backbones]
+        return np.mean(rows, axis=2)
+
+    accuracy, seconds, test = mean("cross-validation", done), mean("seconds", done), mean("test", seeds[:1])
     better = (accuracy[None] > accuracy[:, None]).sum(1)
     equal = (accuracy[None] == accuracy[:, None]).sum(1)
     rank = better + (equal + 1) / 2
-    return {
+    table = {
         backbone: {
             "cross-validation": round(float(accuracy[i].mean()), 4),
             "mean rank": round(float(rank[i].mean()), 2),
-            "seconds a set": round(float(mean["seconds"][i].mean()), 1),
-            "test": round(float(mean["test"][i].mean()), 4),
+            "seconds a set": round(float(seconds[i].mean()), 1),
+            "test": round(float(test[i].mean()), 4),
         }
         for i, backbone in enumerate(backbones)
     }
+    return {"seeds": done, "sets": len(sets), "backbones": table}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -113,10 +114,9 @@ def main(arguments: list[str] | None = None) -> None:
     )
     for task, result in zip(tasks, runs, strict=True):
         report["results"]["|".join(map(str, task))] = result
+        report["summary"] = summary(report["results"])
         options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         print(*task, result, flush=True)
-    report["summary"] = summary(report["results"])
-    options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report["summary"], indent=2))
 
 

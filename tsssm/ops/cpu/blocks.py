@@ -17,7 +17,7 @@ CHUNK = 32
 _SLOWEST = 1e-18
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def gather_system(A: Any, B: Any, step: Any, h0: int, width: int) -> Any:
     """(A, B) of a block as flat registers: Re A, Im A, Re B, Im B of each mode, and the steps."""
     channels, modes = A.shape[0], A.shape[1]
@@ -36,7 +36,7 @@ def gather_system(A: Any, B: Any, step: Any, h0: int, width: int) -> Any:
     return system, steps
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def gather_readout(C: Any, h0: int, width: int) -> Any:
     """Readouts (M, N, 2, W) of a block."""
     readouts, channels, modes = C.shape[0], C.shape[1], C.shape[2]
@@ -49,7 +49,7 @@ def gather_readout(C: Any, h0: int, width: int) -> Any:
     return out
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def gather_feedthrough(D: Any, readouts: int, h0: int, width: int) -> Any:
     """Feedthrough (M, W) of a block; zero if there is none."""
     out = np.zeros((readouts, width), D.dtype)
@@ -71,7 +71,7 @@ def load_mode(system: Any, n: int, width: int) -> Any:
     )
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def fill_table(
     rows: Any,
     plane: int,
@@ -99,7 +99,7 @@ def fill_table(
             )
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def read(source: Any, b: int, h0: int, span: Any, out: Any, offset: int, width: int) -> None:
     """Copy a chunk of (batch, L, H) into a buffer, in the order of the scan.
 
@@ -117,7 +117,7 @@ def read(source: Any, b: int, h0: int, span: Any, out: Any, offset: int, width: 
                 out[offset + k * width + w] = source[b, t, h0 + w]
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def write(target: Any, b: int, h0: int, span: Any, values: Any, offset: int, width: int) -> None:
     """The way back of `read`."""
     start, count, backwards = span
@@ -132,7 +132,7 @@ def write(target: Any, b: int, h0: int, span: Any, values: Any, offset: int, wid
                 target[b, t, h0 + w] = values[offset + k * width + w]
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def feed_through(u: Any, D: Any, m: int, y: Any, offset: int, count: int, width: int) -> None:
     """Write D u of a chunk to ``y`` from flat position ``offset`` on."""
     feedthrough = load(D, m * width)
@@ -140,7 +140,7 @@ def feed_through(u: Any, D: Any, m: int, y: Any, offset: int, count: int, width:
         store(y, offset + k * width, feedthrough * load(u, k * width))
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def feed_through_adjoint(
     u: Any, gy: Any, offset: int, D: Any, gD: Any, m: int, gu: Any, count: int, width: int
 ) -> None:
@@ -153,7 +153,7 @@ def feed_through_adjoint(
     store(gD, m * width, total)
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def load_state(x: Any, b: int, h0: int, width: int, state: Any) -> None:
     """Copy the states (batch, H, N, 2) of one series to registers (N, 2, W)."""
     for n in range(x.shape[2]):
@@ -162,7 +162,7 @@ def load_state(x: Any, b: int, h0: int, width: int, state: Any) -> None:
             state[n, 1, w] = x[b, h0 + w, n, 1]
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def store_state(x: Any, b: int, h0: int, width: int, state: Any) -> None:
     """The way back of `load_state`."""
     for n in range(x.shape[2]):
@@ -215,7 +215,7 @@ def pull_chunk(
         _collect(rows, grads, plane, k * width, kind, mode, steps, gap, g_system, g_steps, n, width)
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def collect_table(
     rows: Any,
     grads: Any,

@@ -32,7 +32,7 @@ _MOST_NODES = 1024
 NODE = 4
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def lay_out(system: Any, steps: Any, width: int, longest: float) -> Any:
     """Spacing, number of nodes and first node of each pair of modes; no nodes where they do not pay."""
     modes = system.shape[0]
@@ -50,7 +50,7 @@ def lay_out(system: Any, steps: Any, width: int, longest: float) -> Any:
     return spacing, count, first
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def fill_nodes(system: Any, steps: Any, width: int, layout: Any) -> Any:
     """The table: for each pair of modes the nodes of the first, then of the second."""
     spacing, count, first = layout
@@ -79,7 +79,7 @@ def node_starts(layout: Any, pair: int, width: int) -> Any:
     return start, start + layout[1][pair] * NODE * width
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def locate(delta: Any, count: int, spacing: float, nearest: Any, powers: Any) -> None:
     """The node nearest to each gap of a chunk, and the powers of the rest."""
     inverse = 1 / spacing

@@ -12,7 +12,7 @@ from numba import njit
 from tsssm.ops.cpu.simd import load, store
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def read_out(
     X: Any, first: int, imag: int, C: Any, at_c: int, y: Any, offset: int, count: int, width: int
 ) -> None:
@@ -23,7 +23,7 @@ def read_out(
         store(y, to, load(y, to) + cr * load(X, at) - ci * load(X, imag + at))
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def read_out_adjoint(
     X: Any,
     first: int,

@@ -105,7 +105,7 @@ def store_sums(held: Any, way: int, grads: Any, plane: int, base: int, sums: Any
         put(grads, plane, B, base, ir, ii)
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def collect_hold(sums: Any, system: Any, steps: Any, g_system: Any, g_steps: Any, width: int) -> None:
     """Send the sums of the way `HOLD` to the gradients of the system and of the steps."""
     s = load(steps, 0)

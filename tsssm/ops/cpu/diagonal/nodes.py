@@ -12,7 +12,7 @@ from tsssm.ops.cpu.rows import A, P, put
 from tsssm.ops.cpu.simd import load, store
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def run_nodes(
     u: Any,
     y: Any,

@@ -18,7 +18,7 @@ from tsssm.ops.cpu.simd import constant, load, splat, store
 from tsssm.ops.cpu.sums import N_SUMS, is_slow
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def weigh(system: Any, readout: Any, width: int) -> Any:
     """The first readout times the input vector, W = C B, of all modes: (N, 2, W)."""
     weights = np.empty(readout.shape[1:], readout.dtype)
@@ -32,7 +32,7 @@ def weigh(system: Any, readout: Any, width: int) -> Any:
     return weights
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def run_rows(
     u: Any,
     y: Any,
@@ -163,7 +163,7 @@ def adjoint_rows(
     return hr, hi
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def collect_sums(
     sums: Any,
     system: Any,

@@ -23,7 +23,7 @@ def _pair(n: int, modes: int) -> int:
     return min(n + 1, modes - 1)
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def advance_constant(
     X: Any, u: Any, saved: Any, origin: int, rows: Any, plane: int, n: int, modes: int, count: int, width: int
 ) -> None:
@@ -56,7 +56,7 @@ def advance_constant(
     store(X, 3 * imag + at, zi)
 
 
-@njit(forceinline=True)
+@njit(nogil=True)
 def run_constant(
     u: Any,
     y: Any,
