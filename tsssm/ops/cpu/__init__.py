@@ -7,6 +7,6 @@ that are all different), ``sums`` (their gradients), ``readout``, ``disc`` (the 
 kernels on disk in step with their sources. Each operation has a folder of its own: its kernels, and the
 function on tensors. No operation imports from the folder of another.
 
-What takes or returns registers is inlined into its caller. What takes arrays alone, and does a chunk's work in
-a call, is compiled as a function of its own: that halves the time of compilation and costs nothing.
+What takes or returns registers is inlined into its caller. What takes arrays alone, and does the work of a
+chunk in a call, is compiled as a function of its own: that halves the time of compilation and costs nothing.
 """
