@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
 
     random = torch.Generator().manual_seed(1)
     u = torch.randn(options.batch, options.length, options.channels, generator=random)
-    head = "".join(f"{grid:>16}" for grid in GRIDS)
+    head = "".join(f"{grid:>22}" for grid in GRIDS)
     print(f"{'milliseconds (over regular) [memory]':<38}{head}")
     rows = {}
     for name in options.layers:
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> None:
             f"[{row['memory over u and y'][grid]}]"
             for grid in GRIDS
         ]
-        print(f"{name:<38}" + "".join(f"{cell:>16}" for cell in cells), flush=True)
+        print(f"{name:<38}" + "".join(f"{cell:>22}" for cell in cells), flush=True)
     if options.json:
         report = {
             "batch": options.batch,
