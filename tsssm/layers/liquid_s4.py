@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from tsssm import hippo
 from tsssm.discretize import gbt_alpha
-from tsssm.layers.modal import LEAST_DECAY, ModalLayer
+from tsssm.layers.modal import ModalLayer, low_rank_parameter, low_rank_system
 from tsssm.ops import LiquidState, ScanState, diagonal_scan, liquid_dplr_scan, liquid_scan
 from tsssm.ops.liquid import check_liquid_kernel, liquid_state_shape
 
@@ -129,7 +127,10 @@ class LiquidS4(ModalLayer):
         if system == "diagonal":
             eigenvalues, input_vector = hippo.diagonal(init, d_state)
         else:
-            eigenvalues, input_vector, low_rank = _low_rank_system(init, d_state)
+            if init not in hippo.MEASURES:
+                known = ", ".join(map(repr, hippo.MEASURES))
+                raise ValueError(f"init must be one of {known} for system 'dplr'; got {init!r}.")
+            eigenvalues, input_vector, low_rank = low_rank_system(init, d_state)
         super().__init__(
             d_model,
             d_state,
@@ -147,8 +148,7 @@ class LiquidS4(ModalLayer):
         self.init = init
         self.state_type = ScanState if system == "diagonal" and order is None else LiquidState
         if low_rank is not None:
-            P = torch.as_tensor(low_rank, dtype=torch.complex64)[:, None].repeat(1, d_model, 1)
-            self.P = nn.Parameter(torch.view_as_real(P).clone())
+            self.P = low_rank_parameter(low_rank, d_model)
             self.system_names = (*self.system_names, "P")
 
     def initial_state(self, batch: int) -> ScanState | LiquidState:
@@ -177,16 +177,3 @@ class LiquidS4(ModalLayer):
         else:
             y, end = liquid_scan(u, Lambda, *sequence, D=D, method=method, kernel=kernel, order=order)
         return y.squeeze(1), end
-
-
-def _low_rank_system(measure: str, d_state: int) -> tuple[NDArray, NDArray, NDArray]:
-    """Lambda (N/2,), B (N/2,) and P (rank, N/2) of a HiPPO system, one of each conjugate pair."""
-    if measure not in hippo.MEASURES:
-        known = ", ".join(map(repr, hippo.MEASURES))
-        raise ValueError(f"init must be one of {known} for system 'dplr'; got {measure!r}.")
-    form = hippo.nplr(measure, d_state)
-    if d_state % 2:
-        raise ValueError(f"d_state must be even, a conjugate pair takes two dimensions; got {d_state}.")
-    half = hippo.conjugate_half(form)
-    Lambda = np.minimum(half.Lambda.real, -LEAST_DECAY) + 1j * half.Lambda.imag
-    return Lambda, half.B, half.P

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tsssm import hippo
 from tsssm.layers.base import SSMLayer, log_uniform_steps
 from tsssm.ops import causal_conv
 
@@ -28,9 +30,31 @@ REAL_PARTS = {
 }
 
 
-#: Least decay that modes start with, in 1 / (unit of time). The normal part of some measures does not decay,
-#: and the parameters have no value for that.
-LEAST_DECAY = 1e-3
+# Least decay that modes start with, in 1 / (unit of time). The normal part of some measures does not decay,
+# and the parameters have no value for that.
+_LEAST_DECAY = 1e-3
+
+
+def low_rank_system(measure: str, d_state: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Lambda (N/2,), B (N/2,) and P (rank, N/2) of a HiPPO system, one of each conjugate pair.
+
+    Raises
+    ------
+    ValueError
+        If ``measure`` is none of `hippo.MEASURES`, or ``d_state`` is not even and at least 2.
+    """
+    form = hippo.nplr(measure, d_state)
+    if d_state % 2:
+        raise ValueError(f"d_state must be even, because the modes come in pairs; got {d_state}.")
+    half = hippo.conjugate_half(form)
+    Lambda = np.minimum(half.Lambda.real, -_LEAST_DECAY) + 1j * half.Lambda.imag
+    return Lambda, half.B, half.P
+
+
+def low_rank_parameter(P: NDArray, d_model: int) -> nn.Parameter:
+    """The factor P (rank, N/2) for each of the channels: (rank, d_model, N/2, 2)."""
+    copies = torch.as_tensor(P, dtype=torch.complex64)[:, None].repeat(1, d_model, 1)
+    return nn.Parameter(torch.view_as_real(copies).clone())
 
 
 class ModalLayer(SSMLayer):

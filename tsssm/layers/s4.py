@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from tsssm import hippo
 from tsssm.discretize import gbt_alpha
-from tsssm.layers.modal import LEAST_DECAY, ModalLayer
+from tsssm.layers.modal import ModalLayer, low_rank_parameter, low_rank_system
 from tsssm.ops import dplr_kernel, dplr_scan
 from tsssm.ops.operands import runs_compiled
 from tsssm.ops.paths import prefers_convolution
@@ -77,17 +75,13 @@ class S4(ModalLayer):
         alpha = gbt_alpha(method)
         if alpha is None:
             raise ValueError(f"method must be a generalised bilinear transform; got {method!r}.")
-        form = hippo.nplr(measure, d_state)
-        if d_state % 2:
-            raise ValueError(f"d_state must be even, because the modes come in pairs; got {d_state}.")
-        half = hippo.conjugate_half(form)
-        decay = np.maximum(-half.Lambda.real, LEAST_DECAY)
+        Lambda, B, P = low_rank_system(measure, d_state)
         super().__init__(
             d_model,
             d_state,
             bidirectional=bidirectional,
-            eigenvalues=-decay + 1j * half.Lambda.imag,
-            input_vector=half.B,
+            eigenvalues=Lambda,
+            input_vector=B,
             real_part=real_part,
             dt_min=dt_min,
             dt_max=dt_max,
@@ -95,8 +89,7 @@ class S4(ModalLayer):
         self.measure = measure
         self.method = method
         self.alpha = alpha
-        low_rank = torch.as_tensor(half.P, dtype=torch.complex64)[:, None].repeat(1, d_model, 1)
-        self.P = nn.Parameter(torch.view_as_real(low_rank).clone())
+        self.P = low_rank_parameter(P, d_model)
 
     def initial_state(self, batch: int) -> Tensor:
         """The zero state (batch, d_model, N/2), complex."""
