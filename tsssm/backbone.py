@@ -218,7 +218,7 @@ class Backbone(nn.Module):
         d_in: int,
         n_outputs: int,
         *,
-        backbone: str = "liquid-s4",
+        backbone: str = "s4d",
         n_layers: int = 4,
         d_model: int = 32,
         d_state: int = 16,

@@ -33,16 +33,18 @@ class SSMClassifier(SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator
 
     Parameters
     ----------
-    backbone : str, default="liquid-s4"
+    backbone : str, default="s4d"
         State-space layer:
 
         ================================================  ====================================================
+        "s4d", "dss", "s5"                                diagonal (2206.11893, 2203.14343, 2208.04933)
         "liquid-s4", "liquid-s4-kb", "liquid-s4-pb"       Liquid-S4 (arXiv 2209.12951): the recurrence itself,
                                                           or its K-B or P-B kernel
-        "s4d", "dss", "s5"                                diagonal (2206.11893, 2203.14343, 2208.04933)
         "s4"                                              diagonal plus low rank (2111.00396)
         "lssl", "lssl-fixed"                              LSSL (2110.13985), its system trained or fixed
         ================================================  ====================================================
+
+        All but the LSSLs are equally accurate on 24 UCR sets within their noise, and "s4d" is the quickest.
     n_layers : int, default=4
         State-space layers.
     d_model : int, default=32
@@ -158,7 +160,7 @@ class SSMClassifier(SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator
 
     def __init__(
         self,
-        backbone: str = "liquid-s4",
+        backbone: str = "s4d",
         n_layers: int = 4,
         d_model: int = 32,
         d_state: int = 16,
