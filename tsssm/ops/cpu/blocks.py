@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import njit
 
+from tsssm.ops.cpu.compiling import inline, routine
+from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.rows import fill, pull_back
 from tsssm.ops.cpu.simd import load, splat, store
 
@@ -21,9 +22,10 @@ _SLOWEST = 1e-18
 def gather_system(A: Any, B: Any, step: Any, h0: int, width: int) -> Any:
     """(A, B) of a block as flat registers: Re A, Im A, Re B, Im B of each mode, and the steps."""
     channels, modes = A.shape[0], A.shape[1]
-    system = np.zeros((modes, 4, width), A.dtype)
+    system = zeros((modes, 4, width), A)
     system[:, 0] = -1.0  # lanes without a channel: any stable system will do
-    steps = np.ones(width, A.dtype)
+    steps = zeros((width,), A)
+    steps[:] = 1.0
     for w in range(min(width, channels - h0)):
         steps[w] = step[h0 + w]
         for n in range(modes):
@@ -40,7 +42,7 @@ def gather_system(A: Any, B: Any, step: Any, h0: int, width: int) -> Any:
 def gather_readout(C: Any, h0: int, width: int) -> Any:
     """Readouts (M, N, 2, W) of a block."""
     readouts, channels, modes = C.shape[0], C.shape[1], C.shape[2]
-    out = np.zeros((readouts, modes, 2, width), C.dtype)
+    out = zeros((readouts, modes, 2, width), C)
     for m in range(readouts):
         for w in range(min(width, channels - h0)):
             for n in range(modes):
@@ -52,14 +54,14 @@ def gather_readout(C: Any, h0: int, width: int) -> Any:
 @njit(nogil=True)
 def gather_feedthrough(D: Any, readouts: int, h0: int, width: int) -> Any:
     """Feedthrough (M, W) of a block; zero if there is none."""
-    out = np.zeros((readouts, width), D.dtype)
+    out = zeros((readouts, width), D)
     for m in range(D.shape[0]):
         for w in range(min(width, D.shape[1] - h0)):
             out[m, w] = D[m, h0 + w]
     return out
 
 
-@njit(forceinline=True)
+@inline
 def load_mode(system: Any, n: int, width: int) -> Any:
     """(A, B) of one mode as four registers."""
     at = 4 * n * width
@@ -71,7 +73,7 @@ def load_mode(system: Any, n: int, width: int) -> Any:
     )
 
 
-@njit(nogil=True)
+@routine
 def fill_table(
     rows: Any,
     plane: int,
@@ -99,7 +101,7 @@ def fill_table(
             )
 
 
-@njit(nogil=True)
+@routine
 def read(source: Any, b: int, h0: int, span: Any, out: Any, offset: int, width: int) -> None:
     """Copy a chunk of (batch, L, H) into a buffer, in the order of the scan.
 
@@ -117,7 +119,7 @@ def read(source: Any, b: int, h0: int, span: Any, out: Any, offset: int, width: 
                 out[offset + k * width + w] = source[b, t, h0 + w]
 
 
-@njit(nogil=True)
+@routine
 def write(target: Any, b: int, h0: int, span: Any, values: Any, offset: int, width: int) -> None:
     """The way back of `read`."""
     start, count, backwards = span
@@ -132,7 +134,7 @@ def write(target: Any, b: int, h0: int, span: Any, values: Any, offset: int, wid
                 target[b, t, h0 + w] = values[offset + k * width + w]
 
 
-@njit(nogil=True)
+@routine
 def feed_through(u: Any, D: Any, m: int, y: Any, offset: int, count: int, width: int) -> None:
     """Write D u of a chunk to ``y`` from flat position ``offset`` on."""
     feedthrough = load(D, m * width)
@@ -140,7 +142,7 @@ def feed_through(u: Any, D: Any, m: int, y: Any, offset: int, count: int, width:
         store(y, offset + k * width, feedthrough * load(u, k * width))
 
 
-@njit(nogil=True)
+@routine
 def feed_through_adjoint(
     u: Any, gy: Any, offset: int, D: Any, gD: Any, m: int, gu: Any, count: int, width: int
 ) -> None:
@@ -153,7 +155,7 @@ def feed_through_adjoint(
     store(gD, m * width, total)
 
 
-@njit(nogil=True)
+@routine
 def load_state(x: Any, b: int, h0: int, width: int, state: Any) -> None:
     """Copy the states (batch, H, N, 2) of one series to registers (N, 2, W)."""
     for n in range(x.shape[2]):
@@ -162,7 +164,7 @@ def load_state(x: Any, b: int, h0: int, width: int, state: Any) -> None:
             state[n, 1, w] = x[b, h0 + w, n, 1]
 
 
-@njit(nogil=True)
+@routine
 def store_state(x: Any, b: int, h0: int, width: int, state: Any) -> None:
     """The way back of `load_state`."""
     for n in range(x.shape[2]):
@@ -171,7 +173,7 @@ def store_state(x: Any, b: int, h0: int, width: int, state: Any) -> None:
             x[b, h0 + w, n, 1] = state[n, 1, w]
 
 
-@njit(forceinline=True)
+@inline
 def fill_chunk(
     rows: Any,
     plane: int,
@@ -193,7 +195,7 @@ def fill_chunk(
         fill(rows, plane, base + k * width, width, kind, alpha, gradient, mode, s)
 
 
-@njit(forceinline=True)
+@inline
 def pull_chunk(
     rows: Any,
     grads: Any,
@@ -215,7 +217,7 @@ def pull_chunk(
         _collect(rows, grads, plane, k * width, kind, mode, steps, gap, g_system, g_steps, n, width)
 
 
-@njit(nogil=True)
+@routine
 def collect_table(
     rows: Any,
     grads: Any,
@@ -236,7 +238,7 @@ def collect_table(
             _collect(rows, grads, plane, at, kind, mode, steps, gaps[r], g_system, g_steps, n, width)
 
 
-@njit(forceinline=True)
+@inline
 def _collect(
     rows: Any,
     grads: Any,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from tsssm.ops.cpu.compiling import inline
 from tsssm.ops.cpu.simd import any_of, constant, square_root, where
 
 
-@njit(forceinline=True)
+@inline
 def to_disc(fr: Any, fi: Any) -> Any:
     """f / max(1, |f|) as two registers, and the factor used: 1 / |f| where |f| is above one, else 0."""
     one, zero = constant(fr, "one"), constant(fr, "zero")
@@ -27,13 +26,13 @@ def to_disc(fr: Any, fi: Any) -> Any:
     return where(outside, pr, fr), where(outside, pi, fi), where(outside, factor, zero)
 
 
-@njit(forceinline=True)
+@inline
 def is_outside(factor: Any) -> Any:
     """Where `to_disc`, whose third result is ``factor``, has shortened its argument."""
     return constant(factor, "zero") < factor
 
 
-@njit(forceinline=True)
+@inline
 def to_disc_adjoint(pr: Any, pi: Any, factor: Any, gr: Any, gi: Any) -> Any:
     """Gradient of f from that of `to_disc`, whose results are the first arguments."""
     outside = is_outside(factor)
@@ -44,6 +43,6 @@ def to_disc_adjoint(pr: Any, pi: Any, factor: Any, gr: Any, gi: Any) -> Any:
     )
 
 
-@njit(forceinline=True)
+@inline
 def _larger(a: Any, b: Any) -> Any:
     return where(a < b, b, a)

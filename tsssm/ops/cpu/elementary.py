@@ -11,8 +11,7 @@ from __future__ import annotations
 from math import factorial
 from typing import Any
 
-from numba import njit
-
+from tsssm.ops.cpu.compiling import inline
 from tsssm.ops.cpu.simd import (
     CONSTANTS,
     POLYNOMIALS,
@@ -61,7 +60,7 @@ POLYNOMIALS |= {
 }
 
 
-@njit(forceinline=True)
+@inline
 def exp_expm1(x: Any) -> Any:
     """exp(x) and exp(x) - 1, both to their own precision."""
     low, high = constant(x, "lowest exponent"), constant(x, "highest exponent")
@@ -73,7 +72,7 @@ def exp_expm1(x: Any) -> Any:
     return p + scale, p + (scale - constant(x, "one"))
 
 
-@njit(forceinline=True)
+@inline
 def sin_cos_cosm1(y: Any) -> Any:
     """sin(y), cos(y) and cos(y) - 1, the last without cancellation near multiples of 2 pi.
 

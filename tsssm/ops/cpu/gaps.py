@@ -49,3 +49,10 @@ def extent(u: Tensor, dt: Tensor | None, gaps: NDArray[Any], rule: str) -> tuple
     many = u.shape[0] * u.shape[1] >= FEWEST_FOR_NODES
     by_nodes = many and rule == "zoh" and gaps.size == 0 and dt.dtype == torch.float32
     return float(dt.max()) if by_nodes else math.inf, typical
+
+
+def mean_duration(u: Tensor, dt: Tensor | None) -> float:
+    """How long the series of a call (batch, L, H) last on average, given their gaps (K, batch, L)."""
+    if dt is None:
+        return float(u.shape[1])
+    return float(dt.sum()) / max(1, dt.shape[0] * dt.shape[1])

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from tsssm.ops.cpu.compiling import routine
 from tsssm.ops.cpu.simd import load, store
 
 
-@njit(nogil=True)
+@routine
 def read_out(
     X: Any, first: int, imag: int, C: Any, at_c: int, y: Any, offset: int, count: int, width: int
 ) -> None:
@@ -23,7 +22,7 @@ def read_out(
         store(y, to, load(y, to) + cr * load(X, at) - ci * load(X, imag + at))
 
 
-@njit(nogil=True)
+@routine
 def read_out_adjoint(
     X: Any,
     first: int,

@@ -18,8 +18,8 @@ from math import factorial
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from tsssm.ops.cpu.compiling import inline
 from tsssm.ops.cpu.elementary import exp_expm1, sin_cos_cosm1
 from tsssm.ops.cpu.simd import constant, load, splat, store, where
 
@@ -32,45 +32,46 @@ _PHI3 = np.array([1 / factorial(k + 3) for k in range(18)])
 _PHI1_SLOPE = np.array([(k + 1) / factorial(k + 2) for k in range(13)])
 
 
-@njit(forceinline=True)
+@inline
 def get(rows: Any, plane: int, field: int, at: int) -> Any:
     """Real and imaginary part of a field of the row at flat position ``at``."""
     return load(rows, 2 * field * plane + at), load(rows, (2 * field + 1) * plane + at)
 
 
-@njit(forceinline=True)
+@inline
 def put(rows: Any, plane: int, field: int, at: int, re: Any, im: Any) -> None:
     """Write a field of the row at flat position ``at``."""
     store(rows, 2 * field * plane + at, re)
     store(rows, (2 * field + 1) * plane + at, im)
 
 
-@njit(forceinline=True)
+@inline
 def accumulate(rows: Any, plane: int, field: int, at: int, re: Any, im: Any) -> None:
     """Add to a field of the row at flat position ``at``."""
     sr, si = get(rows, plane, field, at)
     put(rows, plane, field, at, sr + re, si + im)
 
 
-@njit(forceinline=True)
+@inline
 def times(ar: Any, ai: Any, br: Any, bi: Any) -> Any:
     """a b"""
     return ar * br - ai * bi, ar * bi + ai * br
 
 
-@njit(forceinline=True)
+@inline
 def conj_times(ar: Any, ai: Any, br: Any, bi: Any) -> Any:
     """conj(a) b"""
     return ar * br + ai * bi, ar * bi - ai * br
 
 
-@njit(forceinline=True)
-def _inverse(ar: Any, ai: Any) -> Any:
+@inline
+def inverse(ar: Any, ai: Any) -> Any:
+    """1 / a"""
     scale = constant(ar, "one") / (ar * ar + ai * ai)
     return ar * scale, -(ai * scale)
 
 
-@njit(forceinline=True)
+@inline
 def _taylor(coefficients: Any, count: int, zr: Any, zi: Any) -> Any:
     vr, vi = splat(coefficients[count - 1], zr), splat(0.0, zr)
     for k in range(count - 2, -1, -1):
@@ -79,7 +80,7 @@ def _taylor(coefficients: Any, count: int, zr: Any, zi: Any) -> Any:
     return vr, vi
 
 
-@njit(forceinline=True)
+@inline
 def fill(
     rows: Any, plane: int, at: int, width: int, kind: int, alpha: float, gradient: bool, mode: Any, s: Any
 ) -> None:
@@ -89,7 +90,7 @@ def fill(
     zr, zi = s * lr, s * li
     if kind == GBT:
         a = splat(alpha, s)
-        ir, ii = _inverse(one - a * zr, -(a * zi))
+        ir, ii = inverse(one - a * zr, -(a * zi))
         ar, ai = times(one + (one - a) * zr, (one - a) * zi, ir, ii)
         pr, pi = s * ir, s * ii
         if gradient:
@@ -101,7 +102,7 @@ def fill(
         e, m = exp_expm1(zr)
         sin, cos, cosm1 = sin_cos_cosm1(zi)
         ar, ai = e * cos, e * sin
-        ivr, ivi = _inverse(lr, li)
+        ivr, ivi = inverse(lr, li)
         pr, pi = times(m * cos + cosm1, e * sin, ivr, ivi)
         if gradient:
             put(rows, plane, E, at, ar, ai)
@@ -120,7 +121,7 @@ def fill(
     put(rows, plane, B, at, br, bi)
 
 
-@njit(forceinline=True)
+@inline
 def _first_order(
     rows: Any,
     plane: int,
@@ -143,7 +144,7 @@ def _first_order(
     square = zr * zr + zi * zi
     small = square < one
     # Division by z only where it is safe.
-    ivr, ivi = _inverse(where(small, one, zr), where(small, one, zi))
+    ivr, ivi = inverse(where(small, one, zr), where(small, one, zi))
     f1r, f1i = times(er - one, ei, ivr, ivi)
     f2r, f2i = times(f1r - one, f1i, ivr, ivi)
     f3r, f3i = times(f2r - half, f2i, ivr, ivi)
@@ -168,7 +169,7 @@ def _first_order(
     return s * f2r, s * f2i
 
 
-@njit(forceinline=True)
+@inline
 def pull_back(rows: Any, grads: Any, plane: int, at: int, kind: int, mode: Any, s: Any) -> Any:
     """Gradients of the system from those of one row, which are cleared.
 

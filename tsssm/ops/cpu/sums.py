@@ -16,8 +16,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from tsssm.ops.cpu.compiling import inline, routine
 from tsssm.ops.cpu.rows import A, B, accumulate, conj_times, get, put, times
 from tsssm.ops.cpu.simd import constant, load, splat, store
 
@@ -29,7 +28,7 @@ N_SUMS = 4
 _SLOW = 0.01
 
 
-@njit(forceinline=True)
+@inline
 def is_slow(system: Any, steps: Any, n: int, width: int, typical: float) -> bool:
     """Whether a ``typical`` gap moves a mode so little, in some channel, that phi1' needs its series.
 
@@ -41,7 +40,7 @@ def is_slow(system: Any, steps: Any, n: int, width: int, typical: float) -> bool
     return False
 
 
-@njit(forceinline=True)
+@inline
 def load_sums(way: int, grads: Any, plane: int, base: int, sums: Any, n: int, width: int) -> Any:
     """The sums of mode ``n``, whose first row stands at ``base``, as six registers for `add_to_sums`."""
     if way == HOLD:
@@ -56,7 +55,7 @@ def load_sums(way: int, grads: Any, plane: int, base: int, sums: Any, n: int, wi
     return tr, ti, ir, ii, sr, si
 
 
-@njit(forceinline=True)
+@inline
 def add_to_sums(
     held: Any,
     way: int,
@@ -88,7 +87,7 @@ def add_to_sums(
     return tr, ti, ir, ii, sr + pr * gbr + pi * gbi, si + pr * gbi - pi * gbr
 
 
-@njit(forceinline=True)
+@inline
 def store_sums(held: Any, way: int, grads: Any, plane: int, base: int, sums: Any, n: int, width: int) -> None:
     """The way back of `load_sums`."""
     tr, ti, ir, ii, sr, si = held
@@ -105,7 +104,7 @@ def store_sums(held: Any, way: int, grads: Any, plane: int, base: int, sums: Any
         put(grads, plane, B, base, ir, ii)
 
 
-@njit(nogil=True)
+@routine
 def collect_hold(sums: Any, system: Any, steps: Any, g_system: Any, g_steps: Any, width: int) -> None:
     """Send the sums of the way `HOLD` to the gradients of the system and of the steps."""
     s = load(steps, 0)

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import njit
 
+from tsssm.ops.cpu.compiling import inline
+from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.simd import load, store
 
 # Outputs computed together; each load of ``a`` and ``b`` then serves four products.
 _GROUP = 4
 
 
-@njit(forceinline=True)
+@inline
 def _accumulate(a: Any, lags: int, b: Any, out: Any, length: int, width: int) -> None:
     """Add the convolution to ``out``, which may be overrun by `_GROUP`; ``b`` follows as many zeros."""
     for k in range(0, length, _GROUP):
@@ -37,7 +38,7 @@ def _accumulate(a: Any, lags: int, b: Any, out: Any, length: int, width: int) ->
         store(out, (k + 3) * width, y3)
 
 
-@njit(forceinline=True)
+@inline
 def _read(source: Any, row: int, h0: int, reverse: bool, out: Any, offset: int, width: int) -> None:
     """Copy W channels of ``source[row]`` (L, H) to ``out`` from sample ``offset`` on."""
     length, channels = source.shape[1], source.shape[2]
@@ -51,7 +52,7 @@ def _read(source: Any, row: int, h0: int, reverse: bool, out: Any, offset: int, 
                 out[(offset + k) * width + w] = source[row, t, h0 + w]
 
 
-@njit(forceinline=True)
+@inline
 def _write(target: Any, row: int, h0: int, reverse: bool, values: Any, width: int) -> None:
     """Copy ``values`` to W channels of ``target[row]`` (L, H)."""
     length, channels = target.shape[1], target.shape[2]
@@ -66,9 +67,9 @@ def convolve(u: Any, kernel: Any, first: int, last: int, b0: int, b1: int, y: An
     """Outputs ``y`` (M, batch, L, H) for a range of blocks of W channels and of series."""
     width = 64 // u.itemsize
     length, lags = u.shape[1], kernel.shape[1]
-    ub = np.zeros((length + 2 * _GROUP) * width, u.dtype)
-    kb = np.zeros(lags * width, u.dtype)
-    yb = np.empty((length + _GROUP) * width, u.dtype)
+    ub = zeros(((length + 2 * _GROUP) * width,), u)
+    kb = zeros((lags * width,), u)
+    yb = zeros(((length + _GROUP) * width,), u)
     for block in range(first, last):
         h0 = block * width
         for m in range(kernel.shape[0]):
@@ -87,11 +88,11 @@ def convolve_adjoint(
     """Adjoint of `convolve`: writes ``gu``, and ``gkernel`` (M, L', H) for this range of series."""
     width = 64 // u.itemsize
     length, channels, lags = u.shape[1], u.shape[2], kernel.shape[1]
-    gb = np.zeros((length + 2 * _GROUP) * width, u.dtype)
-    ub = np.zeros(length * width, u.dtype)
-    kb = np.zeros(lags * width, u.dtype)
-    gub = np.empty((length + _GROUP) * width, u.dtype)
-    gkb = np.empty((length + _GROUP) * width, u.dtype)
+    gb = zeros(((length + 2 * _GROUP) * width,), u)
+    ub = zeros((length * width,), u)
+    kb = zeros((lags * width,), u)
+    gub = zeros(((length + _GROUP) * width,), u)
+    gkb = zeros(((length + _GROUP) * width,), u)
     for block in range(first, last):
         h0 = block * width
         for b in range(b0, b1):

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from tsssm.ops.cpu.blocks import CHUNK
+from tsssm.ops.cpu.compiling import inline
 from tsssm.ops.cpu.disc import to_disc, to_disc_adjoint
 from tsssm.ops.cpu.rows import A, B, P, conj_times, get
 from tsssm.ops.cpu.simd import load, store
 from tsssm.ops.cpu.sums import ONE, add_to_sums, load_sums, store_sums
 
 
-@njit(forceinline=True)
+@inline
 def advance_liquid(
     X: Any, F: Any, u: Any, rows: Any, plane: int, base: int, index: Any, count: int, width: int, keep: bool
 ) -> None:
@@ -41,7 +40,7 @@ def advance_liquid(
         store(X, imag + at + width, xi)
 
 
-@njit(forceinline=True)
+@inline
 def adjoint_liquid(
     X: Any,
     F: Any,

@@ -1,8 +1,14 @@
-"""The recurrence of a plain scan with a row for every sample: one readout, a hold or a transform, from rest.
+"""The recurrence of a plain scan: a hold or a transform, one readout, from rest.
 
-Most calls are plain, and they are spared some arithmetic. The states are divided by the input vector, which
-the readout W = C B takes over, and the gradients of a mode are collected in a few sums instead of a row for
-every distinct gap. Buffers are those of ``recurrence``; ``delta`` holds the gaps of a chunk.
+Most calls are plain, and they are spared much arithmetic. States are divided by the scale B / lambda, which
+the readout W = C B / lambda takes over; with the move m = Abar - 1 of a sample (``tsssm.ops.cpu.moves``) that
+leaves
+
+    x_k = x_{k-1} + m_k (x_{k-1} + u_k),        y_k = Re W x_k,
+
+and the gradients of a mode need two sums, however many gaps there are. Not for a mode that `is_slow`: the
+two parts that the gradient of its lambda has cancel. Buffers are those of ``recurrence``; ``moves`` holds
+the real and the imaginary part of a sample side by side, ``delta`` the gaps of a chunk.
 """
 
 from __future__ import annotations
@@ -12,32 +18,63 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from tsssm.ops.cpu.blocks import CHUNK
-from tsssm.ops.cpu.rows import A, D, E, P, conj_times, get, times
-from tsssm.ops.cpu.simd import constant, load, splat, store
+from tsssm.ops.cpu.blocks import CHUNK, load_mode
+from tsssm.ops.cpu.compiling import inline, routine
+from tsssm.ops.cpu.memory import zeros
+from tsssm.ops.cpu.moves import GROUP
+from tsssm.ops.cpu.rows import conj_times, inverse, times
+from tsssm.ops.cpu.simd import load, splat, store
 from tsssm.ops.cpu.sums import N_SUMS, is_slow
 
 
 @njit(nogil=True)
-def weigh(system: Any, readout: Any, width: int) -> Any:
-    """The first readout times the input vector, W = C B, of all modes: (N, 2, W)."""
-    weights = np.empty(readout.shape[1:], readout.dtype)
+def quick_groups(system: Any, steps: Any, width: int, duration: float) -> Any:
+    """Which groups of modes can be computed here, given the ``duration`` of a series."""
+    modes = system.shape[0]
+    quick = np.ones((modes + GROUP - 1) // GROUP, np.bool_)
+    for n in range(modes):
+        if is_slow(system, steps, n, width, duration):
+            quick[n // GROUP] = False
+    return quick
+
+
+@njit(nogil=True)
+def scale_states(system: Any, width: int) -> Any:
+    """B / lambda of all modes: (N, 2, W)."""
+    scale = zeros((system.shape[0], 2, width), system)
     for n in range(system.shape[0]):
-        at, to = 2 * n * width, (4 * n + 2) * width
-        wr, wi = times(
-            load(readout, at), load(readout, at + width), load(system, to), load(system, to + width)
-        )
+        lr, li, br, bi = load_mode(system, n, width)
+        ir, ii = inverse(lr, li)
+        sr, si = times(br, bi, ir, ii)
+        store(scale, 2 * n * width, sr)
+        store(scale, (2 * n + 1) * width, si)
+    return scale
+
+
+@njit(nogil=True)
+def weigh(scale: Any, readout: Any, width: int) -> Any:
+    """The first readout of the scaled states, with room behind the last mode: (N + GROUP - 1, 2, W)."""
+    weights = zeros((scale.shape[0] + GROUP - 1, 2, width), scale)
+    for at in range(0, scale.size, 2 * width):
+        wr, wi = times(load(readout, at), load(readout, at + width), load(scale, at), load(scale, at + width))
         store(weights, at, wr)
         store(weights, at + width, wi)
     return weights
 
 
-@njit(nogil=True)
-def run_rows(
+@inline
+def _moved(moves: Any, at: int, width: int, xr: Any, xi: Any, u: Any) -> Any:
+    """The state x after a move."""
+    mr, mi = load(moves, at), load(moves, at + width)
+    sr = xr + u
+    return xr + mr * sr - mi * xi, xi + mr * xi + mi * sr
+
+
+@routine
+def run_moves(
     u: Any,
     y: Any,
-    rows: Any,
-    plane: int,
+    moves: Any,
     bases: Any,
     index: Any,
     weights: Any,
@@ -46,126 +83,175 @@ def run_rows(
     count: int,
     width: int,
 ) -> None:
-    """Modes n and n + 1 over a chunk, read out into ``y``; ``bases`` are where the rows of each start.
+    """A group of modes from ``n`` on over a chunk, read out into ``y``; their moves start at ``bases``.
 
-    Two modes at once, because each waits for its own last product. Behind the last mode the state has room
-    for one more, which is computed like the last one and counts for nothing.
+    Four modes at once, because each waits for its own last product. Behind the last mode weights and state
+    have room for more, which count for nothing.
     """
-    at, at_2 = 2 * n * width, 2 * (n + 1) * width
-    wr, wi = load(weights, at), load(weights, at + width)
-    vr, vi = wr - wr, wi - wi
-    if n + 1 < weights.shape[0]:
-        vr, vi = load(weights, at_2), load(weights, at_2 + width)
-    xr, xi = load(state, at), load(state, at + width)
-    zr, zi = load(state, at_2), load(state, at_2 + width)
+    at, two, line = 2 * n * width, 2 * width, width
+    w0r, w0i = load(weights, at), load(weights, at + line)
+    w1r, w1i = load(weights, at + two), load(weights, at + two + line)
+    w2r, w2i = load(weights, at + 2 * two), load(weights, at + 2 * two + line)
+    w3r, w3i = load(weights, at + 3 * two), load(weights, at + 3 * two + line)
+    x0r, x0i = load(state, at), load(state, at + line)
+    x1r, x1i = load(state, at + two), load(state, at + two + line)
+    x2r, x2i = load(state, at + 2 * two), load(state, at + 2 * two + line)
+    x3r, x3i = load(state, at + 3 * two), load(state, at + 3 * two + line)
     for k in range(count):
-        row = index[k] * width
+        row = two * index[k]
         uk = load(u, k * width)
-        ar, ai = get(rows, plane, A, bases[0] + row)
-        pr, pi = get(rows, plane, P, bases[0] + row)
-        xr, xi = pr * uk + ar * xr - ai * xi, pi * uk + ar * xi + ai * xr
-        ar, ai = get(rows, plane, A, bases[1] + row)
-        pr, pi = get(rows, plane, P, bases[1] + row)
-        zr, zi = pr * uk + ar * zr - ai * zi, pi * uk + ar * zi + ai * zr
-        store(y, k * width, load(y, k * width) + wr * xr - wi * xi + vr * zr - vi * zi)
-    store(state, at, xr)
-    store(state, at + width, xi)
-    store(state, at_2, zr)
-    store(state, at_2 + width, zi)
+        x0r, x0i = _moved(moves, bases[0] + row, width, x0r, x0i, uk)
+        x1r, x1i = _moved(moves, bases[1] + row, width, x1r, x1i, uk)
+        x2r, x2i = _moved(moves, bases[2] + row, width, x2r, x2i, uk)
+        x3r, x3i = _moved(moves, bases[3] + row, width, x3r, x3i, uk)
+        yk = load(y, k * width) + w0r * x0r - w0i * x0i + w1r * x1r - w1i * x1i
+        store(y, k * width, yk + (w2r * x2r - w2i * x2i + w3r * x3r - w3i * x3i))
+    store(state, at, x0r)
+    store(state, at + line, x0i)
+    store(state, at + two, x1r)
+    store(state, at + two + line, x1i)
+    store(state, at + 2 * two, x2r)
+    store(state, at + 2 * two + line, x2i)
+    store(state, at + 3 * two, x3r)
+    store(state, at + 3 * two + line, x3i)
 
 
-@njit(forceinline=True)
-def states_rows(
-    X: Any, u: Any, x: Any, rows: Any, plane: int, base: int, index: Any, count: int, width: int
+@routine
+def advance_moves(
+    X: Any, u: Any, saved: Any, origins: Any, moves: Any, bases: Any, index: Any, count: int, width: int
 ) -> None:
-    """States of one mode over a chunk, from ``x`` on."""
+    """States of two modes over a chunk, into the first and the second half of ``X``.
+
+    ``origins`` are where the states before the chunk stand in ``saved``.
+    """
     imag = (CHUNK + 1) * width
-    xr, xi = x
-    store(X, 0, xr)
-    store(X, imag, xi)
+    xr, xi = load(saved, origins[0]), load(saved, origins[0] + width)
+    zr, zi = load(saved, origins[1]), load(saved, origins[1] + width)
     for k in range(count):
-        row = base + index[k] * width
-        uk = load(u, k * width)
-        ar, ai = get(rows, plane, A, row)
-        pr, pi = get(rows, plane, P, row)
-        xr, xi = pr * uk + ar * xr - ai * xi, pi * uk + ar * xi + ai * xr
-        store(X, (k + 1) * width, xr)
-        store(X, imag + (k + 1) * width, xi)
+        at = k * width
+        store(X, at, xr)
+        store(X, imag + at, xi)
+        store(X, 2 * imag + at, zr)
+        store(X, 3 * imag + at, zi)
+        row = 2 * index[k] * width
+        uk = load(u, at)
+        xr, xi = _moved(moves, bases[0] + row, width, xr, xi, uk)
+        zr, zi = _moved(moves, bases[1] + row, width, zr, zi, uk)
+    at = count * width
+    store(X, at, xr)
+    store(X, imag + at, xi)
+    store(X, 2 * imag + at, zr)
+    store(X, 3 * imag + at, zi)
 
 
-@njit(forceinline=True)
-def adjoint_rows(
+@inline
+def _adjoint_step(
+    m: Any, x: Any, next_x: Any, w: Any, h: Any, sums: Any, g: Any, uk: Any, d: Any, a: Any, hold: bool
+) -> Any:
+    """One sample of `adjoint_moves`: h renewed, what goes back to the input, and the sums renewed."""
+    (mr, mi), (xr, xi), (nr, ni) = m, x, next_x
+    tr, ti, gr, gi = sums
+    gr, gi = gr + g * nr, gi - g * ni
+    hr, hi = h[0] + g * w[0], h[1] - g * w[1]
+    qr, qi = conj_times(mr, mi, hr, hi)
+    if hold:
+        # The derivative of m by z is 1 + m.
+        hr, hi = hr + qr, hi + qi
+        er, ei = d * hr, d * hi
+    else:
+        # It is (1 + alpha m)^2.
+        er, ei = hr + a * qr, hi + a * qi
+        pr, pi = conj_times(mr, mi, er, ei)
+        er, ei = d * (er + a * pr), d * (ei + a * pi)
+        hr, hi = hr + qr, hi + qi
+    sr = xr + uk
+    return (hr, hi), qr, (tr + er * sr + ei * xi, ti + ei * sr - er * xi, gr, gi)
+
+
+@routine
+def adjoint_moves(
     X: Any,
     gy: Any,
     gu: Any,
     u: Any,
-    rows: Any,
-    plane: int,
-    base: int,
+    moves: Any,
+    bases: Any,
     index: Any,
     delta: Any,
-    w: Any,
-    h: Any,
+    weights: Any,
+    carry: Any,
     sums: Any,
     n: int,
+    hold: bool,
+    alpha: float,
     count: int,
     width: int,
-    hold: bool,
-    slow: bool,
-) -> Any:
-    """Adjoint of `run_rows` for one mode; ``h`` is what later samples send back, and is returned renewed.
+) -> None:
+    """Adjoint of `run_moves`; ``carry`` (N + GROUP - 1, 2, W), what later samples send back, is renewed.
 
-    With a hold the transition is its own derivative; with a transform that is a field of the rows. The
-    derivative of the input coefficient follows from the same sums, unless the mode `is_slow`.
+    The sums of a mode are T, from which `collect_moves` has the gradient of lambda, and that of the weights.
     """
     imag = (CHUNK + 1) * width
-    at = 2 * N_SUMS * n * width
-    tr, ti = load(sums, at), load(sums, at + width)
-    ir, ii = load(sums, at + 2 * width), load(sums, at + 3 * width)
-    sr, si = load(sums, at + 4 * width), load(sums, at + 5 * width)
-    gr, gi = load(sums, at + 6 * width), load(sums, at + 7 * width)
-    wr, wi = w
-    hr, hi = h
-    xr, xi = load(X, count * width), load(X, imag + count * width)
+    at, at_2 = 2 * n * width, 2 * (n + 1) * width
+    to, to_2 = 2 * N_SUMS * n * width, 2 * N_SUMS * (n + 1) * width
+    w, w_2 = (
+        (load(weights, at), load(weights, at + width)),
+        (load(weights, at_2), load(weights, at_2 + width)),
+    )
+    h, h_2 = (load(carry, at), load(carry, at + width)), (load(carry, at_2), load(carry, at_2 + width))
+    held = load(sums, to), load(sums, to + width), load(sums, to + 2 * width), load(sums, to + 3 * width)
+    held_2 = (
+        load(sums, to_2),
+        load(sums, to_2 + width),
+        load(sums, to_2 + 2 * width),
+        load(sums, to_2 + 3 * width),
+    )
+    a = splat(alpha, w[0])
+    last = count * width
+    x, z = (load(X, last), load(X, imag + last)), (load(X, 2 * imag + last), load(X, 3 * imag + last))
     for k in range(count - 1, -1, -1):
-        row = base + index[k] * width
-        g = load(gy, k * width)
-        uk = load(u, k * width)
-        gr, gi = gr + g * xr, gi - g * xi
-        hr, hi = hr + g * wr, hi - g * wi
-        xr, xi = load(X, k * width), load(X, imag + k * width)
-        pr, pi = get(rows, plane, P, row)
-        pr, pi = conj_times(pr, pi, hr, hi)
-        store(gu, k * width, load(gu, k * width) + pr)
-        ar, ai = get(rows, plane, A, row)
-        ar, ai = conj_times(ar, ai, hr, hi)
-        if slow or not hold:
-            dr, di = get(rows, plane, D, row)
-            pr, pi = conj_times(dr, di, hr, hi)
-        sr, si = sr + uk * pr, si + uk * pi
-        er, ei = ar, ai
-        if not hold:
-            er, ei = get(rows, plane, E, row)
-            er, ei = conj_times(er, ei, hr, hi)
-        d = splat(delta[k], g)
-        er, ei = d * er, d * ei
-        tr, ti = tr + er * xr + ei * xi, ti + ei * xr - er * xi
-        ir, ii = ir + uk * er, ii + uk * ei
-        hr, hi = ar, ai
-    store(sums, at, tr)
-    store(sums, at + width, ti)
-    store(sums, at + 2 * width, ir)
-    store(sums, at + 3 * width, ii)
-    store(sums, at + 4 * width, sr)
-    store(sums, at + 5 * width, si)
-    store(sums, at + 6 * width, gr)
-    store(sums, at + 7 * width, gi)
-    return hr, hi
+        back = k * width
+        row = 2 * index[k] * width
+        g, uk, d = load(gy, back), load(u, back), splat(delta[k], a)
+        m = load(moves, bases[0] + row), load(moves, bases[0] + row + width)
+        before = load(X, back), load(X, imag + back)
+        h, q, held = _adjoint_step(m, before, x, w, h, held, g, uk, d, a, hold)
+        x = before
+        m = load(moves, bases[1] + row), load(moves, bases[1] + row + width)
+        before = load(X, 2 * imag + back), load(X, 3 * imag + back)
+        h_2, q_2, held_2 = _adjoint_step(m, before, z, w_2, h_2, held_2, g, uk, d, a, hold)
+        z = before
+        store(gu, back, load(gu, back) + q + q_2)
+    store(carry, at, h[0])
+    store(carry, at + width, h[1])
+    store(carry, at_2, h_2[0])
+    store(carry, at_2 + width, h_2[1])
+    for i in range(4):
+        store(sums, to + i * width, held[i])
+        store(sums, to_2 + i * width, held_2[i])
 
 
-@njit(nogil=True)
-def collect_sums(
+@routine
+def scale_final(
+    X: Any, half: int, carry: Any, scale: Any, g_scale: Any, n: int, count: int, width: int
+) -> None:
+    """What comes back to the final state of mode ``n`` goes to the scale and to the scaled state."""
+    at, last = 2 * n * width, half + count * width
+    hr, hi = load(carry, at), load(carry, at + width)
+    gr, gi = conj_times(load(X, last), load(X, last + (CHUNK + 1) * width), hr, hi)
+    store(g_scale, at, load(g_scale, at) + gr)
+    store(g_scale, at + width, load(g_scale, at + width) + gi)
+    hr, hi = conj_times(load(scale, at), load(scale, at + width), hr, hi)
+    store(carry, at, hr)
+    store(carry, at + width, hi)
+
+
+@routine
+def collect_moves(
     sums: Any,
+    g_scale: Any,
+    quick: Any,
+    scale: Any,
     system: Any,
     steps: Any,
     readout: Any,
@@ -173,32 +259,31 @@ def collect_sums(
     g_steps: Any,
     g_readout: Any,
     width: int,
-    hold: bool,
-    typical: float,
 ) -> None:
-    """Send the sums of all modes to the gradients of the system, of the steps and of the readout."""
+    """Send the sums of all modes to the gradients of the system, of the steps and of the readout.
+
+    ``g_scale`` (N, 2, W) is the gradient of the scale that came by way of the final state.
+    """
     s = load(steps, 0)
-    one = constant(s, "one")
     for n in range(system.shape[0]):
-        at, to = 2 * N_SUMS * n * width, 4 * n * width
+        if not quick[n // GROUP]:
+            continue
+        at, to, of = 2 * n * width, 4 * n * width, 2 * N_SUMS * n * width
         lr, li = load(system, to), load(system, to + width)
-        br, bi = load(system, to + 2 * width), load(system, to + 3 * width)
-        tr, ti = load(sums, at), load(sums, at + width)
-        sr, si = load(sums, at + 4 * width), load(sums, at + 5 * width)
-        if hold and not is_slow(system, steps, n, width, typical):
-            # What was summed is phi1, and this is the rest of its derivative.
-            scale = one / (lr * lr + li * li)
-            sr, si = s * load(sums, at + 2 * width) - sr, s * load(sums, at + 3 * width) - si
-            sr, si = times(lr * scale, li * scale, sr, si)
-        store(g_system, to, load(g_system, to) + s * tr + sr)
-        store(g_system, to + width, load(g_system, to + width) + s * ti + si)
-        store(g_steps, 0, load(g_steps, 0) + lr * tr + li * ti + load(sums, at + 2 * width))
-        # The readout was W = C B.
-        wr, wi = load(sums, at + 6 * width), load(sums, at + 7 * width)
-        cr, ci = load(readout, 2 * n * width), load(readout, (2 * n + 1) * width)
-        gr, gi = conj_times(cr, ci, wr, wi)
+        tr, ti = load(sums, of), load(sums, of + width)
+        wr, wi = load(sums, of + 2 * width), load(sums, of + 3 * width)
+        kr, ki = load(scale, at), load(scale, at + width)
+        gr, gi = conj_times(kr, ki, wr, wi)
+        store(g_readout, at, gr)
+        store(g_readout, at + width, gi)
+        gr, gi = conj_times(load(readout, at), load(readout, at + width), wr, wi)
+        gr, gi = gr + load(g_scale, at), gi + load(g_scale, at + width)
+        # The scale is B / lambda.
+        ir, ii = inverse(lr, li)
+        gr, gi = conj_times(ir, ii, gr, gi)
         store(g_system, to + 2 * width, load(g_system, to + 2 * width) + gr)
         store(g_system, to + 3 * width, load(g_system, to + 3 * width) + gi)
-        gr, gi = conj_times(br, bi, wr, wi)
-        store(g_readout, 2 * n * width, gr)
-        store(g_readout, (2 * n + 1) * width, gi)
+        gr, gi = conj_times(kr, ki, gr, gi)
+        store(g_system, to, load(g_system, to) + s * tr - gr)
+        store(g_system, to + width, load(g_system, to + width) + s * ti - gi)
+        store(g_steps, 0, load(g_steps, 0) + lr * tr + li * ti)

@@ -11,7 +11,7 @@ from torch import Tensor
 from tsssm.ops.cpu.blocks import CHUNK
 from tsssm.ops.cpu.diagonal.backward import backward_pass
 from tsssm.ops.cpu.diagonal.forward import forward_pass
-from tsssm.ops.cpu.gaps import distinct_gaps, extent
+from tsssm.ops.cpu.gaps import distinct_gaps, extent, mean_duration
 from tsssm.ops.cpu.layout import as_array, block_count, for_each, lane_count, ranges
 from tsssm.ops.cpu.rows import FOH, GBT, ZOH
 
@@ -66,7 +66,7 @@ def diagonal_scan(
     saved = u.new_empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save))
     gaps = distinct_gaps(u, dt, modes)
     longest, _ = extent(u, dt, gaps[0], rule)
-    inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, longest, as_array(x))
+    inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, longest, mean_duration(u, dt), as_array(x))
     options = (x0 is None, _KINDS[rule], alpha, liquid, reverse)
     outputs = (as_array(y), as_array(saved))
 
@@ -109,7 +109,8 @@ def diagonal_scan_adjoint(
     no_D = u.new_empty((0, 0))
     system = [t.new_empty((parts, *t.shape)) for t in (A, B, C, no_D if D is None else D, step)]
     gaps = distinct_gaps(u, dt, C.shape[3])
-    inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, *extent(u, dt, gaps[0], rule))
+    extents = (*extent(u, dt, gaps[0], rule), mean_duration(u, dt))
+    inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, *extents)
     upstream = [as_array(t) for t in (saved, gy.transpose(0, 1), gx)]
     options = (at_rest, _KINDS[rule], alpha, liquid, reverse)
     outputs = (as_array(gu), as_array(gv))

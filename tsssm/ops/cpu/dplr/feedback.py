@@ -17,15 +17,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from tsssm.ops.cpu.compiling import inline, routine
 from tsssm.ops.cpu.dplr.system import pair
 from tsssm.ops.cpu.simd import constant, load, splat, store
 
 CHUNK = 32
 
 
-@njit(nogil=True)
+@routine
 def measure(system: Any, state: Any, w: Any, width: int) -> None:
     """w = Re(Q^* x)"""
     modes, fields = system.shape[0], system.shape[1]
@@ -39,7 +38,7 @@ def measure(system: Any, state: Any, w: Any, width: int) -> None:
         store(w, r * width, total)
 
 
-@njit(nogil=True)
+@routine
 def invert(M: Any, alpha: float, rank: int, inverse: Any, to: int, stride: int, width: int) -> None:
     """The inverse of S = I + alpha M, whose entry (r, c) goes to flat position to + (r R + c) stride.
 
@@ -72,7 +71,7 @@ def invert(M: Any, alpha: float, rank: int, inverse: Any, to: int, stride: int, 
                     )
 
 
-@njit(forceinline=True)
+@inline
 def close(
     q: Any,
     k: int,
@@ -101,7 +100,7 @@ def close(
         store(w, r * width, total)
 
 
-@njit(forceinline=True)
+@inline
 def close_adjoint(
     t: Any, k: int, gv: Any, inverse: Any, at: int, stride: int, alpha: float, rank: int, gw: Any, width: int
 ) -> None:
@@ -121,7 +120,7 @@ def close_adjoint(
         store(gw, to, load(gw, to) + after * total)
 
 
-@njit(nogil=True)
+@routine
 def close_chunk(
     q: Any, w: Any, response: Any, inverse: Any, alpha: float, count: int, v: Any, width: int
 ) -> None:
@@ -138,7 +137,7 @@ def close_chunk(
                     store(q, at, load(q, at) - lag * drive)
 
 
-@njit(nogil=True)
+@routine
 def close_chunk_adjoint(
     t: Any, gv: Any, response: Any, inverse: Any, alpha: float, count: int, gw: Any, width: int
 ) -> None:

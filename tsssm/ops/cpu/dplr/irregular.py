@@ -13,8 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from tsssm.ops.cpu.compiling import inline, routine
 from tsssm.ops.cpu.dplr.feedback import CHUNK, close, close_adjoint, invert
 from tsssm.ops.cpu.dplr.regular import collect_others
 from tsssm.ops.cpu.dplr.system import pair, put_pair, resolvent
@@ -26,7 +25,7 @@ from tsssm.ops.cpu.simd import load, splat, store
 ROW = CHUNK + 1
 
 
-@njit(nogil=True)
+@routine
 def advance(
     system: Any,
     readout: Any,
@@ -98,7 +97,7 @@ def advance(
         store(y, k * width, y_0)
 
 
-@njit(forceinline=True)
+@inline
 def _couple_others(
     system: Any,
     drive: Any,
@@ -130,7 +129,7 @@ def _couple_others(
         store(q, to, load(q, to) + (qr * xr + qi * xi))
 
 
-@njit(nogil=True)
+@routine
 def advance_adjoint(
     system: Any,
     readout: Any,
@@ -205,7 +204,7 @@ def advance_adjoint(
         store(gu, k * width, gu_k)
 
 
-@njit(nogil=True)
+@routine
 def collect(
     system: Any,
     gradient: Any,

@@ -26,6 +26,7 @@ from tsssm.ops.cpu.blocks import (
     store_state,
     write,
 )
+from tsssm.ops.cpu.compiling import inline
 from tsssm.ops.cpu.dplr import irregular, regular
 from tsssm.ops.cpu.dplr.feedback import CHUNK, close_chunk, close_chunk_adjoint, invert, measure
 from tsssm.ops.cpu.dplr.system import (
@@ -37,12 +38,12 @@ from tsssm.ops.cpu.dplr.system import (
     pair,
     put_pair,
     scatter_system,
-    zeros,
 )
+from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.simd import load, splat, store
 
 
-@njit(forceinline=True)
+@inline
 def _read_gaps(dt: Any, span: Any, gaps: Any) -> None:
     """Gaps of a chunk, of which ``dt`` (L,) has all."""
     start, count, backwards = span

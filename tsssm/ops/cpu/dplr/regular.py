@@ -12,15 +12,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from tsssm.ops.cpu.compiling import inline, routine
 from tsssm.ops.cpu.dplr.feedback import CHUNK
 from tsssm.ops.cpu.dplr.system import pair, put_pair
 from tsssm.ops.cpu.rows import conj_times
 from tsssm.ops.cpu.simd import load, store
 
 
-@njit(nogil=True)
+@routine
 def run_open(coefficients: Any, state: Any, u: Any, q: Any, count: int, width: int) -> None:
     """q = Re(Q^* x) of a chunk in which the modes do not feel each other. Modes go in pairs."""
     modes, fields = coefficients.shape[0], coefficients.shape[1]
@@ -49,7 +48,7 @@ def run_open(coefficients: Any, state: Any, u: Any, q: Any, count: int, width: i
                 store(q, where, load(q, where) + (sr * xr + si * xi) + (tr * zr + ti * zi))
 
 
-@njit(nogil=True)
+@routine
 def run_closed(
     coefficients: Any, readout: Any, state: Any, u: Any, v: Any, y: Any, count: int, width: int
 ) -> None:
@@ -91,7 +90,7 @@ def run_closed(
         put_pair(state, 2 * (n + 1) * width, width, zr, zi)
 
 
-@njit(nogil=True)
+@routine
 def run_open_adjoint(
     coefficients: Any, readout: Any, carry: Any, gy: Any, t: Any, count: int, width: int
 ) -> None:
@@ -133,7 +132,7 @@ def run_open_adjoint(
             zr, zi = conj_times(fr, fi, zr, zi)
 
 
-@njit(nogil=True)
+@routine
 def run_closed_adjoint(
     coefficients: Any,
     readout: Any,
@@ -173,7 +172,7 @@ def run_closed_adjoint(
     put_pair(carry, 2 * n * width, width, hr, hi)
 
 
-@njit(nogil=True)
+@routine
 def collect(
     coefficients: Any,
     gradient: Any,
@@ -234,7 +233,7 @@ def collect(
         collect_others(gradient, n, v, gw, gy, G, X, g_readout, count, width)
 
 
-@njit(forceinline=True)
+@inline
 def collect_others(
     gradient: Any,
     n: int,

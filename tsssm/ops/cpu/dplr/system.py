@@ -18,27 +18,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numba import njit
 
 from tsssm.ops.cpu import blocks
+from tsssm.ops.cpu.compiling import inline, routine
+from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.rows import conj_times, times
 from tsssm.ops.cpu.simd import constant, load, splat, store
-
-
-@njit(forceinline=True)
-def zeros(shape: Any, like: Any) -> Any:
-    """Zeros of the dtype of ``like`` that start at a line of the cache.
-
-    NumPy's own may start amid one, and then every register takes two lines to load.
-    """
-    size = 1
-    for length in shape:
-        size *= length
-    line = 64 // like.itemsize
-    memory = np.zeros(size + line, like.dtype)
-    start = (line - np.intp(memory.ctypes.data) // like.itemsize % line) % line
-    return memory[start : start + size].reshape(shape)
 
 
 @njit(nogil=True)
@@ -57,7 +43,7 @@ def gather_system(Lambda: Any, P: Any, Q: Any, B: Any, h0: int, width: int) -> A
     return system
 
 
-@njit(nogil=True)
+@routine
 def scatter_system(system: Any, gLambda: Any, gP: Any, gQ: Any, gB: Any, h0: int, width: int) -> None:
     """The way back of `gather_system`."""
     rank, channels, modes = gP.shape[0], gP.shape[1], gP.shape[2]
@@ -79,20 +65,20 @@ def gather_readout(C: Any, modes: int, h0: int, width: int) -> Any:
     return readout
 
 
-@njit(forceinline=True)
+@inline
 def pair(array: Any, at: int, width: int) -> Any:
     """The complex number, as two registers, at a flat position."""
     return load(array, at), load(array, at + width)
 
 
-@njit(forceinline=True)
+@inline
 def put_pair(array: Any, at: int, width: int, re: Any, im: Any) -> None:
     """The way back of `pair`."""
     store(array, at, re)
     store(array, at + width, im)
 
 
-@njit(forceinline=True)
+@inline
 def resolvent(lr: Any, li: Any, gap: Any, weighted: Any) -> Any:
     """gap / (1 - weighted Lambda), where ``weighted`` is alpha times the gap."""
     real, imag = constant(lr, "one") - weighted * lr, weighted * li
@@ -122,7 +108,7 @@ def discretise(system: Any, alpha: float, width: int) -> Any:
     return out, resolvents
 
 
-@njit(nogil=True)
+@routine
 def discretise_adjoint(system: Any, resolvents: Any, gradient: Any, alpha: float, width: int) -> None:
     """Turn the gradient of the discretised system into that of the system, in place.
 

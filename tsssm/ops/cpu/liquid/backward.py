@@ -26,7 +26,8 @@ from tsssm.ops.cpu.blocks import (
 from tsssm.ops.cpu.liquid.chain import chain_adjoint, run_chain
 from tsssm.ops.cpu.liquid.chunk import EXACT, look_up
 from tsssm.ops.cpu.liquid.correlation import correlation_adjoint, load_past, run_correlation, store_past
-from tsssm.ops.cpu.nodes import TERMS, fill_chunk_nodes, fill_nodes, lay_out, locate, node_starts
+from tsssm.ops.cpu.memory import zeros
+from tsssm.ops.cpu.moves import GROUP, TERMS, fill_chunk_nodes, fill_nodes, lay_out, locate, node_start
 from tsssm.ops.cpu.readout import read_out_adjoint
 from tsssm.ops.cpu.rows import N_FIELDS
 from tsssm.ops.cpu.simd import load, store
@@ -75,30 +76,30 @@ def backward_pass(
     chunks = (length + CHUNK - 1) // CHUNK
     imag, half = (CHUNK + 1) * width, CHUNK * width
     plane = (modes * gaps.size if gaps.size > 0 else CHUNK) * width
-    rows = np.empty(2 * N_FIELDS * plane, u.dtype)
-    grads = np.empty(6 * plane, u.dtype)
-    ub = np.zeros(half, u.dtype)
-    gub = np.empty(half, u.dtype)
-    gyb = np.zeros(readouts * half, u.dtype)
-    X = np.empty(2 * (order if kernel == EXACT else 1) * imag, u.dtype)
-    R, GR, G = np.empty(2 * half, u.dtype), np.empty(2 * half, u.dtype), np.empty(2 * half, u.dtype)
-    H, GA, GG = np.empty(2 * half, u.dtype), np.empty(2 * half, u.dtype), np.empty(2 * half, u.dtype)
-    past = np.empty(2 * (order - 1 + CHUNK) * width, u.dtype)
-    gpast = np.empty(2 * (order - 1 + CHUNK) * width, u.dtype)
-    M = np.empty(2 * order * width, u.dtype)
+    rows = zeros((2 * N_FIELDS * plane,), u)
+    grads = zeros((6 * plane,), u)
+    ub = zeros((half,), u)
+    gub = zeros((half,), u)
+    gyb = zeros((readouts * half,), u)
+    X = zeros((2 * (order if kernel == EXACT else 1) * imag,), u)
+    R, GR, G = zeros((2 * half,), u), zeros((2 * half,), u), zeros((2 * half,), u)
+    H, GA, GG = zeros((2 * half,), u), zeros((2 * half,), u), zeros((2 * half,), u)
+    past = zeros((2 * (order - 1 + CHUNK) * width,), u)
+    gpast = zeros((2 * (order - 1 + CHUNK) * width,), u)
+    M = zeros((2 * order * width,), u)
     which, seen = np.zeros(CHUNK, np.int64), np.zeros(CHUNK + 1, np.int64)
     delta = np.empty(CHUNK, u.dtype)
     nearest, powers = np.empty(CHUNK, np.int64), np.empty((TERMS, CHUNK), u.dtype)
-    before = np.empty((order, modes, 2, width), u.dtype)
+    before = zeros((order, modes, 2, width), u)
     for block in range(first, last):
         h0 = block * width
         lanes = min(width, channels - h0)
         system, steps = gather_system(A, B, step, h0, width)
         feedthrough = gather_feedthrough(D, readouts, h0, width)
-        g_system = np.zeros((modes, 4, width), u.dtype)
-        g_feedthrough = np.zeros((readouts, width), u.dtype)
-        g_steps = np.zeros(width, u.dtype)
-        sums = np.zeros((modes, N_SUMS, 2, width), u.dtype)
+        g_system = zeros((modes, 4, width), u)
+        g_feedthrough = zeros((readouts, width), u)
+        g_steps = zeros((width,), u)
+        sums = zeros((modes, N_SUMS, 2, width), u)
         grads[:] = 0
         slow = np.zeros(modes, np.bool_)
         for n in range(modes):
@@ -110,9 +111,9 @@ def backward_pass(
         for d in range(directions):
             backwards = reverse != (d == 1)
             readout = gather_readout(C[d], h0, width)
-            g_readout = np.zeros((readouts, modes, 2, width), u.dtype)
+            g_readout = zeros((readouts, modes, 2, width), u)
             for b in range(b0, b1):
-                carry = np.zeros((order, modes, 2, width), u.dtype)
+                carry = zeros((order, modes, 2, width), u)
                 for q in range(order if d == 0 else 0):
                     load_state(gx[q], b, h0, width, carry[q])
                 for c in range(chunks - 1, -1, -1):
@@ -138,17 +139,17 @@ def backward_pass(
                         at = 2 * n * width
                         base = n * gaps.size * width
                         mode = load_mode(system, n, width)
-                        in_table = gaps.size == 0 and layout[1][n // 2] > 0
+                        in_table = gaps.size == 0 and layout[1][n // GROUP] > 0
                         by_nodes = in_table and not slow[n]
                         way = HOLD if by_nodes else ONE if gaps.size == 1 else TABLE
-                        if in_table and n % 2 == 0:
-                            locate(delta, count, layout[0][n // 2], nearest, powers)
+                        if in_table and n % GROUP == 0:
+                            locate(delta, count, layout[0][n // GROUP], nearest, powers)
                         if by_nodes:
                             fill_chunk_nodes(
                                 rows,
                                 plane,
                                 table,
-                                node_starts(layout, n // 2, width)[n % 2],
+                                node_start(layout, n, width),
                                 nearest,
                                 powers,
                                 mode,

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from tsssm.ops.cpu.blocks import CHUNK
+from tsssm.ops.cpu.compiling import inline
 from tsssm.ops.cpu.disc import is_outside, to_disc, to_disc_adjoint
 from tsssm.ops.cpu.rows import A, B, P, conj_times, get
 from tsssm.ops.cpu.simd import load, store, where
 from tsssm.ops.cpu.sums import add_to_sums, load_sums, store_sums
 
 
-@njit(forceinline=True)
+@inline
 def run_chain(
     X: Any,
     R: Any,
@@ -37,7 +36,7 @@ def run_chain(
         _next_order(X, q, R, G, rows, plane, base, index, count, width)
 
 
-@njit(forceinline=True)
+@inline
 def _first_order(
     X: Any, R: Any, G: Any, u: Any, rows: Any, plane: int, base: int, index: Any, count: int, width: int
 ) -> None:
@@ -62,7 +61,7 @@ def _first_order(
         store(R, half + at, xi)
 
 
-@njit(forceinline=True)
+@inline
 def _next_order(
     X: Any, q: int, R: Any, G: Any, rows: Any, plane: int, base: int, index: Any, count: int, width: int
 ) -> None:
@@ -81,7 +80,7 @@ def _next_order(
         store(R, half + at, load(R, half + at) + xi)
 
 
-@njit(forceinline=True)
+@inline
 def chain_adjoint(
     X: Any,
     GR: Any,
@@ -149,7 +148,7 @@ def chain_adjoint(
     store(carry, at + width, hi)
 
 
-@njit(forceinline=True)
+@inline
 def _next_order_adjoint(
     X: Any,
     q: int,
@@ -189,7 +188,7 @@ def _next_order_adjoint(
     return hr, hi
 
 
-@njit(forceinline=True)
+@inline
 def _first_order_adjoint(
     X: Any,
     GR: Any,

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
+from tsssm.ops.cpu.compiling import inline
 
 EXACT, KB, PB = range(3)
 
 
-@njit(forceinline=True)
+@inline
 def look_up(
     gaps: Any, index: Any, dt: Any, d: int, b: int, span: Any, length: int, which: Any, delta: Any, seen: Any
 ) -> None:

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from tsssm.ops.cpu.blocks import CHUNK
+from tsssm.ops.cpu.compiling import inline
 from tsssm.ops.cpu.disc import to_disc, to_disc_adjoint
 from tsssm.ops.cpu.liquid.chunk import KB
 from tsssm.ops.cpu.rows import A, B, P, conj_times, get, times
@@ -22,7 +21,7 @@ from tsssm.ops.cpu.simd import constant, load, store
 from tsssm.ops.cpu.sums import add_to_sums, load_sums, store_sums
 
 
-@njit(forceinline=True)
+@inline
 def load_past(past: Any, state: Any, n: int, order: int, seen: int, width: int) -> None:
     """Put the slots 1 to order - 1 of a state (order, N, 2, W) where they stand after ``seen`` samples."""
     modes, imag = state.shape[1], past.size // 2
@@ -32,7 +31,7 @@ def load_past(past: Any, state: Any, n: int, order: int, seen: int, width: int) 
         store(past, imag + to, load(state, at + width))
 
 
-@njit(forceinline=True)
+@inline
 def store_past(past: Any, state: Any, n: int, order: int, seen: int, width: int) -> None:
     """The way back of `load_past`."""
     modes, imag = state.shape[1], past.size // 2
@@ -42,7 +41,7 @@ def store_past(past: Any, state: Any, n: int, order: int, seen: int, width: int)
         store(state, to + width, load(past, imag + at))
 
 
-@njit(forceinline=True)
+@inline
 def run_correlation(
     X: Any,
     R: Any,
@@ -93,7 +92,7 @@ def run_correlation(
             store(past, far + to, pi)
 
 
-@njit(forceinline=True)
+@inline
 def correlation_adjoint(
     X: Any,
     GR: Any,

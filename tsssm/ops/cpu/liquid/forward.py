@@ -24,7 +24,8 @@ from tsssm.ops.cpu.blocks import (
 from tsssm.ops.cpu.liquid.chain import run_chain
 from tsssm.ops.cpu.liquid.chunk import EXACT, look_up
 from tsssm.ops.cpu.liquid.correlation import load_past, run_correlation, store_past
-from tsssm.ops.cpu.nodes import TERMS, fill_chunk_nodes, fill_nodes, lay_out, locate, node_starts
+from tsssm.ops.cpu.memory import zeros
+from tsssm.ops.cpu.moves import GROUP, TERMS, fill_chunk_nodes, fill_nodes, lay_out, locate, node_start
 from tsssm.ops.cpu.readout import read_out
 from tsssm.ops.cpu.rows import N_FIELDS
 from tsssm.ops.cpu.simd import load, store
@@ -67,13 +68,13 @@ def forward_pass(
     chunks = (length + CHUNK - 1) // CHUNK
     imag, half = (CHUNK + 1) * width, CHUNK * width
     plane = (modes * gaps.size if gaps.size > 0 else CHUNK) * width
-    rows = np.empty(2 * N_FIELDS * plane, u.dtype)
-    ub = np.zeros(half, u.dtype)
-    yb = np.empty(readouts * half, u.dtype)
-    X = np.empty(2 * (order if kernel == EXACT else 1) * imag, u.dtype)
-    R = np.empty(2 * half, u.dtype)
-    G = np.empty(2 * half, u.dtype)
-    past = np.empty(2 * (order - 1 + CHUNK) * width, u.dtype)
+    rows = zeros((2 * N_FIELDS * plane,), u)
+    ub = zeros((half,), u)
+    yb = zeros((readouts * half,), u)
+    X = zeros((2 * (order if kernel == EXACT else 1) * imag,), u)
+    R = zeros((2 * half,), u)
+    G = zeros((2 * half,), u)
+    past = zeros((2 * (order - 1 + CHUNK) * width,), u)
     which, seen = np.zeros(CHUNK, np.int64), np.zeros(CHUNK + 1, np.int64)
     delta = np.empty(CHUNK, u.dtype)
     nearest, powers = np.empty(CHUNK, np.int64), np.empty((TERMS, CHUNK), u.dtype)
@@ -89,7 +90,7 @@ def forward_pass(
             backwards = reverse != (d == 1)
             readout = gather_readout(C[d], h0, width)
             for b in range(b0, b1):
-                state = np.zeros((order, modes, 2, width), u.dtype)
+                state = zeros((order, modes, 2, width), u)
                 for q in range(order if d == 0 else 0):
                     load_state(x[q], b, h0, width, state[q])
                 for c in range(chunks):
@@ -111,15 +112,15 @@ def forward_pass(
                         at = 2 * n * width
                         base = n * gaps.size * width
                         mode = load_mode(system, n, width)
-                        by_nodes = gaps.size == 0 and layout[1][n // 2] > 0
-                        if by_nodes and n % 2 == 0:
-                            locate(delta, count, layout[0][n // 2], nearest, powers)
+                        by_nodes = gaps.size == 0 and layout[1][n // GROUP] > 0
+                        if by_nodes and n % GROUP == 0:
+                            locate(delta, count, layout[0][n // GROUP], nearest, powers)
                         if by_nodes:
                             fill_chunk_nodes(
                                 rows,
                                 plane,
                                 table,
-                                node_starts(layout, n // 2, width)[n % 2],
+                                node_start(layout, n, width),
                                 nearest,
                                 powers,
                                 mode,

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numba import njit
 
+from tsssm.ops.cpu.compiling import inline
+from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.simd import load, splat, store, where
 
 # A step s is stiff if alpha s |V| > STIFF |T|, by the largest entries.
@@ -21,8 +23,8 @@ STIFF = 64.0
 def gather_system(T: Any, V: Any, B: Any, h0: int, width: int) -> Any:
     """Bands (N + 2, 3, W) of T, and (N + 2, 4, W): those of V, then B."""
     channels, modes = B.shape
-    matrix = np.zeros((modes + 2, 3, width), B.dtype)
-    system = np.zeros((modes + 2, 4, width), B.dtype)
+    matrix = zeros((modes + 2, 3, width), B)
+    system = zeros((modes + 2, 4, width), B)
     matrix[:, 1] = 1.0  # lanes without a channel: any regular matrix will do
     for w in range(min(width, channels - h0)):
         for n in range(modes):
@@ -37,7 +39,7 @@ def gather_system(T: Any, V: Any, B: Any, h0: int, width: int) -> Any:
 @njit(forceinline=True)
 def stiffness(matrix: Any, system: Any, alpha: float, width: int) -> Any:
     """For each channel (W,) the inverse of the step from which on it is stiff (see `recurrence.advance`)."""
-    out = np.zeros(width, matrix.dtype)
+    out = zeros((width,), matrix)
     for w in range(width):
         of_T = np.max(np.abs(matrix[:, :, w]))
         out[w] = alpha * np.max(np.abs(system[:, :3, w])) / (STIFF * of_T) if of_T > 0 else 0.0
@@ -48,7 +50,7 @@ def stiffness(matrix: Any, system: Any, alpha: float, width: int) -> Any:
 def gather_readout(C: Any, h0: int, width: int) -> Any:
     """Readouts (M, N + 2, W) of a block."""
     readouts, channels, modes = C.shape
-    out = np.zeros((readouts, modes + 2, width), C.dtype)
+    out = zeros((readouts, modes + 2, width), C)
     for m in range(readouts):
         for w in range(min(width, channels - h0)):
             for n in range(modes):
@@ -56,7 +58,7 @@ def gather_readout(C: Any, h0: int, width: int) -> Any:
     return out
 
 
-@njit(forceinline=True)
+@inline
 def gather_gaps(
     gaps: Any, index: Any, dt: Any, d: int, b: int, length: int, span: Any, row: int, gap: Any, which: Any
 ) -> None:
@@ -75,7 +77,7 @@ def gather_gaps(
             gap[row, k] = gaps[which[row, k]]
 
 
-@njit(forceinline=True)
+@inline
 def load_state(x: Any, b: int, h0: int, state: Any, at: int, width: int) -> None:
     """Copy the states (batch, H, N) of one series into its half of a buffer of pairs."""
     for n in range(x.shape[2]):
@@ -83,7 +85,7 @@ def load_state(x: Any, b: int, h0: int, state: Any, at: int, width: int) -> None
             state[at + 2 * (n + 1) * width + w] = x[b, h0 + w, n]
 
 
-@njit(forceinline=True)
+@inline
 def store_state(x: Any, b: int, h0: int, state: Any, at: int, width: int) -> None:
     """The way back of `load_state`."""
     for n in range(x.shape[2]):
@@ -91,7 +93,7 @@ def store_state(x: Any, b: int, h0: int, state: Any, at: int, width: int) -> Non
             x[b, h0 + w, n] = state[at + 2 * (n + 1) * width + w]
 
 
-@njit(forceinline=True)
+@inline
 def factor(
     rows: Any,
     at_a: int,
@@ -129,7 +131,7 @@ def factor(
         store(rows, at_b + t + 2 * width, pb * rb)
 
 
-@njit(forceinline=True)
+@inline
 def factor_table(
     rows: Any, matrix: Any, system: Any, gaps: Any, alpha: float, modes: int, width: int
 ) -> None:

@@ -19,6 +19,8 @@ import numpy as np
 from numba import njit
 
 from tsssm.ops.cpu.blocks import read, write
+from tsssm.ops.cpu.compiling import inline
+from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.simd import load, store
 from tsssm.ops.cpu.tridiagonal.bands import (
     factor,
@@ -42,7 +44,7 @@ from tsssm.ops.cpu.tridiagonal.recurrence import (
 )
 
 
-@njit(forceinline=True)
+@inline
 def _plane(modes: int, width: int) -> int:
     """Numbers that a buffer of pairs holds a sample: an odd number of pairs, which spreads them over the
     sets of the cache."""
@@ -78,10 +80,10 @@ def forward_pass(
     directions, readouts, modes = C.shape[0], C.shape[1], B.shape[1]
     chunks = (length + CHUNK - 1) // CHUNK
     entry = 3 * (modes + 2) * width
-    rows = np.zeros(max(2, gaps.size) * entry, u.dtype)
-    ub = np.zeros(2 * CHUNK * width, u.dtype)
-    yb = np.empty(2 * readouts * CHUNK * width, u.dtype)
-    Z = np.zeros(_plane(modes, width), u.dtype)
+    rows = zeros((max(2, gaps.size) * entry,), u)
+    ub = zeros((2 * CHUNK * width,), u)
+    yb = zeros((2 * readouts * CHUNK * width,), u)
+    Z = zeros((_plane(modes, width),), u)
     gap = np.ones((2, CHUNK), u.dtype)
     which = np.zeros((2, CHUNK), np.int64)
     for block in range(first, last):
@@ -95,7 +97,7 @@ def forward_pass(
             readout = gather_readout(C[d], h0, width)
             for b in range(b0, b1, 2):
                 series = (b, min(b + 1, b1 - 1))
-                X = np.zeros(_plane(modes, width), u.dtype)
+                X = zeros((_plane(modes, width),), u)
                 if d == 0:
                     load_state(x, series[0], h0, X, 0, width)
                     load_state(x, series[1], h0, X, width, width)
@@ -198,16 +200,16 @@ def backward_pass(
     entry = 3 * (modes + 2) * width
     plane = _plane(modes, width)
     half = CHUNK * width
-    rows = np.zeros(max(2, gaps.size) * entry, u.dtype)
-    ub = np.zeros(2 * half, u.dtype)
-    gub = np.zeros(2 * half, u.dtype)
-    gyb = np.zeros(2 * readouts * half, u.dtype)
-    Z = np.zeros(plane, u.dtype)
-    X = np.zeros((CHUNK + 1) * plane, u.dtype)
-    zeta = np.zeros(CHUNK * plane, u.dtype)
-    E = np.zeros(PART * plane, u.dtype)
-    L = np.zeros(PART * plane, u.dtype)
-    G = np.zeros(plane, u.dtype)
+    rows = zeros((max(2, gaps.size) * entry,), u)
+    ub = zeros((2 * half,), u)
+    gub = zeros((2 * half,), u)
+    gyb = zeros((2 * readouts * half,), u)
+    Z = zeros((plane,), u)
+    X = zeros(((CHUNK + 1) * plane,), u)
+    zeta = zeros((CHUNK * plane,), u)
+    E = zeros((PART * plane,), u)
+    L = zeros((PART * plane,), u)
+    G = zeros((plane,), u)
     gap = np.ones((2, CHUNK), u.dtype)
     which = np.zeros((2, CHUNK), np.int64)
     for block in range(first, last):
@@ -216,12 +218,12 @@ def backward_pass(
         bound = stiffness(matrix, system, alpha, width)
         stiffest = np.max(bound)
         factor_table(rows, matrix, system, gaps, alpha, modes, width)
-        g_matrix = np.zeros_like(matrix)
-        g_system = np.zeros_like(system)
+        g_matrix = zeros(matrix.shape, matrix)
+        g_system = zeros(system.shape, system)
         for d in range(directions):
             backwards = reverse != (d == 1)
             readout = gather_readout(C[d], h0, width)
-            g_readout = np.zeros_like(readout)
+            g_readout = zeros(readout.shape, readout)
             for b in range(b0, b1, 2):
                 series = (b, min(b + 1, b1 - 1))
                 # A series without a partner is beside itself, where all gradients stay zero.

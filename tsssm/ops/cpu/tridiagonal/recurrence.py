@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from tsssm.ops.cpu.compiling import inline
 from tsssm.ops.cpu.simd import constant, load, splat, store, where
 
 CHUNK = 32
@@ -20,7 +19,7 @@ CHUNK = 32
 PART = 8
 
 
-@njit(forceinline=True)
+@inline
 def advance(
     X: Any,
     start: int,
@@ -99,7 +98,7 @@ def advance(
     return ya, yb
 
 
-@njit(forceinline=True)
+@inline
 def read_out(X: Any, at_x: int, readout: Any, m: int, modes: int, width: int) -> Any:
     """One readout of the states of both series."""
     ya = splat(0.0, X)
@@ -111,7 +110,7 @@ def read_out(X: Any, at_x: int, readout: Any, m: int, modes: int, width: int) ->
     return ya, yb
 
 
-@njit(forceinline=True)
+@inline
 def send_readout(G: Any, readout: Any, m: int, ga: Any, gb: Any, modes: int, width: int) -> None:
     """Add what the gradients of readout ``m`` send to the states of both series."""
     base = m * (modes + 2) * width
@@ -121,7 +120,7 @@ def send_readout(G: Any, readout: Any, m: int, ga: Any, gb: Any, modes: int, wid
         store(G, at + width, load(G, at + width) + cn * gb)
 
 
-@njit(forceinline=True)
+@inline
 def retreat(
     G: Any,
     E: Any,
@@ -203,7 +202,7 @@ def retreat(
     return gua, gub
 
 
-@njit(forceinline=True)
+@inline
 def collect(
     E: Any,
     L: Any,
@@ -245,7 +244,7 @@ def collect(
         store(g_system, v + 3 * width, g)
 
 
-@njit(forceinline=True)
+@inline
 def collect_readout(
     X: Any, plane: int, gy: Any, g_readout: Any, m: int, count: int, modes: int, width: int
 ) -> None:

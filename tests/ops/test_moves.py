@@ -1,0 +1,58 @@
+"""Moves of the compiled scans against extended precision."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tsssm.ops.cpu import moves
+from tsssm.ops.cpu.blocks import CHUNK
+from tsssm.ops.cpu.rows import ZOH
+
+WIDTH, MODES = 16, 6
+
+
+def random_system(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """(A, B) of a block as the passes hold them, (N, 4, W), and steps."""
+    system = random.standard_normal((MODES, 4, WIDTH)).astype(np.float32)
+    system[:, 0] = -np.abs(system[:, 0]) * 10.0 ** random.uniform(-4, 1, (MODES, WIDTH))
+    system[:, 1] *= 10.0 ** random.uniform(-4, 1, (MODES, WIDTH))
+    return system, (10.0 ** random.uniform(-3, -1, WIDTH)).astype(np.float32)
+
+
+@pytest.mark.parametrize("longest", [1.0, 50.0, 1e4])
+def test_a_move_from_the_table_is_the_exponential_minus_one(longest: float) -> None:
+    random = np.random.default_rng(0)
+    system, steps = random_system(random)
+    gaps = (longest * random.random(CHUNK) ** 2).astype(np.float32)
+    gaps[:2] = 0.0, longest
+    layout = moves.lay_out(system, steps, WIDTH, longest)
+    table = moves.fill_nodes(system, steps, WIDTH, layout)
+    nearest, powers = np.empty(CHUNK, np.int64), np.empty((moves.TERMS, CHUNK), np.float32)
+    with_nodes = 0
+    for group in range(-(-MODES // moves.GROUP)):
+        found = moves.shared_moves(gaps[:0], ZOH, 0.0, system, steps, WIDTH)
+        moves.chunk_moves(
+            found, group, gaps, CHUNK, ZOH, 0.0, system, steps, layout, table, nearest, powers, WIDTH
+        )
+        with_nodes += layout[1][group] > 0
+        found = found.reshape(moves.GROUP, CHUNK, 2, WIDTH).astype(np.float64)
+        for i, mode in enumerate(system[group * moves.GROUP : (group + 1) * moves.GROUP].astype(np.float64)):
+            # The steps are rounded to float32 before the exponential, here as there.
+            step = (steps * gaps[:, None]).astype(np.float64)
+            exact = np.expm1(step * (mode[0] + 1j * mode[1]))
+            error = np.abs(found[i, :, 0] + 1j * found[i, :, 1] - exact)
+            # An exponent is rounded itself, by its own size and no more than the exponential shrinks it.
+            exponent = step * np.hypot(mode[0], mode[1])
+            allowed = 6e-7 * np.minimum(np.abs(exact), 1) + 3e-7 * exponent * np.exp(step * mode[0])
+            assert (error <= allowed).all(), (error / np.maximum(allowed, 1e-30)).max()
+    assert with_nodes == (2 if longest < 1e4 else 0)
+
+
+def test_a_move_keeps_its_precision_however_short_the_gap() -> None:
+    system, steps = random_system(np.random.default_rng(1))
+    gaps = np.full(1, 1e-12, np.float32)
+    for kind, alpha in ((ZOH, 0.0), (0, 0.5)):
+        found = moves.shared_moves(gaps, kind, alpha, system, steps, WIDTH).reshape(MODES, 2, WIDTH)
+        z = (steps * gaps).astype(np.float64) * (system[:, 0] + 1j * system[:, 1].astype(np.float64))
+        np.testing.assert_allclose(found[:, 0] + 1j * found[:, 1].astype(np.float64), z, rtol=1e-6)

@@ -1,0 +1,240 @@
+r"""The move of a mode over a gap, m = Abar - 1: at once, or from a table of nodes.
+
+With a hold m = exp(z) - 1, with a transform m = z / (1 - alpha z), where z = lambda Delta delta. Both have
+Bbar = m B / lambda, so that one complex number says all about a sample, and it keeps its relative precision
+where the gap is short.
+
+Where all gaps of a batch are different, a hold has an exponential for every sample, mode and channel, which
+is several times the work of the recurrence. Instead the moves of gaps that lie on a grid are computed once a
+call, and a sample takes the nearest of them: with e the rest of its gap and w = exp(z e) - 1, a short series,
+
+.. math:: m = m_j + (1 + m_j) w.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from tsssm.ops.cpu.blocks import CHUNK, load_mode
+from tsssm.ops.cpu.compiling import inline, routine
+from tsssm.ops.cpu.elementary import exp_expm1, sin_cos_cosm1
+from tsssm.ops.cpu.memory import zeros
+from tsssm.ops.cpu.rows import GBT, ZOH, A, B, P, inverse, put, times
+from tsssm.ops.cpu.simd import constant, load, splat, store
+
+# Largest |z e|: TERMS terms then leave an error of 1e-7 of Abar.
+_REACH = 0.1
+TERMS = 4
+# Modes that are computed together.
+GROUP = 4
+# A table beyond this is slower to read than the exponential is to compute.
+_MOST_NODES = 1024
+# Nodes between two that are computed by an exponential; those between are products.
+_STRIDE = 16
+
+
+@inline
+def move(kind: int, alpha: float, mode: Any, s: Any) -> Any:
+    """The move of one mode over the steps ``s`` of W channels."""
+    zr, zi = s * mode[0], s * mode[1]
+    if kind == GBT:
+        a = splat(alpha, s)
+        ir, ii = inverse(constant(s, "one") - a * zr, -(a * zi))
+        return times(zr, zi, ir, ii)
+    e, m = exp_expm1(zr)
+    sin, cos, cosm1 = sin_cos_cosm1(zi)
+    return m * cos + cosm1, e * sin
+
+
+@njit(nogil=True)
+def lay_out(system: Any, steps: Any, width: int, longest: float) -> Any:
+    """Spacing, nodes of a mode and first node of each group of modes; none where they do not pay."""
+    modes = system.shape[0]
+    groups = (modes + GROUP - 1) // GROUP
+    spacing, count, first = np.empty(groups), np.zeros(groups, np.int64), np.zeros(groups + 1, np.int64)
+    for g in range(groups):
+        fastest = 1e-6
+        for n in range(g * GROUP, min(g * GROUP + GROUP, modes)):
+            for w in range(width):
+                fastest = max(fastest, steps[w] * np.hypot(system[n, 0, w], system[n, 1, w]))
+        spacing[g] = 2 * _REACH / fastest
+        if longest < (_MOST_NODES - 1) * spacing[g]:
+            count[g] = int(longest / spacing[g]) + 2
+        first[g + 1] = first[g] + GROUP * count[g]
+    return spacing, count, first
+
+
+@njit(nogil=True)
+def fill_nodes(system: Any, steps: Any, width: int, layout: Any) -> Any:
+    """The table: one mode after the other, each with the nodes of its group."""
+    spacing, count, first = layout
+    table = zeros((max(1, first[-1]) * 2 * width,), system)
+    for n in range(system.shape[0]):
+        mode, start = load_mode(system, n, width), node_start(layout, n, width)
+        for j in range(count[n // GROUP]):
+            at = start + j * 2 * width
+            rest = j % _STRIDE
+            if rest == 0 or j < _STRIDE:
+                gap = splat(j * spacing[n // GROUP], steps)
+                mr, mi = move(ZOH, 0.0, mode, load(steps, 0) * gap)
+            else:
+                low, high = start + rest * 2 * width, at - rest * 2 * width
+                ar, ai = load(table, low), load(table, low + width)
+                mr, mi = load(table, high), load(table, high + width)
+                mr, mi = mr + ar + (mr * ar - mi * ai), mi + ai + (mr * ai + mi * ar)
+            store(table, at, mr)
+            store(table, at + width, mi)
+    return table
+
+
+@inline
+def node_start(layout: Any, n: int, width: int) -> int:
+    """Where the nodes of mode ``n`` start."""
+    _, count, first = layout
+    return (first[n // GROUP] + n % GROUP * count[n // GROUP]) * 2 * width
+
+
+@routine
+def locate(delta: Any, count: int, spacing: float, nearest: Any, powers: Any) -> None:
+    """The node nearest to each gap of a chunk, and the powers of the rest."""
+    inverse_spacing = 1 / spacing
+    for k in range(count):
+        j = np.rint(delta[k] * inverse_spacing)
+        e = delta[k] - j * spacing
+        nearest[k] = int(j)
+        powers[0, k] = e
+        powers[1, k] = e * e
+        powers[2, k] = e * e * e
+        powers[3, k] = e * e * (e * e)
+
+
+@inline
+def _series(mode: Any, s: Any) -> Any:
+    """Coefficients z, z^2/2, z^3/6 and z^4/24 of w."""
+    ar, ai = s * mode[0], s * mode[1]
+    half, third, quarter = splat(0.5, s), splat(1 / 3, s), splat(0.25, s)
+    br, bi = times(ar, ai, half * ar, half * ai)
+    cr, ci = times(br, bi, third * ar, third * ai)
+    dr, di = times(cr, ci, quarter * ar, quarter * ai)
+    return ar, ai, br, bi, cr, ci, dr, di
+
+
+@inline
+def _from_node(table: Any, at: int, width: int, powers: Any, k: int, series: Any) -> Any:
+    ar, ai, br, bi, cr, ci, dr, di = series
+    e, e2 = splat(powers[0, k], ar), splat(powers[1, k], ar)
+    e3, e4 = splat(powers[2, k], ar), splat(powers[3, k], ar)
+    wr, wi = e * ar + e2 * br + (e3 * cr + e4 * dr), e * ai + e2 * bi + (e3 * ci + e4 * di)
+    mr, mi = load(table, at), load(table, at + width)
+    tr = constant(mr, "one") + mr
+    return mr + tr * wr - mi * wi, mi + tr * wi + mi * wr
+
+
+@routine
+def _fill_from_nodes(
+    moves: Any,
+    to: int,
+    table: Any,
+    start: int,
+    nearest: Any,
+    powers: Any,
+    mode: Any,
+    step: Any,
+    count: int,
+    width: int,
+) -> None:
+    series = _series(mode, step)
+    for k in range(count):
+        mr, mi = _from_node(table, start + nearest[k] * 2 * width, width, powers, k, series)
+        store(moves, to + 2 * k * width, mr)
+        store(moves, to + (2 * k + 1) * width, mi)
+
+
+@routine
+def _fill(
+    moves: Any, to: int, gaps: Any, kind: int, alpha: float, mode: Any, step: Any, count: int, width: int
+) -> None:
+    for k in range(count):
+        mr, mi = move(kind, alpha, mode, step * splat(gaps[k], step))
+        store(moves, to + 2 * k * width, mr)
+        store(moves, to + (2 * k + 1) * width, mi)
+
+
+@njit(nogil=True)
+def shared_moves(gaps: Any, kind: int, alpha: float, system: Any, steps: Any, width: int) -> Any:
+    """Moves of all modes over the distinct ``gaps``; where there are none, room for `chunk_moves`.
+
+    The real and the imaginary part of a move stand side by side.
+    """
+    modes = system.shape[0]
+    moves = zeros((2 * width * (modes * gaps.size if gaps.size > 0 else GROUP * CHUNK),), system)
+    for n in range(modes if gaps.size > 0 else 0):
+        to = 2 * n * gaps.size * width
+        _fill(moves, to, gaps, kind, alpha, load_mode(system, n, width), load(steps, 0), gaps.size, width)
+    return moves
+
+
+@routine
+def chunk_moves(
+    moves: Any,
+    group: int,
+    delta: Any,
+    count: int,
+    kind: int,
+    alpha: float,
+    system: Any,
+    steps: Any,
+    layout: Any,
+    table: Any,
+    nearest: Any,
+    powers: Any,
+    width: int,
+) -> None:
+    """Moves of a group of modes over the gaps ``delta`` of a chunk, one mode after the other."""
+    by_nodes = layout[1][group] > 0
+    if by_nodes:
+        locate(delta, count, layout[0][group], nearest, powers)
+    for i in range(min(GROUP, system.shape[0] - group * GROUP)):
+        n, to = group * GROUP + i, 2 * i * CHUNK * width
+        mode, step = load_mode(system, n, width), load(steps, 0)
+        if by_nodes:
+            start = node_start(layout, n, width)
+            _fill_from_nodes(moves, to, table, start, nearest, powers, mode, step, count, width)
+        else:
+            _fill(moves, to, delta, kind, alpha, mode, step, count, width)
+
+
+@inline
+def move_base(n: int, modes: int, gaps: Any, width: int) -> int:
+    """Where the moves of mode ``n`` start; behind the last mode, those of the last."""
+    n = min(n, modes - 1)
+    return 2 * n * gaps.size * width if gaps.size > 0 else 2 * (n % GROUP) * CHUNK * width
+
+
+@inline
+def fill_chunk_nodes(
+    rows: Any,
+    plane: int,
+    table: Any,
+    start: int,
+    nearest: Any,
+    powers: Any,
+    mode: Any,
+    step: Any,
+    count: int,
+    width: int,
+) -> None:
+    """Abar, P and Bbar of one mode for the samples of a chunk."""
+    series = _series(mode, step)
+    ir, ii = inverse(mode[0], mode[1])
+    for k in range(count):
+        at = k * width
+        mr, mi = _from_node(table, start + nearest[k] * 2 * width, width, powers, k, series)
+        put(rows, plane, A, at, constant(mr, "one") + mr, mi)
+        pr, pi = times(mr, mi, ir, ii)
+        put(rows, plane, P, at, pr, pi)
+        br, bi = times(pr, pi, mode[2], mode[3])
+        put(rows, plane, B, at, br, bi)
