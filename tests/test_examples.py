@@ -130,18 +130,3 @@ def test_transfer_by_times_alone():
     scores = example.transfer([x[:, ::2] for x in series[:40]], y[:40], tests, y[40:], classifier)
     assert scores["rate x 1"] == scores["rate x 0.5"] == 1
     assert scores["rate x 0.5, times withheld"] < 0.7  # half the rate is taken for twice the frequency
-
-
-def test_benchmark_of_the_layers(tmp_path, capsys):
-    spec = importlib.util.spec_from_file_location("layers", EXAMPLES / "benchmarks" / "layers.py")
-    benchmark = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(benchmark)
-    path = tmp_path / "layers.json"
-    size = ["--batch", "2", "--length", "8", "--channels", "4", "--state", "4", "--repeats", "1"]
-    benchmark.main([*size, "--layers", "s4d", "lssl", "--json", str(path)])
-    rows = json.loads(path.read_text())["layers"]
-    assert rows.keys() == {"s4d", "lssl"}
-    for row in rows.values():
-        assert row["milliseconds"].keys() == set(benchmark.GRIDS) and min(row["milliseconds"].values()) > 0
-    assert rows["s4d"]["parameters"] == 4 * (3 * 4 + 2)
-    assert "random times" in capsys.readouterr().out

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
-import time
+from functools import partial
 from pathlib import Path
 
 import torch
+from measuring import in_turns, machine, peak_bytes, ratio
 from torch import Tensor
 
-import tsssm
 from tsssm.backbone import BACKBONES
 from tsssm.layers import SSMLayer
 
@@ -34,30 +33,12 @@ def grids(batch: int, length: int) -> dict[str, Tensor | None]:
     return {"regular": None, "half missing": missing, "random times": 2 * torch.rand(batch, length)}
 
 
-def run(layer: SSMLayer, u: Tensor, dt: Tensor | None) -> float:
-    """Seconds of one forward and backward pass, as a network calls the layer."""
+def run(layer: SSMLayer, u: Tensor, dt: Tensor | None) -> None:
+    """One forward and backward pass, as a network calls the layer."""
     u = u.clone().requires_grad_()
     layer.zero_grad()
-    started = time.perf_counter()
     y, _ = layer(u, dt, need_state=False)
     y.backward(torch.ones_like(y))
-    return time.perf_counter() - started
-
-
-def peak_bytes(layer: SSMLayer, u: Tensor, dt: Tensor | None) -> int | None:
-    """Largest growth of the resident memory during one pass; None where Linux does not tell."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-        before = _resident("VmRSS")
-        run(layer, u, dt)
-        return max(0, _resident("VmHWM") - before)
-    except OSError:
-        return None
-
-
-def _resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field + ":"))
 
 
 def measure(name: str, u: Tensor, d_state: int, repeats: int) -> dict[str, object]:
@@ -65,23 +46,13 @@ def measure(name: str, u: Tensor, d_state: int, repeats: int) -> dict[str, objec
     choice = BACKBONES[name]
     torch.manual_seed(0)
     layer = choice.layer(u.shape[2], d_state, method=choice.methods[0], **choice.options)
-    every = grids(*u.shape[:2])
-    seconds: dict[str, list[float]] = {grid: [] for grid in GRIDS}
-    for dt in every.values():
-        run(layer, u, dt)
-    for _ in range(repeats):
-        for grid, dt in every.items():
-            seconds[grid].append(run(layer, u, dt))
+    runs = {grid: partial(run, layer, u, dt) for grid, dt in grids(*u.shape[:2]).items()}
+    seconds = in_turns(runs, repeats)
     unit = 2 * u.numel() * u.element_size()
-    memory = {grid: peak_bytes(layer, u, dt) for grid, dt in every.items()}
+    memory = {grid: peak_bytes(once) for grid, once in runs.items()}
     return {
         "milliseconds": {grid: round(1e3 * statistics.median(s), 1) for grid, s in seconds.items()},
-        "over regular": {
-            grid: round(
-                statistics.median(a / b for a, b in zip(seconds[grid], seconds["regular"], strict=True)), 2
-            )
-            for grid in GRIDS[1:]
-        },
+        "over regular": {grid: round(ratio(seconds, grid, "regular"), 2) for grid in GRIDS[1:]},
         "memory over u and y": {grid: m if m is None else round(m / unit, 1) for grid, m in memory.items()},
         "parameters": sum(p.numel() for p in layer.parameters()),
     }
@@ -118,10 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
             "channels": options.channels,
             "state": options.state,
             "dtype": str(u.dtype),
-            "threads": torch.get_num_threads(),
-            "processor": platform.processor() or platform.machine(),
-            "torch": torch.__version__,
-            "tsssm": tsssm.__version__,
+            **machine(),
             "layers": rows,
         }
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,241 @@
+"""The diagonal layer against what else a user could install: time, memory, and how cost grows with length.
+
+All blocks end in the same outer parts, GELU and a gated linear map, and have the same width:
+
+- ``ours``: `S4D` on a regular grid; with half of the samples of a grid missing; at random times, where no two
+  gaps are equal; and `LiquidS4` (exact recurrence) on a regular grid;
+- ``fft``: S4D as it is usually written in plain PyTorch, a kernel of the whole length and an FFT convolution;
+- ``gru``, ``lstm``: `torch.nn`'s;
+- ``public s4d``, ``public s4``: the code of the state-spaces/s4 repository, if ``--public`` names a checkout.
+
+Figures are medians over rounds in which every block has its turn. Run as
+
+    python examples/benchmarks/engine.py --json results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import importlib
+import json
+import math
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from measuring import in_turns, machine, peak_bytes, ratio
+from torch import Tensor, nn
+
+from tsssm.backbone import Backbone
+from tsssm.layers import S4D, LiquidS4, SSMLayer
+
+# (batch, length, channels, state)
+SHAPES = [(5, 150, 64, 16), (32, 1024, 64, 32), (32, 4096, 128, 32), (16, 16384, 128, 32)]
+LENGTHS = [2**k for k in range(7, 17)]
+
+
+class OurBlock(nn.Module):
+    """A layer of ours with gaps ``dt`` between the samples."""
+
+    def __init__(self, layer: SSMLayer, dt: Tensor | None = None) -> None:
+        super().__init__()
+        self.layer, self.dt = layer, dt
+        self.mix = nn.Linear(layer.d_model, 2 * layer.d_model)
+
+    def forward(self, u: Tensor) -> Tensor:
+        y, _ = self.layer(u, self.dt, need_state=False)
+        return F.glu(self.mix(F.gelu(y)), dim=-1)
+
+
+class FFTBlock(nn.Module):
+    """S4D by a kernel of the whole length, 2 Re(sum_n C_n (exp(z_n) - 1) / A_n exp(z_n k)), and FFT."""
+
+    def __init__(self, d_model: int, d_state: int) -> None:
+        super().__init__()
+        modes = d_state // 2
+        self.log_dt = nn.Parameter(torch.empty(d_model).uniform_(math.log(1e-3), math.log(1e-1)))
+        self.log_decay = nn.Parameter(torch.full((d_model, modes), math.log(0.5)))
+        self.frequency = nn.Parameter(math.pi * torch.arange(modes).repeat(d_model, 1))
+        self.C = nn.Parameter(torch.randn(d_model, modes, 2))
+        self.D = nn.Parameter(torch.randn(d_model))
+        self.mix = nn.Linear(d_model, 2 * d_model)
+
+    def forward(self, u: Tensor) -> Tensor:
+        length = u.shape[1]
+        A = torch.complex(-self.log_decay.exp(), self.frequency)
+        z = A * self.log_dt.exp()[:, None]
+        weights = torch.view_as_complex(self.C) * (z.exp() - 1) / A
+        powers = torch.exp(z[..., None] * torch.arange(length))
+        kernel = 2 * torch.einsum("hn,hnl->hl", weights, powers).real
+        signal = u.transpose(1, 2)
+        spectrum = torch.fft.rfft(signal, n=2 * length) * torch.fft.rfft(kernel, n=2 * length)
+        y = torch.fft.irfft(spectrum, n=2 * length)[..., :length].transpose(1, 2) + self.D * u
+        return F.glu(self.mix(F.gelu(y)), dim=-1)
+
+
+class RecurrentBlock(nn.Module):
+    """A recurrent network of equal width."""
+
+    def __init__(self, kind: type[nn.RNNBase], d_model: int) -> None:
+        super().__init__()
+        self.recurrence = kind(d_model, d_model, batch_first=True)
+        self.mix = nn.Linear(d_model, 2 * d_model)
+
+    def forward(self, u: Tensor) -> Tensor:
+        return F.glu(self.mix(F.gelu(self.recurrence(u)[0])), dim=-1)
+
+
+class PublicBlock(nn.Module):
+    """A block of the public repository, which has outer parts of its own and channels before time."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.block(u.transpose(1, 2))[0].transpose(1, 2)
+
+
+def public_blocks(root: Path, d_model: int, d_state: int) -> dict[str, nn.Module]:
+    """The blocks of a checkout of state-spaces/s4 that can be imported."""
+    sys.path.insert(0, str(root))
+    blocks: dict[str, nn.Module] = {}
+    for name, module, make in (
+        ("public s4d", "models.s4.s4d", lambda m: m.S4D(d_model, d_state)),
+        ("public s4", "models.s4.s4", lambda m: m.S4Block(d_model, d_state=d_state, final_act="glu")),
+    ):
+        try:
+            blocks[name] = PublicBlock(make(importlib.import_module(module)))
+        except ImportError as error:
+            print(f"{name} left out: {error}")
+    return blocks
+
+
+def make_blocks(shape: tuple[int, int, int, int], public: Path | None) -> dict[str, nn.Module]:
+    batch, length, d_model, d_state = shape
+    torch.manual_seed(0)
+    missing = torch.ones(batch, length).geometric_(0.5)
+    random_times = 2 * torch.rand(batch, length)
+    blocks: dict[str, nn.Module] = {
+        "ours": OurBlock(S4D(d_model, d_state)),
+        "ours, half missing": OurBlock(S4D(d_model, d_state), missing),
+        "ours, random times": OurBlock(S4D(d_model, d_state), random_times),
+        "ours, liquid": OurBlock(LiquidS4(d_model, d_state)),
+        "fft": FFTBlock(d_model, d_state),
+        "gru": RecurrentBlock(nn.GRU, d_model),
+        "lstm": RecurrentBlock(nn.LSTM, d_model),
+    }
+    if public is not None:
+        blocks |= public_blocks(public, d_model, d_state)
+    return blocks
+
+
+def make_run(block: nn.Module, u: Tensor, *, backward: bool) -> Callable[[], None]:
+    def run() -> None:
+        if not backward:
+            with torch.no_grad():
+                block(u)
+            return
+        block.zero_grad()
+        y = block(u.clone().requires_grad_())
+        y.backward(torch.ones_like(y))
+
+    return run
+
+
+def measure(shape: tuple[int, int, int, int], repeats: int, public: Path | None) -> dict[str, Any]:
+    """Milliseconds, ratios to ours and peak memory of every block."""
+    u = torch.randn(*shape[:3])
+    blocks = make_blocks(shape, public)
+    table: dict[str, dict[str, Any]] = {name: {} for name in blocks}
+    for column, backward in (("forward", False), ("forward and backward", True)):
+        runs = {name: make_run(block, u, backward=backward) for name, block in blocks.items()}
+        times = in_turns(runs, repeats)
+        for name in blocks:
+            table[name][column] = {
+                "milliseconds": round(1e3 * statistics.median(times[name]), 2),
+                "over ours": round(ratio(times, name, "ours"), 2),
+            }
+    for name, block in blocks.items():
+        gc.collect()
+        memory = peak_bytes(make_run(block, u, backward=True))
+        unit = 2 * u.numel() * u.element_size()
+        table[name]["peak memory over u and y"] = None if memory is None else round(memory / unit, 1)
+    return table
+
+
+def growth(lengths: list[int], repeats: int) -> dict[str, Any]:
+    """The exponent of the cost of our block in the length, by least squares on logarithms."""
+    blocks = OurBlock(S4D(64, 32))
+    seconds = []
+    for length in lengths:
+        run = make_run(blocks, torch.randn(16, length, 64), backward=True)
+        seconds.append(statistics.median(in_turns({"": run}, repeats)[""]))
+    exponent, _ = np.polyfit(np.log(lengths), np.log(seconds), 1)
+    return {
+        "batch, channels, state": (16, 64, 32),
+        "lengths": lengths,
+        "milliseconds": [round(1e3 * s, 3) for s in seconds],
+        "exponent": round(float(exponent), 3),
+    }
+
+
+def long_series(length: int) -> dict[str, Any]:
+    """Peak memory of a training step of the estimators' network on one series of 8 channels."""
+    network = Backbone(8, 2)
+    u = torch.randn(1, length, 8)
+
+    def step() -> None:
+        network.zero_grad()
+        network(u).square().sum().backward()
+
+    step()
+    peak = peak_bytes(step)
+    return {"length": length, "channels": 8, "peak MiB": None if peak is None else round(peak / 2**20)}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--public", type=Path, help="checkout of state-spaces/s4")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--shapes", type=int, nargs="+", default=list(range(len(SHAPES))))
+    parser.add_argument("--longest", type=int, default=LENGTHS[-1])
+    parser.add_argument("--json", type=Path, help="file for the tables")
+    options = parser.parse_args(arguments)
+
+    report: dict[str, Any] = machine() | {"shapes": []}
+    speedups = []
+    for index in options.shapes:
+        shape = SHAPES[index]
+        table = measure(shape, options.repeats, options.public)
+        report["shapes"].append({"batch, length, channels, state": shape, "blocks": table})
+        speedups.append(table["fft"]["forward and backward"]["over ours"])
+        print(f"\n{shape}: milliseconds (over ours) forward | forward and backward [peak over u and y]")
+        for name, row in table.items():
+            one, both = row["forward"], row["forward and backward"]
+            print(
+                f"{name:<20}{one['milliseconds']:>10.1f} ({one['over ours']:.2f})"
+                f"{both['milliseconds']:>12.1f} ({both['over ours']:.2f})"
+                f"   [{row['peak memory over u and y']}]",
+                flush=True,
+            )
+    report["faster than fft"] = {
+        "each": speedups,
+        "geometric mean": round(statistics.geometric_mean(speedups), 2),
+    }
+    report["growth"] = growth([n for n in LENGTHS if n <= options.longest], options.repeats)
+    report["long series"] = long_series(options.longest)
+    for name in ("faster than fft", "growth", "long series"):
+        print(f"{name}: {report[name]}")
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

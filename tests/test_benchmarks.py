@@ -1,0 +1,67 @@
+"""The benchmarks run and write the tables that they promise, on sizes that say nothing about speed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+BENCHMARKS = Path(__file__).parents[1] / "examples" / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Import a benchmark as its own folder sees it."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module
+
+
+def test_layers(load, tmp_path, capsys):
+    benchmark = load("layers")
+    path = tmp_path / "layers.json"
+    size = ["--batch", "2", "--length", "8", "--channels", "4", "--state", "4", "--repeats", "1"]
+    benchmark.main([*size, "--layers", "s4d", "lssl", "--json", str(path)])
+    rows = json.loads(path.read_text())["layers"]
+    assert rows.keys() == {"s4d", "lssl"}
+    for row in rows.values():
+        assert row["milliseconds"].keys() == set(benchmark.GRIDS) and min(row["milliseconds"].values()) > 0
+    assert rows["s4d"]["parameters"] == 4 * (3 * 4 + 2)
+    assert "random times" in capsys.readouterr().out
+
+
+def test_engine(load, tmp_path, capsys, monkeypatch):
+    benchmark = load("engine")
+    monkeypatch.setattr(benchmark, "SHAPES", [(2, 16, 4, 4)])
+    path = tmp_path / "engine.json"
+    benchmark.main(["--repeats", "3", "--longest", "256", "--json", str(path)])
+    report = json.loads(path.read_text())
+    blocks = report["shapes"][0]["blocks"]
+    assert {"ours", "ours, random times", "ours, liquid", "fft", "gru", "lstm"} <= blocks.keys()
+    for row in blocks.values():
+        assert row["forward"]["milliseconds"] > 0 and row["forward and backward"]["over ours"] > 0
+    assert blocks["ours"]["forward"]["over ours"] == 1
+    assert report["faster than fft"]["geometric mean"] > 0
+    assert report["growth"]["lengths"] == [128, 256]
+    assert "geometric mean" in capsys.readouterr().out
+
+
+def test_the_fft_block_of_the_engine_computes_what_ours_does(load):
+    """Otherwise the comparison would mean nothing."""
+    benchmark = load("engine")
+    torch.manual_seed(0)
+    ours, fft = benchmark.OurBlock(benchmark.S4D(4, 8)).double(), benchmark.FFTBlock(4, 8).double()
+    layer = ours.layer
+    with torch.no_grad():
+        fft.log_dt.copy_(layer.log_dt)
+        fft.log_decay.copy_((-layer.eigenvalues().real).log())
+        fft.frequency.copy_(layer.eigenvalues().imag)
+        # Ours has an input vector as well; only the product counts.
+        product = torch.view_as_complex(layer.B) * layer.readout()[0, 0] / 2
+        fft.C.copy_(torch.view_as_real(product.reshape(4, 4)))
+        fft.D.copy_(layer.D)
+        fft.mix.load_state_dict(ours.mix.state_dict())
+        u = torch.randn(2, 20, 4, dtype=torch.float64)
+        torch.testing.assert_close(fft(u), ours(u), rtol=1e-6, atol=1e-9)
