@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import platform
 import statistics
 import time
@@ -12,6 +13,9 @@ from typing import Any
 import torch
 
 import tsssm
+
+# The parameter of mallopt by that name in glibc's malloc.h.
+_MMAP_THRESHOLD = -3
 
 
 def in_turns(
@@ -41,14 +45,22 @@ def ratio(times: Mapping[str, list[float]], name: str, to: str) -> float:
 
 
 def peak_bytes(run: Callable[[], object]) -> int | None:
-    """Largest growth of the resident memory during one run; None where Linux does not tell."""
+    """Largest growth of the resident memory during one run; None where Linux does not tell.
+
+    Large blocks are taken from the system and given back at once meanwhile, or a run could live on what an
+    earlier one has left.
+    """
     try:
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_THRESHOLD, 2**14)
+        libc.malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")
-        before = _resident("VmRSS")
-        run()
-        return max(0, _resident("VmHWM") - before)
-    except OSError:
+    except (AttributeError, OSError):
         return None
+    before = _resident("VmRSS")
+    run()
+    libc.mallopt(_MMAP_THRESHOLD, 2**25)
+    return max(0, _resident("VmHWM") - before)
 
 
 def _resident(field: str) -> int:
