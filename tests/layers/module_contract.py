@@ -85,6 +85,14 @@ class ModuleContract:
             program = torch.export.export(layer, arguments)
             close(program.module()(*arguments)[0], layer(*arguments)[0], 1e-12)
 
+    def test_an_exported_layer_takes_other_lengths(self, make: Make) -> None:
+        layer, u = make(True).eval(), signal()
+        length = torch.export.Dim("length", min=33)
+        program = torch.export.export(layer, (u,), dynamic_shapes=({1: length},))
+        longer = torch.cat([u] * 40, 1)
+        assert longer.shape[1] > 1024  # where the layer itself may take another path
+        close(program.module()(longer)[0], layer(longer)[0], 1e-10)
+
     def test_wrong_shapes(self, make: Make) -> None:
         layer, u, dt = make(False), signal(), gaps()
         with pytest.raises(ValueError, match=rf"^u must be .*{CHANNELS}.*got \({BATCH}, {LENGTH}, 4\)"):

@@ -11,6 +11,10 @@ import torch
 _LONGEST_DIRECT = 1024
 
 
+# PyTorch 2.6 does not tell export from compile.
+_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+
+
 class _Cost(NamedTuple):
     """Microseconds for a sample of 64 channels, forward and backward: a + b N with N modes."""
 
@@ -42,7 +46,8 @@ def prefers_convolution(operation: str, batch: int, length: int, modes: int, dev
     Returns
     -------
     bool
-        On any device but the CPU True, because there a scan is as many launches as there are samples.
+        On any device but the CPU True, because there a scan is as many launches as there are samples; while
+        `torch.export` looks on False, so that the program holds for every length.
 
     Notes
     -----
@@ -52,7 +57,7 @@ def prefers_convolution(operation: str, batch: int, length: int, modes: int, dev
     """
     if device.type != "cpu":
         return True
-    if operation == "dense":
+    if operation == "dense" or _is_exporting():
         return False
     scan, kernel = ((a + b * modes) for a, b in _COSTS[operation])
     convolution = 0.8 + 0.0018 * length if length <= _LONGEST_DIRECT else math.log2(length) - 4.5
