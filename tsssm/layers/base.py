@@ -51,8 +51,9 @@ class SSMLayer(nn.Module):
         Parameters
         ----------
         u : Tensor (batch, L, d_model)
+            Finite, also where ``dt`` is 0: such a sample does not move the state, but 0 times infinity would.
         dt : Tensor (batch, L), optional
-            Elapsed time since the previous sample; the first entry is the time since ``state``.
+            Elapsed time since the previous sample, at least 0; the first entry is the time since ``state``.
         state : optional
             What an earlier call returned; zero by default.
         need_state : bool
