@@ -3,7 +3,7 @@
 The network is trained on windows of 22 records of the BIDMC data set and tested on those of 6 others (08, 18,
 27, 38, 49, 53), beside two baselines: the mean heart rate of the training windows, and MiniRocket features
 with ridge regression. Signals are decimated from 125 Hz to 31.25 Hz unless told otherwise. Needs the data:
-`tsssm.datasets.load_bidmc` says where it looks. Run as
+`tsssm.datasets.fetch_bidmc` says where it looks. Run as
 
     OMP_NUM_THREADS=1 python examples/bidmc.py [--seeds 0 1 2] [--json results.json]
 """
@@ -27,7 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from sktime.transformations.panel.rocket import MiniRocketMultivariate
 
 from tsssm import SSMRegressor
-from tsssm.datasets import load_bidmc
+from tsssm.datasets import fetch_bidmc
 
 # Chosen on the training records alone: RMSE in beats a minute over their windows in 3-fold cross-validation
 # by record (GroupKFold(3, shuffle=True, random_state=0)), 31.25 Hz, batches of 16, 300 steps, seed 0.
@@ -57,10 +57,10 @@ class Windows(NamedTuple):
 
 def load_windows(split: str, decimate: int) -> Windows:
     """Windows of the "train" or "test" records, every channel of each with mean 0 and variance 1."""
-    X, y, record = load_bidmc("HR", channels=("PLETH", "II"), records=split, decimate=decimate)
-    X = X - X.mean(axis=2, keepdims=True)
+    windows = fetch_bidmc("HR", channels=("PLETH", "II"), part=split, decimate=decimate)
+    X = windows.data - windows.data.mean(axis=2, keepdims=True)
     std = X.std(axis=2, keepdims=True)
-    return Windows(X / np.where(std > 0, std, 1), y, record)
+    return Windows(X / np.where(std > 0, std, 1), windows.target, windows.groups)
 
 
 def predict_rocket(train: Windows, X: np.ndarray, seed: int) -> np.ndarray:

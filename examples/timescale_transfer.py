@@ -19,7 +19,7 @@ import numpy as np
 from sktime.datasets import load_japanese_vowels
 
 from tsssm import Panel, SSMClassifier
-from tsssm.datasets import load_fsdd
+from tsssm.datasets import fetch_fsdd
 
 Series = list[np.ndarray]
 
@@ -53,12 +53,13 @@ def transfer(
 def spoken_digits(classifier: SSMClassifier, rate: int) -> dict[str, float]:
     """Raw audio: train at ``rate`` Hz, a divisor of 2,000."""
     decimate = 8000 // rate
-    X, y, _ = load_fsdd("train", decimate=decimate)
+    train = fetch_fsdd(part="train", decimate=decimate)
     rates = {1.0: decimate, 0.5: 2 * decimate, 2.0: decimate // 2}
-    tests = {relative: load_fsdd("test", decimate=factor) for relative, factor in rates.items()}
+    tests = {relative: fetch_fsdd(part="test", decimate=factor) for relative, factor in rates.items()}
+    X, *tested = ([x.values.T for x in digits.data] for digits in (train, *tests.values()))
     lengths = [x.shape[1] for x in X]
     print(f"Spoken digits at {rate} Hz: {len(X)} to train, {min(lengths)} to {max(lengths)} samples")
-    return transfer(X, y, {relative: t[0] for relative, t in tests.items()}, tests[1.0][1], classifier)
+    return transfer(X, train.target, dict(zip(rates, tested, strict=True)), tests[1.0].target, classifier)
 
 
 def vowels(classifier: SSMClassifier) -> dict[str, float]:

@@ -22,7 +22,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from tsssm import SSMClassifier
 from tsssm.backbone import BACKBONES
-from tsssm.datasets import load_ucr
+from tsssm.datasets import fetch_ucr
 
 SETS = (
     "Adiac ArrowHead Beef CBF Car CricketX DistalPhalanxTW ECG200 ECGFiveDays Earthquakes FaceFour GunPoint "
@@ -35,7 +35,7 @@ def evaluate(
     name: str, backbone: str, seed: int, folds: int, network: dict[str, int], test: bool
 ) -> dict[str, float]:
     """Accuracy of a backbone on one set: out of fold on the training part and, if asked, on the test part."""
-    X, y = load_ucr(name, "train")
+    X, y = fetch_ucr(name, part="train", return_X_y=True)
     started = time.perf_counter()
     right = []
     folds = min(folds, np.unique(y, return_counts=True)[1].min())
@@ -49,7 +49,7 @@ def evaluate(
     }
     if test:
         model = SSMClassifier(backbone=backbone, random_state=seed, **network).fit(X, y)
-        result["test"] = float(model.score(*load_ucr(name, "test")))
+        result["test"] = float(model.score(*fetch_ucr(name, part="test", return_X_y=True)))
     return result
 
 
