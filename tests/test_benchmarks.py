@@ -65,3 +65,17 @@ def test_the_fft_block_of_the_engine_computes_what_ours_does(load):
         fft.mix.load_state_dict(ours.mix.state_dict())
         u = torch.randn(2, 20, 4, dtype=torch.float64)
         torch.testing.assert_close(fft(u), ours(u), rtol=1e-6, atol=1e-9)
+
+
+def test_streaming(load, tmp_path, capsys):
+    benchmark = load("streaming")
+    path = tmp_path / "streaming.json"
+    size = ["--layers", "1", "--channels", "4", "--state", "4", "--inputs", "2", "--samples", "12"]
+    benchmark.main([*size, "--backbones", "s4d", "lssl", "--json", str(path)])
+    rows = json.loads(path.read_text())["backbones"]
+    assert rows["s4d"]["compiled"] and not rows["lssl"]["compiled"]
+    for row in rows.values():
+        for grid in ("regular", "random times", "step by step"):
+            assert row[grid]["median"] >= row[grid]["minimum"] > 0
+        assert row["push_many, a sample"] > 0
+    assert "s4d, compiled" in capsys.readouterr().out

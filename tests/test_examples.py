@@ -5,12 +5,17 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
+from sklearn.utils import Bunch
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -38,14 +43,14 @@ class TestBIDMC:
     def bidmc(self, monkeypatch):
         """The example on every tenth window of a few training records, so that the test records rest."""
         example = load_example("bidmc")
-        load_bidmc = example.load_bidmc
+        fetch_bidmc = example.fetch_bidmc
 
-        def load_few(target, *, channels, records, decimate):
-            few = {"train": ["02", "15", "45"], "test": ["03", "50"]}[records]
-            arrays = load_bidmc(target, channels=channels, records=few, decimate=decimate)
-            return tuple(array[::10] for array in arrays)
+        def fetch_few(target, *, channels, part, decimate):
+            few = {"train": ["02", "15", "45"], "test": ["03", "50"]}[part]
+            windows = fetch_bidmc(target, channels=channels, records=few, decimate=decimate)
+            return Bunch(**{name: windows[name][::10] for name in ("data", "target", "groups")})
 
-        monkeypatch.setattr(example, "load_bidmc", load_few)
+        monkeypatch.setattr(example, "fetch_bidmc", fetch_few)
         return example
 
     def test_report(self, bidmc, tmp_path, capsys):
@@ -99,14 +104,13 @@ def test_quickstart(tmp_path, capsys):
 def test_timescale_transfer_reports_every_rate(monkeypatch, tmp_path, capsys):
     """On a few training recordings, so that the test part rests."""
     example = load_example("timescale_transfer")
-    load_fsdd = example.load_fsdd
+    fetch_fsdd = example.fetch_fsdd
 
-    def load_few(split, *, decimate):
-        return tuple(
-            values[:: 50 if split == "train" else 45] for values in load_fsdd("train", decimate=decimate)
-        )
+    def fetch_few(*, part, decimate):
+        digits, step = fetch_fsdd(part="train", decimate=decimate), 50 if part == "train" else 45
+        return Bunch(data=digits.data[::step], target=digits.target[::step])
 
-    monkeypatch.setattr(example, "load_fsdd", load_few)
+    monkeypatch.setattr(example, "fetch_fsdd", fetch_few)
     path = tmp_path / "transfer.json"
     options = ["--backbones", "s4d", "--max-steps", "2", "--rate", "500", "--json", str(path)]
     example.main(options)
@@ -130,3 +134,104 @@ def test_transfer_by_times_alone():
     scores = example.transfer([x[:, ::2] for x in series[:40]], y[:40], tests, y[40:], classifier)
     assert scores["rate x 1"] == scores["rate x 0.5"] == 1
     assert scores["rate x 0.5, times withheld"] < 0.7  # half the rate is taken for twice the frequency
+
+
+class TestBenchmarkSktime:
+    """Ours, MiniRocket's place taken by a dummy, whose compilation alone takes half a minute."""
+
+    pytestmark = pytest.mark.filterwarnings("ignore")  # of dask, and of sktime's estimators
+
+    @pytest.fixture
+    def benchmark(self, monkeypatch):
+        pytest.importorskip("sktime", minversion="1.2")
+        example = load_example("benchmark_sktime")
+        every = example.estimators
+
+        def quick_ones(*arguments, **options):
+            found = every(*arguments, **options)
+            return {name: found[name] for name in ("tsssm", "dummy")}
+
+        monkeypatch.setattr(example, "estimators", quick_ones)
+        return example
+
+    def test_report(self, benchmark, tmp_path, capsys):
+        benchmark.main(["--quick", "--output", str(tmp_path)])
+        printed = capsys.readouterr().out
+        report = json.loads((tmp_path / "report.json").read_text())
+        assert report["scores"].keys() == {"ItalyPowerDemand", "BasicMotions"}
+        for name, scores in report["scores"].items():
+            assert 0 < scores["tsssm"] <= 1 and f"{scores['dummy']:.3f}" in printed
+            assert report["seconds"][name]["tsssm"] > 0
+        assert sum(report["mean_rank"].values()) == pytest.approx(3)
+        assert (tmp_path / "critical_difference.png").read_bytes().startswith(b"\x89PNG")
+
+    @pytest.mark.parametrize("backend", ["loky", "dask"])
+    def test_processes_and_a_cluster_find_what_one_process_finds(self, benchmark, backend, tmp_path):
+        if backend == "dask":
+            pytest.importorskip("distributed")
+        options = ["--quick", "--task", "regression", "--sets", "Covid3Month"]
+        benchmark.main([*options, "--output", str(tmp_path / "one")])
+        benchmark.main([*options, "--backend", backend, "--output", str(tmp_path / "many")])
+        one, many = (json.loads((tmp_path / name / "report.json").read_text()) for name in ("one", "many"))
+        for name, score in one["scores"]["Covid3Month"].items():
+            assert many["scores"]["Covid3Month"][name] == pytest.approx(score, rel=1e-5)  # float32
+
+    def test_a_killed_benchmark_goes_on(self, benchmark, tmp_path, monkeypatch):
+        script = (
+            "import importlib.util, os, signal, sys\n"
+            "spec = importlib.util.spec_from_file_location('example', sys.argv[1])\n"
+            "example = importlib.util.module_from_spec(spec)\n"
+            "spec.loader.exec_module(example)\n"
+            "every, load = example.estimators, example.load\n"
+            "example.estimators = lambda *a, **k: {n: every(*a, **k)[n] for n in ('tsssm', 'dummy')}\n"
+            "def load_or_die(name):\n"
+            "    return load(name) if name == 'BasicMotions' else os.kill(os.getpid(), signal.SIGKILL)\n"
+            "example.load = load_or_die\n"
+            "example.main(sys.argv[2:])\n"
+        )
+        sets = ["--sets", "BasicMotions", "ItalyPowerDemand"]
+        options = ["--quick", *sets, "--output", str(tmp_path)]
+        command = [sys.executable, "-c", script, str(EXAMPLES / "benchmark_sktime.py"), *options]
+        assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+        assert not (tmp_path / "report.json").exists()
+        loaded = []
+        load = benchmark.load
+        monkeypatch.setattr(benchmark, "load", lambda name: (loaded.append(name), load(name))[1])
+        benchmark.main(options)
+        assert set(loaded) == {"ItalyPowerDemand"}
+        report = json.loads((tmp_path / "report.json").read_text())
+        assert report["scores"].keys() == {"BasicMotions", "ItalyPowerDemand"}
+
+    def test_a_failure_is_not_passed_over(self, benchmark, tmp_path, monkeypatch):
+        ours = benchmark.SSMClassifier(d_model=-1)
+        monkeypatch.setattr(benchmark, "estimators", lambda *a, **k: {"tsssm": ours})
+        with pytest.raises(RuntimeError, match="BasicMotions.*d_model must be"):
+            benchmark.main(["--quick", "--sets", "BasicMotions", "--output", str(tmp_path)])
+
+    def test_ranks_are_those_of_demsar(self, benchmark):
+        # His example: 4 classifiers, 14 sets, critical difference 2.569 * sqrt(4 * 5 / (6 * 14)) = 1.25.
+        quality = np.random.default_rng(0).normal(size=(14, 4)) + [0.0, 5.0, 0.0, 10.0]
+        found = benchmark.ranks(quality)
+        assert found.critical_difference == pytest.approx(1.2535, abs=5e-4)
+        assert found.means[1] == 2 and found.means[3] == 1 and found.means[[0, 2]].sum() == 7
+        assert found.p < 1e-6
+
+    def test_cliques_are_the_widest_runs(self, benchmark):
+        means = np.array([1.0, 1.5, 2.4, 2.6, 4.0])
+        assert benchmark.cliques(means, 1.2) == [(1.0, 1.5), (1.5, 2.6)]
+        assert benchmark.cliques(means, 0.1) == []
+        assert benchmark.cliques(means, 9.0) == [(1.0, 4.0)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits its memory as Linux does")
+def test_distributed(tmp_path):
+    """Two processes find what one finds, and 150 MB of memory take a panel of 300 MB."""
+    command = [sys.executable, str(EXAMPLES / "distributed.py"), "--output", str(tmp_path)]
+    size = ["--max-epochs", "4", "--megabytes", "300", "--limit", "150"]
+    done = subprocess.run([*command, *size], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    difference = re.search(r"largest difference of a probability: (\S+)", done.stdout)[1]
+    assert float(difference) < 1e-5  # float32, four epochs
+    assert "150 MB do not take the panel of 300 MB" in done.stdout
+    assert "fitted 18750 series" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["shared.safetensors"]

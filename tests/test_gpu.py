@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from tsssm import SSMClassifier, SSMRegressor
 from tsssm.backbone import BACKBONES
 from tsssm.layers import DSS, LSSL, S4, S4D, S5, LiquidS4
 from tsssm.ops import causal_conv, diagonal_scan
@@ -66,6 +65,9 @@ def test_operations_in_double_precision_are_the_same_on_both_devices():
 
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_a_classifier_learns_on_the_gpu_and_predicts_on_the_cpu(backbone):
+    pytest.importorskip("sktime")
+    from tsssm import SSMClassifier
+
     rng = np.random.default_rng(0)
     y = np.arange(24) % 3
     X = rng.normal(size=(24, 2, 12)) + y[:, None, None]
@@ -81,6 +83,9 @@ def test_a_classifier_learns_on_the_gpu_and_predicts_on_the_cpu(backbone):
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
 def test_mixed_precision_trains(precision):
+    pytest.importorskip("sktime")
+    from tsssm import SSMRegressor
+
     rng = np.random.default_rng(0)
     level = rng.normal(size=30)
     X = level[:, None, None] + 0.1 * rng.normal(size=(30, 1, 15))

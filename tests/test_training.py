@@ -349,11 +349,11 @@ def test_training_is_silent_and_leaves_no_trace(capfd, tmp_path, monkeypatch, ca
 
 
 def test_overlapping_runs_put_filters_and_levels_back():
-    from tsssm.training._lightning import _quiet
+    from tsssm.training._quiet import quiet
 
     logger = logging.getLogger("lightning.pytorch")
     before = list(warnings.filters), logger.level
-    first, second = _quiet(0), _quiet(0)
+    first, second = quiet(0), quiet(0)
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)  # as threads do: the first in is not the last out
@@ -422,6 +422,58 @@ def test_the_seed_of_the_options_decides_dropout():
     first = loss_curve(3)
     torch.rand(3)
     assert loss_curve(3) == first != loss_curve(4)
+
+
+class Observer:
+    """Counts epochs, and ends training after some."""
+
+    def __init__(self, epochs):
+        self.epochs = epochs
+        self.told = []
+
+    def epoch_begins(self):
+        self.told.append("begin")
+
+    def epoch_ends(self):
+        self.told.append("end")
+        return self.told.count("end") == self.epochs
+
+
+@pytest.mark.parametrize("validated", [False, True])
+def test_an_observer_is_told_of_epochs_and_ends_training(validated):
+    observer = Observer(3)
+    validation = batches(shuffle=False) if validated else None
+    options = TrainingOptions(max_epochs=20)
+    result = train(network(), cross_entropy, batches(), options, validation, observer=observer)
+    assert result.n_iter == 3 and observer.told == ["begin", "end"] * 3
+    assert validation is None or len(result.validation_scores) == 3
+
+
+def test_incremental_runs_are_one_run_at_a_constant_rate():
+    def rates_and_weights(n_runs, epochs):
+        net, source, spy, moments = network(dropout=0.0), batches(shuffle=False), Spy(), None
+        options = TrainingOptions(max_epochs=epochs, incremental=True, callbacks=[spy])
+        for _ in range(n_runs):
+            before = moments
+            result = train(net, cross_entropy, source, options, optimizer_state=moments)
+            moments = result.optimizer_state
+            assert before is not moments
+        return spy.seen["rates"], torch.cat([p.detach().flatten() for p in net.parameters()])
+
+    (rates, weights), (_, at_once) = rates_and_weights(4, 1), rates_and_weights(1, 4)
+    assert rates == [[1e-3, 4e-3, 4e-3]] * 12
+    torch.testing.assert_close(weights, at_once, rtol=1e-6, atol=1e-7)  # float32
+    assert train(network(), cross_entropy, batches(), TrainingOptions(max_steps=1)).optimizer_state is None
+
+
+def test_the_moments_of_an_earlier_run_are_left_as_they_are():
+    options = TrainingOptions(max_epochs=1, incremental=True)
+    moments = train(network(), cross_entropy, batches(), options).optimizer_state
+    kept = {i: {name: value.clone() for name, value in entry.items()} for i, entry in moments.items()}
+    train(network(), cross_entropy, batches(), options, optimizer_state=moments)
+    for i, entry in moments.items():
+        for name, value in entry.items():
+            assert torch.equal(value, kept[i][name])
 
 
 # Prediction

@@ -11,15 +11,38 @@ from typing import TYPE_CHECKING, Any
 from tsssm._version import __version__
 
 if TYPE_CHECKING:
-    from tsssm.estimators import SSMClassifier, SSMRegressor
+    from tsssm.estimators import (
+        SSMClassifier,
+        SSMFeatures,
+        SSMFeaturesClassifier,
+        SSMFeaturesRegressor,
+        SSMRegressor,
+        load,
+    )
     from tsssm.panel import Panel
+    from tsssm.streaming import Stream
 
-__all__ = ["Panel", "SSMClassifier", "SSMRegressor", "__version__"]
+__all__ = [
+    "Panel",
+    "SSMClassifier",
+    "SSMFeatures",
+    "SSMFeaturesClassifier",
+    "SSMFeaturesRegressor",
+    "SSMRegressor",
+    "Stream",
+    "__version__",
+    "load",
+]
 
 _SOURCES = {
     "Panel": "tsssm.panel",
     "SSMClassifier": "tsssm.estimators",
+    "SSMFeatures": "tsssm.estimators",
+    "SSMFeaturesClassifier": "tsssm.estimators",
+    "SSMFeaturesRegressor": "tsssm.estimators",
     "SSMRegressor": "tsssm.estimators",
+    "Stream": "tsssm.streaming",
+    "load": "tsssm.estimators",
 }
 _SUBMODULES = (
     "backbone",
@@ -27,10 +50,14 @@ _SUBMODULES = (
     "discretize",
     "encoding",
     "estimators",
+    "features",
     "hippo",
+    "inspection",
     "layers",
     "ops",
     "panel",
+    "persistence",
+    "streaming",
     "training",
 )
 

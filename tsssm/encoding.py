@@ -12,10 +12,12 @@ for Multivariate Time Series with Missing Values*, arXiv 1606.01865, section 2.1
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,14 +26,17 @@ from torch import Tensor
 
 from tsssm.panel import Panel
 
-__all__ = ["Batch", "Encoded", "PanelEncoder"]
+__all__ = ["Batch", "Encoded", "EncodedOnDemand", "PanelEncoder"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 # Gaps are float64 differences of float64 times: so many roundings of the largest time are "the same gap".
-_GAP_ROUNDINGS = 4
+_GAP_ROUNDING = 4 * float(np.finfo(np.float64).eps)
 _GAP_TOLERANCE = 1e-6
+
+# Values that are worked on at a time where a panel may be too large for the memory.
+_PIECE = 4_000_000
 
 
 class Batch(NamedTuple):
@@ -85,6 +90,10 @@ class Encoded:
         """Whether every gap of every series is 1."""
         return bool(self._steady.all())
 
+    def pieces(self) -> Iterator[Encoded]:
+        """Yield the series, all at once."""
+        yield self
+
     def durations(self) -> Tensor:
         """Time that each series covers, the first sample counted as one unit; float64 (n,)."""
         elapsed = np.add.reduceat(self.dt.numpy(), self.offsets[:-1].numpy(), dtype=np.float64)
@@ -104,6 +113,38 @@ class Encoded:
         return Batch(self.u[samples] * valid[..., None], self.dt[samples] * valid)
 
 
+class EncodedOnDemand:
+    """The series of a memory-mapped panel, encoded batch by batch; stands for an `Encoded`.
+
+    Parameters
+    ----------
+    encoder : PanelEncoder
+    panel : Panel
+        n series, checked by the encoder as `PanelEncoder.encode` does.
+    """
+
+    def __init__(self, encoder: PanelEncoder, panel: Panel) -> None:
+        self._encoder = encoder
+        self._panel = panel
+        #: Samples of each series, with those that are missing altogether; int64 (n,).
+        self.lengths = torch.from_numpy(panel.lengths)
+
+    def __len__(self) -> int:
+        return len(self._panel)
+
+    def durations(self) -> Tensor:
+        """As `Encoded.durations`."""
+        return torch.cat([self._encoder.encode_all(piece).durations() for piece in _pieces(self._panel)])
+
+    def batch(self, rows: Tensor) -> Batch:
+        """As `Encoded.batch`."""
+        return self._encoder.encode_all(self._panel[rows.numpy()]).batch(torch.arange(len(rows)))
+
+    def pieces(self) -> Iterator[Encoded]:
+        """Yield the series, some at a time."""
+        return map(self._encoder.encode_all, _pieces(self._panel))
+
+
 class PanelEncoder:
     """Turns panels into network inputs, with everything learned from the training panel.
 
@@ -118,8 +159,12 @@ class PanelEncoder:
         Channels d of the training panel.
     mean, std : array (d,), float64
         Per channel, missing values left out; a constant channel has std 1, a channel without values mean 0.
+    has_times : bool
+        Whether the training panel had times.
+    time_unit : str or None
+        Unit of the times of the training panel, None if it had none or did not know it.
     time_scale_ : float
-        The unit, in the unit of the panel's times; 1.0 for "median" if the training panel has no times.
+        The unit of elapsed time, in the unit of the training panel's times; 1.0 for "median" if it has none.
     step : float
         Step of the regular grid that a panel without times is taken to lie on, in units of ``time_scale_``:
         the median gap of the training panel, or 1.0 if that has no times.
@@ -142,10 +187,13 @@ class PanelEncoder:
     missing in the training panel but a value is missing later, the channel keeps its last seen value, or the
     training mean before the first: inputs the network never saw in training would do harm.
 
-    *Times.* A panel without times lies on the regular grid of the training panel (``step``). If the training
-    panel had no times, the times of later panels are read in units of its samples, or of ``time_scale`` if
-    given. Samples with the same time stamp have a gap of 0, which leaves the state of the layers untouched:
-    the forward direction of a layer uses the first of them, the backward direction the last.
+    *Times.* A panel without times lies on the regular grid of the training panel (``step``). Times in another
+    unit than the training panel's are converted. Times in a known unit, such as stamps, and times without one
+    cannot be compared: the one in training and the other later is an error. If the training panel had no
+    times, the times of later panels must be without a unit, and are read in units of its samples; if
+    ``time_scale`` is a number, they are in any unit and read in units of it. Samples with the same time stamp
+    have a gap of 0, which leaves the state of the layers untouched: the forward direction of a layer uses the
+    first of them, the backward direction the last.
     """
 
     def __init__(self, time_scale: str | float = "median") -> None:
@@ -159,14 +207,25 @@ class PanelEncoder:
         self.time_scale = time_scale
 
     def fit(self, panel: Panel) -> PanelEncoder:
-        """Learn scales and units from the training panel; returns self."""
-        has_times = panel.has_times
-        panel = panel.drop_missing_rows()
+        """Learn scales and units from the training panel; returns self.
+
+        Raises
+        ------
+        ValueError
+            If every value of the panel is missing.
+        """
+        has_times = self.has_times = panel.has_times
+        self.time_unit = panel.time_unit
         self.n_channels = panel.n_channels
-        self.mean, self.std, observed = _moments(panel.values)
-        self.missing = bool((observed < len(panel.values)).any())
+        self.mean, self.std, observed, total = _moments(panel)
+        if not observed.any():
+            raise ValueError(
+                f"X has no value to learn from: all of its {len(panel)} series, {self.n_channels} "
+                "channel(s), are missing (NaN)."
+            )
+        self.missing = bool((observed < total).any())
         self.n_inputs = self.n_channels * (3 if self.missing else 1)
-        median_gap = _median_positive(panel.gaps()) if has_times else None
+        median_gap = _median_positive_gap(panel) if has_times else None
         if self.time_scale == "median":
             self.time_scale_ = median_gap or 1.0
         else:
@@ -174,20 +233,23 @@ class PanelEncoder:
         self.step = 1.0 if median_gap is None else median_gap / self.time_scale_
         return self
 
-    def encode(self, panel: Panel) -> Encoded:
-        """Return the inputs of the network for a panel.
+    def encode(self, panel: Panel) -> Encoded | EncodedOnDemand:
+        """Return the inputs of the network for a panel; on demand if its values are memory-mapped.
 
         Raises
         ------
         ValueError
-            If the panel is empty or has another number of channels than the training panel.
+            If the panel is empty or has another number of channels than the training panel, or if the units
+            of its times and of the training panel's cannot be compared.
         """
-        if len(panel) == 0:
-            raise ValueError("X holds no series; at least one is needed.")
-        if panel.n_channels != self.n_channels:
-            raise ValueError(
-                f"X has {panel.n_channels} channel(s), but the training data had {self.n_channels}."
-            )
+        self._check(panel)
+        panel = self.in_training_unit(panel)
+        return EncodedOnDemand(self, panel) if _is_mapped(panel.values) else self.encode_all(panel)
+
+    def encode_all(self, panel: Panel) -> Encoded:
+        """As `encode`, and in memory in any case."""
+        self._check(panel)
+        panel = self.in_training_unit(panel)
         has_times = panel.has_times
         panel = panel.drop_missing_rows()
         dt = self._gaps(panel, has_times)
@@ -206,34 +268,102 @@ class PanelEncoder:
             torch.from_numpy(panel.offsets.copy()),
         )
 
+    def _check(self, panel: Panel) -> None:
+        if len(panel) == 0:
+            raise ValueError("X holds no series; at least one is needed.")
+        if panel.n_channels != self.n_channels:
+            raise ValueError(
+                f"X has {panel.n_channels} channel(s), but the training data had {self.n_channels}."
+            )
+
+    def in_training_unit(self, panel: Panel) -> Panel:
+        """Return the panel with its times, if any, in the unit of the training panel."""
+        if not panel.has_times or panel.time_unit == self.time_unit:
+            return panel
+        if not self.has_times and not isinstance(self.time_scale, str):
+            return panel
+        if self.time_unit is not None and panel.time_unit is not None:
+            return panel.convert_times(self.time_unit)
+        given = _described(True, panel.time_unit)
+        raise ValueError(
+            f"X has {given}, but the training data had {_described(self.has_times, self.time_unit)}: their "
+            "steps cannot be compared. Name the unit of numbers with the argument time_unit of the methods "
+            "that make a Panel, or give an array where samples lie on the regular grid of training."
+        )
+
     def _gaps(self, panel: Panel, has_times: bool) -> FloatArray:
         """Gaps (total,) in units of the time scale, 1 at the first sample of a series."""
         dt = panel.gaps()
         dt = dt / self.time_scale_ if has_times else dt * self.step
         dt[panel.offsets[:-1]] = 1.0
-        rounding = _GAP_TOLERANCE
+        largest = 0.0
         if panel.times is not None and has_times:
             largest = float(np.abs(panel.times).max()) / self.time_scale_
-            rounding += _GAP_ROUNDINGS * np.finfo(np.float64).eps * largest
-        dt[np.abs(dt - 1.0) <= rounding] = 1.0
-        return dt
+        return unit_gaps(dt, largest)
 
 
-def _moments(values: npt.NDArray[np.float32]) -> tuple[FloatArray, FloatArray, IntArray]:
-    """Mean, standard deviation and number of the values seen of each channel, (d,) each, in float64."""
-    seen = ~np.isnan(values)
-    observed = seen.sum(axis=0)
+def _is_mapped(array: npt.NDArray[Any] | None) -> bool:
+    """Whether the memory of an array is a file."""
+    while isinstance(array, np.ndarray):
+        if isinstance(array, np.memmap):
+            return True
+        array = array.base
+    return False
+
+
+def unit_gaps(dt: FloatArray, largest: float) -> FloatArray:
+    """Return gaps with those that are 1 but for rounding set to 1, in place.
+
+    ``largest`` is the largest of the times of which they are differences, in the same unit.
+    """
+    rounding = _GAP_TOLERANCE + _GAP_ROUNDING * largest
+    dt[np.abs(dt - 1.0) <= rounding] = 1.0
+    return dt
+
+
+def _described(has_times: bool, unit: str | None) -> str:
+    if not has_times:
+        return "no times"
+    return "times that are numbers without a unit" if unit is None else f"times in {unit!r}"
+
+
+def _pieces(panel: Panel) -> Iterator[Panel]:
+    """Runs of series with some millions of values each, without the samples that are missing altogether.
+
+    So that a memory-mapped panel is never in memory as a whole. A panel of common size is one piece.
+    """
+    cuts = [0]
+    for number, end in enumerate(panel.offsets[1:].tolist(), start=1):
+        if (end - panel.offsets[cuts[-1]]) * panel.n_channels >= _PIECE or number == len(panel):
+            cuts.append(number)
+    for start, stop in itertools.pairwise(cuts):
+        yield panel[start:stop].drop_missing_rows()
+
+
+def _moments(panel: Panel) -> tuple[FloatArray, FloatArray, IntArray, int]:
+    """Mean, standard deviation and number of the values seen of each channel, (d,) each; and the samples."""
+    observed, total = np.zeros(panel.n_channels, dtype=np.int64), 0
+    sums = np.zeros(panel.n_channels)
+    low, high = np.full(panel.n_channels, np.nan), np.full(panel.n_channels, np.nan)
+    for piece in _pieces(panel):
+        values, seen = piece.values, ~np.isnan(piece.values)
+        observed += seen.sum(axis=0)
+        total += len(values)
+        sums += np.sum(values, axis=0, dtype=np.float64, where=seen)
+        low = np.fmin(low, np.fmin.reduce(values, axis=0))
+        high = np.fmax(high, np.fmax.reduce(values, axis=0))
     count = np.maximum(observed, 1)
-    mean = np.sum(values, axis=0, dtype=np.float64, where=seen) / count
-    deviation = np.where(seen, values - mean, 0.0)
-    std = np.sqrt(np.einsum("td,td->d", deviation, deviation) / count)
-    varies = np.fmax.reduce(values, axis=0) > np.fmin.reduce(values, axis=0)
-    return mean, np.where(varies, std, 1.0), observed
+    mean = sums / count
+    squares = np.zeros(panel.n_channels)
+    for piece in _pieces(panel):
+        deviation = np.where(np.isnan(piece.values), 0.0, piece.values - mean)
+        squares += np.einsum("td,td->d", deviation, deviation)
+    return mean, np.where(high > low, np.sqrt(squares / count), 1.0), observed, total
 
 
-def _median_positive(gaps: FloatArray) -> float | None:
+def _median_positive_gap(panel: Panel) -> float | None:
     """Median of the positive gaps, None if there is none; the NaN at the start of a series compare false."""
-    positive = gaps[gaps > 0]
+    positive = np.concatenate([gaps[gaps > 0] for gaps in (piece.gaps() for piece in _pieces(panel))])
     return float(np.median(positive)) if positive.size else None
 
 

@@ -1,6 +1,16 @@
 """Estimators for scikit-learn and sktime: one class a task, good in both worlds."""
 
 from tsssm.estimators._classifier import SSMClassifier
+from tsssm.estimators._features import SSMFeatures
+from tsssm.estimators._persistence import load
 from tsssm.estimators._regressor import SSMRegressor
+from tsssm.estimators._ridge import SSMFeaturesClassifier, SSMFeaturesRegressor
 
-__all__ = ["SSMClassifier", "SSMRegressor"]
+__all__ = [
+    "SSMClassifier",
+    "SSMFeatures",
+    "SSMFeaturesClassifier",
+    "SSMFeaturesRegressor",
+    "SSMRegressor",
+    "load",
+]

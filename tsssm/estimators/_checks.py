@@ -1,17 +1,14 @@
-"""What fit is given besides series and targets: tables, weights, seeds, and the validation split."""
+"""What fit is given besides series and targets: tables, weights, groups and seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from pandas.api.types import is_scalar
-from sklearn.utils import assert_all_finite, column_or_1d
-from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils import column_or_1d
 from sklearn.utils.validation import _check_sample_weight
 
 from tsssm.panel import Panel
@@ -33,52 +30,87 @@ def is_table(X: Any) -> bool:
     return not isinstance(X, Panel) and np.asarray(X).ndim == 2
 
 
+def check_one_each(y: Any, panel: Panel) -> None:
+    """Check that y has one entry, or one row, for each series.
+
+    Raises
+    ------
+    TypeError
+        If y is a single value or no container at all.
+    ValueError
+        If it has another length than the panel.
+    """
+    shape = tuple(y.shape if hasattr(y, "shape") else np.asarray(y, dtype=object).shape)
+    if not shape:
+        raise TypeError(
+            f"y must be an array, list or frame with one entry for each of the {len(panel)} series of X; got "
+            f"{type(y).__name__}."
+        )
+    if shape[0] != len(panel):
+        each = len(panel.values) > len(panel) and shape[0] == len(panel.values)
+        hint = " y takes one entry for each series, not one for each of its samples." if each else ""
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: X has {len(panel)} series, y has "
+            f"shape {shape}.{hint}"
+        )
+
+
 def checked_weights(sample_weight: npt.ArrayLike | None, panel: Panel) -> FloatArray:
     """Return the weights (n,) as float64, ones by default.
 
     Raises
     ------
+    TypeError
+        For weights that are not numbers.
     ValueError
-        For weights of another shape, negative or not finite.
+        For weights of another shape, negative, not finite, or zero for every series.
     """
     if sample_weight is None:
         return np.ones(len(panel))
+    given = np.asarray(sample_weight)
+    if given.dtype.kind not in "fiubO":
+        raise TypeError(f"sample_weight must hold real numbers, got dtype {given.dtype}.")
+    if given.ndim > 1:
+        raise ValueError(f"sample_weight must have shape ({len(panel)},), got {given.shape}.")
+    if not given.astype(bool).any():
+        raise ValueError(f"sample_weight is zero for all of the {len(panel)} series; one has to be positive.")
     return _check_sample_weight(sample_weight, panel, dtype=np.float64, ensure_non_negative=True)
 
 
-def checked_labels(y: Any) -> npt.NDArray[Any]:
-    """Return class labels (n,), nullable pandas columns in their NumPy dtype.
+def checked_groups(groups: npt.ArrayLike | None, panel: Panel) -> npt.NDArray[Any] | None:
+    """Return the groups (n,), None if there are none.
 
     Raises
     ------
     ValueError
-        For labels that are missing, infinite, continuous or not one a series.
+        For groups that are not one a series, or missing.
     """
-    # sktime passes one-column frames as a matter of course; scikit-learn warns about column vectors.
-    warn = not isinstance(y, pd.DataFrame)
-    if isinstance(y, pd.DataFrame) and y.shape[1] == 1:
-        y = y.iloc[:, 0]
-    # As objects: next to strings NumPy would turn NaN into the label "nan".
-    missing = pd.isna(y if hasattr(y, "dtype") else np.asarray(y, dtype=object))
+    if groups is None:
+        return None
+    labels: npt.NDArray[Any] = column_or_1d(groups)
+    if len(labels) != len(panel):
+        raise ValueError(f"groups must have one entry a series, {len(panel)}; got {len(labels)}.")
+    missing = np.asarray(pd.isna(labels))
     if missing.any():
         raise ValueError(
-            f"Input y contains NaN: {int(missing.sum())} missing label(s), the first at position "
-            f"{int(np.argmax(missing))}. Leave these series out of X and y."
+            f"groups has {int(missing.sum())} missing entries, the first at position "
+            f"{int(np.argmax(missing))}."
         )
-    if isinstance(y, pd.Series) and hasattr(y.dtype, "numpy_dtype"):
-        y = y.to_numpy(dtype=y.dtype.numpy_dtype)
-    y = column_or_1d(y, warn=warn)
-    assert_all_finite(y, input_name="y")
-    check_classification_targets(y)
-    return y
+    return labels
 
 
-def class_weights(class_weight: str | Mapping[Any, float], y: npt.NDArray[Any]) -> FloatArray:
-    """Return the weight of the class of each series (n,); ValueError if negative or not finite."""
-    weight = compute_sample_weight(class_weight, y)
-    if not (np.isfinite(weight) & (weight >= 0)).all():
-        raise ValueError(f"class_weight must hold finite weights of at least 0; got {class_weight!r}.")
-    return weight
+def check_validation(
+    X_val: Any, y_val: Any, sample_weight_val: Any, groups: Any, early_stopping: bool
+) -> None:
+    """Raise ValueError for arguments of ``fit`` that contradict each other."""
+    if (X_val is None) != (y_val is None):
+        raise ValueError("X_val and y_val go together; only one of them was given.")
+    if X_val is None and sample_weight_val is not None:
+        raise ValueError("sample_weight_val was given, but X_val and y_val were not.")
+    if X_val is not None and not early_stopping:
+        raise ValueError("X_val and y_val are for early_stopping=True; it is False.")
+    if X_val is not None and groups is not None:
+        raise ValueError("With X_val nothing is held out of X, so that groups have no meaning; give one.")
 
 
 def seed_of(random_state: int | np.random.RandomState | None) -> int:
@@ -98,27 +130,3 @@ def seed_of(random_state: int | np.random.RandomState | None) -> int:
             raise ValueError(f"random_state must be between 0 and 2**32 - 1; got {random_state!r}.")
         return int(np.random.RandomState(random_state).randint(2**31))
     raise ValueError(f"random_state must be None, an integer or a numpy RandomState; got {random_state!r}.")
-
-
-def split(
-    rows: IntArray, strata: npt.NDArray[Any], fraction: float, seed: int, *, classes: bool
-) -> tuple[IntArray, IntArray]:
-    """Split rows into a training and a validation part that both cover the strata evenly.
-
-    The rows are put in order of their stratum, at random within it, and every (1 / fraction)-th is held out;
-    so classes, or small and large targets, keep their shares. Of ``classes``, one row each stays in training.
-    """
-    rng = np.random.RandomState(seed)
-    order = rows[rng.permutation(len(rows))]
-    order = order[np.argsort(strata[order], kind="stable")]
-    if classes:
-        order = np.delete(order, np.unique(strata[order], return_index=True)[1])
-    count = max(1, round(fraction * len(rows)))
-    if count >= len(rows) or len(order) < count:
-        raise ValueError(
-            f"early_stopping needs more series: validation_fraction={fraction} of {len(rows)} series leaves "
-            f"nothing {'of some class ' if classes else ''}to train on."
-        )
-    picks = np.floor((np.arange(count) + rng.uniform()) * len(order) / count).astype(np.int64)
-    held_out = order[picks]
-    return np.setdiff1d(rows, held_out), np.sort(held_out)

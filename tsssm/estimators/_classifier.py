@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
+import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sktime.classification.base import BaseClassifier
-from torch import Tensor
-from torch.nn import functional as F
 
 from tsssm.encoding import PanelEncoder
-from tsssm.estimators._base import SSMEstimator
-from tsssm.estimators._checks import FloatArray, checked_labels, class_weights
+from tsssm.estimators._base import declared_tags
+from tsssm.estimators._callbacks import FitReport
+from tsssm.estimators._checks import FloatArray
+from tsssm.estimators._class_targets import ClassTargets
+from tsssm.estimators._labels import side_by_side
+from tsssm.estimators._network import SSMEstimator
 from tsssm.estimators._parameters import RULES, one_of
-from tsssm.panel import Panel
+from tsssm.estimators._splits import Labelled
 
 LOSSES = ("cross_entropy",)
 
 
-class SSMClassifier(SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator):
+class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator):
     """Deep state-space classifier of time series, for scikit-learn and sktime.
 
     Series may differ in length, be sampled irregularly and have missing values. Their times are taken from
@@ -82,18 +85,30 @@ class SSMClassifier(SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator
     loss : {"cross_entropy"}, default="cross_entropy"
         Training loss.
     early_stopping : bool, default=False
-        Hold out a stratified part of the training series, stop when the loss on it no longer falls, and keep
-        the weights of the best epoch.
+        Hold out a stratified part of the training series, or whole groups if ``fit`` is given ``groups``;
+        stop when the loss on it no longer falls, and keep the weights of the best epoch. Nothing is learned
+        from the part held out, neither scales nor weights. ``fit`` also takes series to judge by, as
+        ``X_val`` and ``y_val``. Worth its price from some hundred series on.
     validation_fraction : float, default=0.1
         Share of the series held out by ``early_stopping``.
     n_iter_no_change : int, default=20
         Epochs without improvement after which ``early_stopping`` stops.
-    class_weight : None, "balanced" or dict, default=None
-        Weights of the classes in the loss, as in scikit-learn.
+    class_weight : None, "balanced", dict or list of dict, default=None
+        Weights of the classes in the loss, as in scikit-learn; with several columns in y a list, one dict a
+        column, whose weights are multiplied. "balanced" gives all classes the same total weight: for rare
+        classes that must not be missed.
+    warm_start : bool, default=False
+        Whether another ``fit`` goes on with the weights of the last one, for as many epochs again, in place
+        of new ones; also after ``set_params``, which otherwise forgets a fit. Classes and scales of values
+        and time stay those of the first fit. Use it to prolong a fit, or to adapt a model to new data.
     accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
-        Where to train and predict; "gpu" is CUDA, "auto" is CUDA where there is one, else the CPU.
+        Where to train and predict; "gpu" is CUDA, "auto" is CUDA where there is one, else the CPU. Where
+        there is no CUDA device, a model that was fitted on one predicts on the CPU.
     devices : int, list of int or "auto", default=1
-        Devices to train on, as `lightning.Trainer` takes them.
+        Devices to train on, as `lightning.Trainer` takes them. With several, each has a process, which takes
+        its share of every batch; call ``fit`` in all of them, as ``torchrun`` does, with an integer
+        ``random_state``. The model is that of one process, save for rounding, dropout and the statistics of
+        ``norm="batch"``, which are those of the share.
     precision : {"32-true", "16-mixed", "bf16-mixed"}, default="32-true"
         Arithmetic in training.
     callbacks : list of `lightning.Callback`, optional
@@ -101,6 +116,13 @@ class SSMClassifier(SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator
         with ``early_stopping``, ``val_loss`` are logged for them after each epoch.
     trainer_kwargs : dict, optional
         Further arguments of `lightning.Trainer`, such as ``logger``.
+    checkpoint_dir : path, optional
+        Folder where ``fit`` keeps its state while it trains, written at the ends of epochs in at most a
+        fiftieth of the time and removed at the end. A fit of the same data and parameters that was killed
+        goes on from there and ends in the very same model; other fits, such as those of a search, keep files
+        of their own. Needs a ``random_state``.
+    resume_from : path, optional
+        One of these files, which ``fit`` has to continue; an error if it is of other data or parameters.
     random_state : int or RandomState, optional
         Seed; the same data, seed and number of torch threads give the same predictions on the same machine.
         None is a fresh seed.
@@ -110,18 +132,21 @@ class SSMClassifier(SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator
 
     Attributes
     ----------
-    classes_ : array (n_classes,)
-        Class labels, sorted.
+    classes_ : array (n_classes,), or list of arrays
+        Class labels, sorted; with several columns in y a list, one array a column.
+    n_classes_ : int, or list of int
+        Number of them.
     n_features_in_ : int
         Channels of X; for a two-dimensional X its columns, as scikit-learn counts.
     n_iter_ : int
-        Epochs trained; 0 if there was only one class, in which case nothing is trained.
+        Epochs trained, with ``warm_start`` and ``partial_fit`` in all; 0 if there was only one class, in
+        which case nothing is trained.
     loss_curve_ : list of float
         Mean training loss of each epoch.
     validation_scores_ : list of float or None
         Minus the validation loss after each epoch; None without ``early_stopping``.
     best_validation_score_ : float or None
-        The largest of them.
+        The largest of them in the last fit, that of the weights which are kept.
     time_scale_ : float
         The unit of elapsed time.
     net_ : Module or None
@@ -142,20 +167,25 @@ class SSMClassifier(SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator
     array(['rest', 'walk'], dtype='<U4')
     """
 
-    _tags = {
-        "authors": ["tsssm developers"],
-        "maintainers": ["tsssm developers"],
-        "python_dependencies": ["torch", "lightning"],
-        "X_inner_mtype": ["pd-multiindex", "df-list", "numpy3D"],
-        "y_inner_mtype": "numpy1D",
-        "capability:multivariate": True,
-        "capability:unequal_length": True,
-        "capability:missing_values": True,
-        "capability:predict_proba": True,
-        "capability:class_weight": True,
-        "capability:random_state": True,
-        "property:randomness": "derandomized",
-    }
+    _tags = declared_tags(
+        BaseClassifier,
+        {
+            "authors": ["tsssm developers"],
+            "maintainers": ["tsssm developers"],
+            # Lightning, which only fit needs, is left out: a model that was loaded from a file does without.
+            "python_dependencies": ["torch"],
+            "X_inner_mtype": ["pd-multiindex", "df-list", "numpy3D"],
+            "y_inner_mtype": "numpy2D",
+            "capability:multioutput": True,
+            "capability:multivariate": True,
+            "capability:unequal_length": True,
+            "capability:missing_values": True,
+            "capability:predict_proba": True,
+            "capability:class_weight": True,
+            "capability:random_state": True,
+            "property:randomness": "derandomized",
+        },
+    )
     rules = {**RULES, "loss": one_of(LOSSES)}
 
     def __init__(
@@ -181,12 +211,15 @@ class SSMClassifier(SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 20,
-        class_weight: str | Mapping[Any, float] | None = None,
+        class_weight: str | Mapping[Any, float] | list[Mapping[Any, float]] | None = None,
+        warm_start: bool = False,
         accelerator: str = "auto",
         devices: int | Sequence[int] | str = 1,
         precision: str = "32-true",
         callbacks: Sequence[Any] | None = None,
         trainer_kwargs: Mapping[str, Any] | None = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        resume_from: str | os.PathLike[str] | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
@@ -212,58 +245,77 @@ class SSMClassifier(SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.class_weight = class_weight
+        self.warm_start = warm_start
         self.accelerator = accelerator
         self.devices = devices
         self.precision = precision
         self.callbacks = callbacks
         self.trainer_kwargs = trainer_kwargs
+        self.checkpoint_dir = checkpoint_dir
+        self.resume_from = resume_from
         self.random_state = random_state
         self.verbose = verbose
         super().__init__()
 
-    def fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> SSMClassifier:
-        """Fit the classifier; see `SSMEstimator.fit` for the containers.
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: npt.ArrayLike | None = None
+    ) -> SSMClassifier:
+        """Train for one epoch of these series, going on from what was learned before.
 
-        A ``y`` with several columns fits one classifier for each, as sktime's classifiers do.
+        The learning rate is constant, ``learning_rate`` and ``ssm_learning_rate``; ``max_epochs``,
+        ``max_steps`` and ``warm_start`` do not count. The first call learns the scales of values and time
+        from its series, so give it a representative part of the data.
+
+        Parameters
+        ----------
+        X, y, sample_weight : as in ``fit``
+            Some of the series.
+        classes : array (n_classes,), or a list of one for each column of y
+            All classes that will ever come; needed in the first call and the same, if given, in later ones.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            For arguments that are not as documented, labels that are not among the classes, and with
+            ``early_stopping`` or ``class_weight="balanced"``, which need all series at once.
         """
-        shape = np.asarray(y).shape
-        if len(shape) == 2 and shape[1] > 1:
-            if sample_weight is not None:
-                raise ValueError(f"sample_weight needs a y of shape (n,); got {shape}.")
-            return BaseClassifier.fit(self, X, y)
-        return super().fit(X, y, sample_weight)
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                "class_weight='balanced' needs the labels of all series at once; for partial_fit give the "
+                "weights as a dict."
+            )
+        if classes is None and not self._is_fitted:
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        self._partial_fit(X, y, sample_weight, classes)
+        return self
 
-    def _fit_panel(self, panel: Panel, y: Any, weight: FloatArray) -> None:
-        y = checked_labels(y)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        self.n_classes_ = len(self.classes_)
-        self._class_dictionary = {label: code for code, label in enumerate(self.classes_)}
-        if self.class_weight is not None:
-            weight = weight * class_weights(self.class_weight, y)
-        if self.n_classes_ == 1:
-            self._fit_single_class(panel)
-            return
-        self._fit_network(panel, torch.as_tensor(codes), weight, self.n_classes_, self._cross_entropy, codes)
+    def _train(self, data: Labelled, *args: Any, **kwargs: Any) -> None:
+        if self._n_outputs() > 1:
+            super()._train(data, *args, **kwargs)
+        else:
+            self._fit_single_class(data)
 
-    def _fit_single_class(self, panel: Panel) -> None:
+    def _fit_single_class(self, data: Labelled) -> None:
         """With one class there is nothing to learn: predict it for whatever comes."""
         warnings.warn(
             f"only single label seen in y passed to fit of classifier {type(self).__name__}; it will be "
             "predicted for every series.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
         self.net_ = None
-        self.encoder_ = PanelEncoder(self.time_scale).fit(panel)
+        self.encoder_ = PanelEncoder(self.time_scale).fit(data.panel)
         self.time_scale_ = self.encoder_.time_scale_
         self.n_iter_ = 0
         self.loss_curve_ = []
         self.validation_scores_ = self.best_validation_score_ = None
+        FitReport(self, data.panel, data.y, {}, 0, lambda: {"_is_fitted": True}).ends()
 
-    def _cross_entropy(self, outputs: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(outputs, target, reduction="none", label_smoothing=self.label_smoothing)
-
-    def predict_proba(self, X: Any) -> FloatArray:
+    def predict_proba(self, X: Any) -> FloatArray | list[FloatArray]:
         """Return the probability of each class.
 
         Parameters
@@ -273,8 +325,10 @@ class SSMClassifier(SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator
 
         Returns
         -------
-        array of shape (n, n_classes), float64
-            In the order of ``classes_``; rows sum to 1.
+        array of shape (n, n_classes), float64, or a list of one such array for each column of y
+            In the order of ``classes_``; rows sum to 1. For a y of several columns this is what
+            scikit-learn's forests return; the probability of label k of a multi-label y is
+            ``predict_proba(X)[k][:, 1]``.
 
         Raises
         ------
@@ -282,29 +336,55 @@ class SSMClassifier(SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator
             Before ``fit``, and for X that is not as documented.
         """
         self.check_is_fitted()
-        return super().predict_proba(X) if self._is_vectorized else self._predict_proba(X)
+        return self._predict_proba(X)
 
-    def predict(self, X: Any) -> npt.NDArray[Any]:
-        """Return the most probable class of each series, (n,).
+    def predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
+        """Return the most probable class of each series.
 
         Parameters and errors as in `predict_proba`.
+
+        Returns
+        -------
+        array of shape (n,) or (n, n_outputs), or DataFrame
+            In the shape that y had in ``fit``; a frame if that was one with several columns.
         """
         self.check_is_fitted()
-        return super().predict(X) if self._is_vectorized else self._predict(X)
+        return self._predict(X)
 
-    def _predict_proba(self, X: Any) -> FloatArray:
+    def _predict_proba(self, X: Any) -> FloatArray | list[FloatArray]:
         if self.net_ is None:
             return np.ones((len(self._panel(X, reset=False)), 1))
-        outputs = self._outputs(X)
-        odds = np.exp(outputs - outputs.max(axis=1, keepdims=True))
-        return odds / odds.sum(axis=1, keepdims=True)
+        return self._answers(self._outputs(X))
 
-    def _predict(self, X: Any) -> npt.NDArray[Any]:
-        return self.classes_[self._predict_proba(X).argmax(axis=1)]
+    def _predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
+        proba = self._predict_proba(X)
+        if not isinstance(proba, list):
+            return self.classes_[proba.argmax(axis=1)]
+        columns = [
+            classes[column.argmax(axis=1)] for classes, column in zip(self.classes_, proba, strict=True)
+        ]
+        if self._y_columns is not None:
+            return pd.DataFrame(dict(enumerate(columns))).set_axis(self._y_columns, axis=1)
+        return side_by_side(columns)
 
     def score(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> float:
-        """Return the accuracy of ``predict(X)``, optionally weighted."""
-        return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
+        """Return the accuracy of ``predict(X)``, optionally weighted.
+
+        With several columns in y a prediction is right if it is right in all of them, as in scikit-learn.
+        """
+        predicted, y = self.predict(X), np.asarray(y)
+        if np.ndim(predicted) == 1:
+            return accuracy_score(y, predicted, sample_weight=sample_weight)
+        if y.shape != predicted.shape:
+            raise ValueError(f"y must have shape {predicted.shape}; got {y.shape}.")
+        right = (y == np.asarray(predicted)).all(axis=1)
+        return accuracy_score(np.ones_like(right), right, sample_weight=sample_weight)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        tags.target_tags.multi_output = True
+        return tags
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -41,6 +42,19 @@ _POSITIVE = Rule((Real,), lambda value: 0 < value < np.inf, "a positive finite n
 _NOT_NEGATIVE = Rule((Real,), lambda value: 0 <= value < np.inf, "a finite number of at least 0")
 _SHARE = Rule((Real,), lambda value: 0 <= value < 1, "a number in [0, 1)")
 
+#: The rule of the levels of quantiles.
+LEVELS = Rule(
+    (tuple, list, np.ndarray),
+    lambda value: (
+        all(isinstance(level, Real) and 0 < float(level) < 1 for level in value)
+        and all(low < high for low, high in zip(value, value[1:], strict=False))
+        and 0.5 in value
+    ),
+    "a sequence of rising numbers in (0, 1) with 0.5 among them",
+)
+
+_PATH = Rule((str, os.PathLike, type(None)), lambda value: True, "None or a path")
+
 RULES: dict[str, Rule] = {
     "backbone": one_of(BACKBONES),
     "n_layers": _integer(1),
@@ -65,10 +79,11 @@ RULES: dict[str, Rule] = {
     "validation_fraction": Rule((Real,), lambda value: 0 < value < 1, "a number in (0, 1)"),
     "n_iter_no_change": _integer(1),
     "class_weight": Rule(
-        (str, Mapping, type(None)),
+        (str, Mapping, list, type(None)),
         lambda value: value == "balanced" or not isinstance(value, str),
-        "None, 'balanced' or a dict from class to weight",
+        "None, 'balanced', a dict from class to weight, or a list of dicts, one a column of y",
     ),
+    "warm_start": _FLAG,
     "accelerator": one_of(("auto", "cpu", "gpu", "cuda")),
     "devices": Rule(
         (Integral, str, list, tuple),
@@ -77,6 +92,8 @@ RULES: dict[str, Rule] = {
     ),
     "precision": one_of(("32-true", "16-mixed", "bf16-mixed")),
     "callbacks": Rule((Sequence, type(None)), lambda value: True, "None or a list of lightning callbacks"),
+    "checkpoint_dir": _PATH,
+    "resume_from": _PATH,
     "trainer_kwargs": Rule(
         (Mapping, type(None)),
         lambda value: not set(value or ()) & set(RESERVED_TRAINER_KWARGS),

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
+from scipy.special import ndtri
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import r2_score
-from sklearn.utils import check_array
 from sktime.regression.base import BaseRegressor
-from torch import Tensor
-from torch.nn import functional as F
 
-from tsssm.estimators._base import SSMEstimator
+from tsssm.estimators._base import declared_tags
 from tsssm.estimators._checks import FloatArray
-from tsssm.estimators._parameters import RULES, one_of
-from tsssm.panel import Panel
-
-#: Training losses, elementwise on standardised targets.
-LOSSES: dict[str, Callable[..., Tensor]] = {
-    "squared_error": F.mse_loss,
-    "absolute_error": F.l1_loss,
-    "huber": F.huber_loss,
-}
+from tsssm.estimators._network import SSMEstimator
+from tsssm.estimators._number_targets import LOSSES, NumberTargets
+from tsssm.estimators._parameters import LEVELS, RULES, one_of
 
 
-class SSMRegressor(SSMEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
+class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
     """Deep state-space regression of one or several numbers on time series, for scikit-learn and sktime.
 
     Series may differ in length, be sampled irregularly and have missing values. Their times are taken from
@@ -82,19 +74,35 @@ class SSMRegressor(SSMEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
         The same for the systems (A, B, Delta) of the layers.
     weight_decay : float, default=0.01
         Decay of the weights; none for systems, biases and norms.
-    loss : {"squared_error", "absolute_error", "huber"}, default="squared_error"
-        Training loss, of standardised targets; "huber" is linear beyond one standard deviation.
+    loss : {"squared_error", "absolute_error", "huber", "quantile", "gaussian"}, default="squared_error"
+        Training loss, of standardised targets. "squared_error" predicts the mean; "absolute_error" the
+        median, which outliers move less; "huber" is squared within one standard deviation and linear beyond.
+        "quantile" and "gaussian" also say how sure a prediction is: by quantiles (`predict_quantiles`), or by
+        a standard deviation (``predict(X, return_std=True)``).
+    quantiles : sequence of float, default=(0.1, 0.5, 0.9)
+        Levels that the loss "quantile" trains, rising and with 0.5 among them, which is what ``predict``
+        returns. Other losses do not train them.
     early_stopping : bool, default=False
-        Hold out a part of the training series, of small and large targets alike, stop when the loss on it no
-        longer falls, and keep the weights of the best epoch.
+        Hold out a part of the training series, of small and large targets alike, or whole groups if ``fit``
+        is given ``groups``; stop when the loss on it no longer falls, and keep the weights of the best epoch.
+        Nothing is learned from the part held out, neither scales nor weights. ``fit`` also takes series to
+        judge by, as ``X_val`` and ``y_val``. Worth its price from some hundred series on.
     validation_fraction : float, default=0.1
         Share of the series held out by ``early_stopping``.
     n_iter_no_change : int, default=20
         Epochs without improvement after which ``early_stopping`` stops.
+    warm_start : bool, default=False
+        Whether another ``fit`` goes on with the weights of the last one, for as many epochs again, in place
+        of new ones; also after ``set_params``, which otherwise forgets a fit. Scales of values, time and
+        targets stay those of the first fit. Use it to prolong a fit, or to adapt a model to new data.
     accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
-        Where to train and predict; "gpu" is CUDA, "auto" is CUDA where there is one, else the CPU.
+        Where to train and predict; "gpu" is CUDA, "auto" is CUDA where there is one, else the CPU. Where
+        there is no CUDA device, a model that was fitted on one predicts on the CPU.
     devices : int, list of int or "auto", default=1
-        Devices to train on, as `lightning.Trainer` takes them.
+        Devices to train on, as `lightning.Trainer` takes them. With several, each has a process, which takes
+        its share of every batch; call ``fit`` in all of them, as ``torchrun`` does, with an integer
+        ``random_state``. The model is that of one process, save for rounding, dropout and the statistics of
+        ``norm="batch"``, which are those of the share.
     precision : {"32-true", "16-mixed", "bf16-mixed"}, default="32-true"
         Arithmetic in training.
     callbacks : list of `lightning.Callback`, optional
@@ -102,6 +110,13 @@ class SSMRegressor(SSMEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
         with ``early_stopping``, ``val_loss`` are logged for them after each epoch.
     trainer_kwargs : dict, optional
         Further arguments of `lightning.Trainer`, such as ``logger``.
+    checkpoint_dir : path, optional
+        Folder where ``fit`` keeps its state while it trains, written at the ends of epochs in at most a
+        fiftieth of the time and removed at the end. A fit of the same data and parameters that was killed
+        goes on from there and ends in the very same model; other fits, such as those of a search, keep files
+        of their own. Needs a ``random_state``.
+    resume_from : path, optional
+        One of these files, which ``fit`` has to continue; an error if it is of other data or parameters.
     random_state : int or RandomState, optional
         Seed; the same data, seed and number of torch threads give the same predictions on the same machine.
         None is a fresh seed.
@@ -114,13 +129,13 @@ class SSMRegressor(SSMEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
     n_features_in_ : int
         Channels of X; for a two-dimensional X its columns, as scikit-learn counts.
     n_iter_ : int
-        Epochs trained.
+        Epochs trained, with ``warm_start`` and ``partial_fit`` in all.
     loss_curve_ : list of float
         Mean training loss of each epoch.
     validation_scores_ : list of float or None
         Minus the validation loss after each epoch; None without ``early_stopping``.
     best_validation_score_ : float or None
-        The largest of them.
+        The largest of them in the last fit, that of the weights which are kept.
     time_scale_ : float
         The unit of elapsed time.
     net_ : Module
@@ -140,20 +155,24 @@ class SSMRegressor(SSMEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
     (40,)
     """
 
-    _tags = {
-        "authors": ["tsssm developers"],
-        "maintainers": ["tsssm developers"],
-        "python_dependencies": ["torch", "lightning"],
-        "X_inner_mtype": ["pd-multiindex", "df-list", "numpy3D"],
-        "y_inner_mtype": "numpy2D",
-        "capability:multioutput": True,
-        "capability:multivariate": True,
-        "capability:unequal_length": True,
-        "capability:missing_values": True,
-        "capability:random_state": True,
-        "property:randomness": "derandomized",
-    }
-    rules = {**RULES, "loss": one_of(LOSSES)}
+    _tags = declared_tags(
+        BaseRegressor,
+        {
+            "authors": ["tsssm developers"],
+            "maintainers": ["tsssm developers"],
+            # Lightning, which only fit needs, is left out: a model that was loaded from a file does without.
+            "python_dependencies": ["torch"],
+            "X_inner_mtype": ["pd-multiindex", "df-list", "numpy3D"],
+            "y_inner_mtype": "numpy2D",
+            "capability:multioutput": True,
+            "capability:multivariate": True,
+            "capability:unequal_length": True,
+            "capability:missing_values": True,
+            "capability:random_state": True,
+            "property:randomness": "derandomized",
+        },
+    )
+    rules = {**RULES, "loss": one_of(LOSSES), "quantiles": LEVELS}
 
     def __init__(
         self,
@@ -174,14 +193,18 @@ class SSMRegressor(SSMEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
         ssm_learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
         loss: str = "squared_error",
+        quantiles: Sequence[float] = (0.1, 0.5, 0.9),
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 20,
+        warm_start: bool = False,
         accelerator: str = "auto",
         devices: int | Sequence[int] | str = 1,
         precision: str = "32-true",
         callbacks: Sequence[Any] | None = None,
         trainer_kwargs: Mapping[str, Any] | None = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        resume_from: str | os.PathLike[str] | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
     ) -> None:
@@ -202,66 +225,136 @@ class SSMRegressor(SSMEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
         self.ssm_learning_rate = ssm_learning_rate
         self.weight_decay = weight_decay
         self.loss = loss
+        self.quantiles = quantiles
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
         self.accelerator = accelerator
         self.devices = devices
         self.precision = precision
         self.callbacks = callbacks
         self.trainer_kwargs = trainer_kwargs
+        self.checkpoint_dir = checkpoint_dir
+        self.resume_from = resume_from
         self.random_state = random_state
         self.verbose = verbose
         super().__init__()
 
-    def _fit_panel(self, panel: Panel, y: Any, weight: FloatArray) -> None:
-        values = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
-        if values.ndim > 2:
-            raise ValueError(f"y must have shape (n,) or (n, n_outputs); got {values.shape}.")
-        # sktime's rule: a frame with several columns comes back as such a frame, with one column as an array.
-        self._y_columns = y.columns if isinstance(y, pd.DataFrame) and values.shape[1] > 1 else None
-        self._y_ndim = 1 if isinstance(y, pd.DataFrame) and self._y_columns is None else values.ndim
-        values = values.reshape(len(values), -1)
-        self._y_mean = np.average(values, axis=0, weights=weight)
-        deviation, used = values - self._y_mean, weight > 0
-        # Scaled to 1, so that squares neither overflow nor vanish.
-        scale = np.abs(deviation[used]).max(axis=0, initial=0.0)
-        scale = np.where(np.ptp(values[used], axis=0) > 0, scale, 1.0)
-        rms = np.sqrt(np.average((deviation[used] / scale) ** 2, axis=0, weights=weight[used]))
-        self._y_std = np.where(np.ptp(values[used], axis=0) > 0, scale * rms, 1.0)
-        standardised = deviation / self._y_std
-        target = torch.as_tensor(standardised, dtype=torch.float32)
-        self._fit_network(panel, target, weight, values.shape[1], self._error, standardised.mean(axis=1))
+    def partial_fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> SSMRegressor:
+        """Train for one epoch of these series, going on from what was learned before.
 
-    def _error(self, outputs: Tensor, target: Tensor) -> Tensor:
-        return LOSSES[self.loss](outputs, target, reduction="none").mean(dim=1)
+        The learning rate is constant, ``learning_rate`` and ``ssm_learning_rate``; ``max_epochs``,
+        ``max_steps`` and ``warm_start`` do not count. The first call learns the scales of values, time and
+        targets from its series, so give it a representative part of the data.
 
-    def predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
+        Parameters
+        ----------
+        X, y, sample_weight : as in ``fit``
+            Some of the series.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            For arguments that are not as documented, and with ``early_stopping``.
+        """
+        self._partial_fit(X, y, sample_weight)
+        return self
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
         """Return the predicted targets.
 
         Parameters
         ----------
         X : as in ``fit``
             n series.
+        return_std : bool, default=False
+            Whether to return the standard deviation of each target beside its mean; needs
+            ``loss="gaussian"``.
 
         Returns
         -------
         array of shape (n,) or (n, n_outputs), float64, or DataFrame
-            In the shape that y had in ``fit``; a frame if that was one with several columns.
+            In the shape that y had in ``fit``; a frame if that was one with several columns. The mean of the
+            target, or with the loss "absolute_error" or "quantile" its median. With ``return_std`` a pair:
+            this, and the standard deviations in the same shape. They are the noise that the network sees in
+            the targets, without its own uncertainty: far from the training series they mean little.
 
         Raises
         ------
         NotFittedError, TypeError, ValueError
-            Before ``fit``, and for X that is not as documented.
+            Before ``fit``, for X that is not as documented, and for ``return_std`` with another loss.
         """
         self.check_is_fitted()
-        return self._predict(X)
+        if not return_std:
+            return self._predict(X)
+        if self.loss != "gaussian":
+            raise ValueError(f"return_std=True needs loss='gaussian'; it is {self.loss!r}.")
+        z = self._target_outputs(X)
+        mean = self._in_units_of_y(z[..., :1])[..., 0]
+        return self._in_shape_of_y(mean), self._in_shape_of_y(self._standard_deviation(z))
 
     def _predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
-        values = self._outputs(X) * self._y_std + self._y_mean
-        if self._y_columns is not None:
-            return pd.DataFrame(values, columns=self._y_columns)
-        return values if self._y_ndim == 2 else values[:, 0]
+        z = self._target_outputs(X)
+        return self._in_shape_of_y(self._centre(z))
+
+    def predict_quantiles(self, X: Any, quantiles: Sequence[float] | None = None) -> FloatArray:
+        """Return quantiles of the targets; needs ``loss="quantile"`` or ``loss="gaussian"``.
+
+        Parameters
+        ----------
+        X : as in ``fit``
+            n series.
+        quantiles : sequence of float, optional
+            Levels between 0 and 1. With the loss "quantile" they must be among those that were trained, the
+            parameter ``quantiles``, which is also the default.
+
+        Returns
+        -------
+        array of shape (n, n_quantiles) or (n, n_outputs, n_quantiles), float64
+            In the order of ``quantiles``; the second where y had two dimensions in ``fit``.
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            Before ``fit``, for X that is not as documented, for levels that are not, and with another loss.
+
+        Notes
+        -----
+        Quantiles that the network has in the wrong order are sorted, which only lowers their loss
+        (Chernozhukov, Fernandez-Val, Galichon, *Quantile and Probability Curves Without Crossing*,
+        Econometrica 78 (2010), proposition 4). Those of "gaussian" are the normal distribution's.
+        """
+        self.check_is_fitted()
+        levels = np.asarray(self.quantiles if quantiles is None else quantiles, dtype=np.float64)
+        if levels.ndim != 1 or levels.size == 0 or not ((levels > 0) & (levels < 1)).all():
+            raise ValueError(f"quantiles must be a sequence of numbers in (0, 1); got {quantiles!r}.")
+        if self.loss == "gaussian":
+            z = self._target_outputs(X)
+            mean, std = self._in_units_of_y(z[..., :1]), self._standard_deviation(z)
+            values = mean + std[..., None] * ndtri(levels)
+        elif self.loss == "quantile":
+            trained = list(self.quantiles)
+            unknown = [float(level) for level in levels if level not in trained]
+            if unknown:
+                raise ValueError(
+                    f"quantiles must be among those that were trained, {trained}; got {unknown}. Add them to "
+                    "the parameter quantiles and fit again."
+                )
+            z = np.sort(self._target_outputs(X), axis=-1)
+            values = self._in_units_of_y(z[..., [trained.index(level) for level in levels]])
+        else:
+            raise ValueError(f"predict_quantiles needs loss='quantile' or 'gaussian'; it is {self.loss!r}.")
+        return values[:, 0] if self._y_ndim == 1 else values
+
+    def _target_outputs(self, X: Any) -> FloatArray:
+        """Outputs (n, m, k) of the network for m targets."""
+        outputs = self._outputs(X)
+        return outputs.reshape(len(outputs), self._n_targets, -1)
 
     def score(
         self,

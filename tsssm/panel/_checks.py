@@ -17,6 +17,9 @@ FloatArray = npt.NDArray[np.float32]
 TimeArray = npt.NDArray[np.float64]
 OffsetArray = npt.NDArray[np.int64]
 
+# Seconds in each unit that times may have; the names are those of pandas.
+UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "D": 86400.0, "W": 604800.0}
+
 
 class Parts(NamedTuple):
     """The arrays of a panel before or after validation; shapes as in :class:`~tsssm.panel.Panel`."""
@@ -25,6 +28,8 @@ class Parts(NamedTuple):
     offsets: OffsetArray
     times: TimeArray | None
     channel_names: tuple[str, ...] | None
+    ids: pd.Index | None = None
+    time_unit: str | None = None
 
 
 def reject_sparse(x: Any, name: str) -> None:
@@ -94,6 +99,13 @@ def offsets_from_lengths(lengths: Sequence[int] | npt.NDArray[Any], name: str) -
     return np.concatenate([[0], np.cumsum(lengths)])
 
 
+def checked_unit(unit: Any) -> str | None:
+    """Return the name of a unit of time; ValueError for a name that is not in `UNITS`."""
+    if unit is not None and (not isinstance(unit, str) or unit not in UNITS):
+        raise ValueError(f"time_unit must be None or one of {', '.join(map(repr, UNITS))}; got {unit!r}.")
+    return unit
+
+
 def validate(parts: Parts, name: str) -> Parts:
     """Check the arrays of a panel and return them in their final dtypes.
 
@@ -114,7 +126,16 @@ def validate(parts: Parts, name: str) -> Parts:
     values = to_float32(values)
     _reject_infinity(values, offsets, name)
     times = None if parts.times is None else _checked_times(parts.times, offsets, name)
-    return Parts(values, offsets, times, _checked_channel_names(parts.channel_names, values.shape[1], name))
+    if times is None and parts.time_unit is not None:
+        raise ValueError(f"time_unit={parts.time_unit!r} of {name} needs times; got none.")
+    return Parts(
+        values,
+        offsets,
+        times,
+        _checked_channel_names(parts.channel_names, values.shape[1], name),
+        _checked_ids(parts.ids, len(offsets) - 1, name),
+        checked_unit(parts.time_unit),
+    )
 
 
 def _checked_offsets(offsets: Any, total: int, name: str) -> OffsetArray:
@@ -184,6 +205,18 @@ def _checked_channel_names(names: Any, n_channels: int, name: str) -> tuple[str,
     if len(names) != n_channels or not all(isinstance(channel, str) for channel in names):
         raise ValueError(f"channel_names of {name} must be {n_channels} strings, got {names!r}.")
     return names
+
+
+def _checked_ids(ids: Any, n: int, name: str) -> pd.Index | None:
+    if ids is None:
+        return None
+    index = ids if isinstance(ids, pd.Index) else pd.Index(ids)
+    if index.nlevels > 1 or len(index) != n:
+        got = f"{index.nlevels} levels" if index.nlevels > 1 else f"{len(index)} labels"
+        raise ValueError(f"ids of {name} must be {n} labels, one a series; got {got}.")
+    if index.hasnans:
+        raise ValueError(f"ids of {name} must not be missing; got {int(index.isna().sum())} NaN or NaT.")
+    return index
 
 
 def _locate(row: int, offsets: OffsetArray) -> tuple[int, int]:

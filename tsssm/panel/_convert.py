@@ -10,16 +10,17 @@ import pandas as pd
 from tsssm.panel._checks import Parts, reject_sparse
 from tsssm.panel._panel import Panel
 from tsssm.panel._sources import (
-    frame_values,
     parts_from_arrays,
     parts_from_dataframes,
     parts_from_multiindex,
     parts_from_nested,
     parts_from_numpy,
+    parts_from_table,
 )
+from tsssm.panel._times import Reading
 
 
-def as_panel(X: Any, *, name: str = "X") -> Panel:
+def as_panel(X: Any, *, name: str = "X", counting_is_time: bool = False) -> Panel:
     """Return X as a :class:`Panel`, whatever container it came in.
 
     Parameters
@@ -36,6 +37,9 @@ def as_panel(X: Any, *, name: str = "X") -> Panel:
         - DataFrame (n, length) of numbers: one row a series of one channel, as scikit-learn users pass it.
     name : str, default="X"
         What error messages call the argument.
+    counting_is_time : bool, default=False
+        Whether an index that counts 0, 1, 2, ... in every series holds times. Estimators that were fitted
+        with times say so in ``predict``, so that a series is read alike in whatever company it comes.
 
     Returns
     -------
@@ -57,9 +61,13 @@ def as_panel(X: Any, *, name: str = "X") -> Panel:
     -----
     NaN means missing. Trailing NaN in a rectangular array are missing samples; they do not shorten a series.
 
-    Times: a date, time-difference or period index becomes seconds since the first stamp of its series; an
-    index of numbers is taken as it is, in its own unit; where every series counts 0, 1, 2, ... there are no
-    times and samples lie on a regular grid.
+    Times: an index of dates or periods becomes seconds since the first stamp of its series, an index of time
+    differences becomes seconds; an index of numbers is taken as it is, in a unit that the panel does not
+    know; where every series counts 0, 1, 2, ... there are no times, unless ``counting_is_time``, and samples
+    lie on a regular grid.
+
+    Labels of the series (the first level of a two-level index, the index of a nested or numeric frame unless
+    it counts 0, 1, 2, ...) become ``ids`` of the panel.
 
     Examples
     --------
@@ -71,12 +79,12 @@ def as_panel(X: Any, *, name: str = "X") -> Panel:
         if len(X) == 0:
             raise ValueError(f"Found {name} with 0 sample(s) while a minimum of 1 is required.")
         return X
-    return Panel._from_parts(_parts(X, name), name)
+    return Panel._from_parts(_parts(X, Reading(counting_is_time=counting_is_time), name), name)
 
 
-def _parts(X: Any, name: str) -> Parts:
+def _parts(X: Any, reading: Reading, name: str) -> Parts:
     if isinstance(X, pd.DataFrame):
-        return _parts_of_frame(X, name)
+        return _parts_of_frame(X, reading, name)
     reject_sparse(X, name)  # before the next line: SciPy's dok_matrix is a dict
     if isinstance(X, (str, bytes, dict, set, frozenset)) or X is None or hasattr(X, "__next__"):
         raise TypeError(
@@ -88,15 +96,15 @@ def _parts(X: Any, name: str) -> Parts:
     if isinstance(X, (list, tuple)) or _is_object_array(X):
         items = list(X)
         if isinstance(items[0], (pd.DataFrame, pd.Series)):
-            return parts_from_dataframes(items, name)
+            return parts_from_dataframes(items, reading, name)
         if not np.isscalar(items[0]) and items[0] is not None:
-            return parts_from_arrays(items, None, name)
-    return parts_from_numpy(X, None, name)
+            return parts_from_arrays(items, None, None, name)
+    return parts_from_numpy(X, None, None, name)
 
 
-def _parts_of_frame(df: pd.DataFrame, name: str) -> Parts:
+def _parts_of_frame(df: pd.DataFrame, reading: Reading, name: str) -> Parts:
     if df.index.nlevels == 2:
-        return parts_from_multiindex(df, name)
+        return parts_from_multiindex(df, reading, name)
     if df.index.nlevels > 2:
         raise ValueError(
             f"{name} has a {df.index.nlevels}-level index; two levels (series, time) are expected. Join the "
@@ -105,8 +113,8 @@ def _parts_of_frame(df: pd.DataFrame, name: str) -> Parts:
     if len(df) and any(
         _is_series(df.iloc[0, j]) for j in np.flatnonzero([dtype.kind == "O" for dtype in df.dtypes])
     ):
-        return parts_from_nested(df, name)
-    return parts_from_numpy(frame_values(df, name), None, name)
+        return parts_from_nested(df, reading, name)
+    return parts_from_table(df, name)
 
 
 def _is_object_array(X: Any) -> bool:

@@ -9,18 +9,13 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tsssm.panel._checks import FloatArray, OffsetArray, Parts, TimeArray, validate
-from tsssm.panel._rows import observed_samples, row_numbers, run_of_series, take_series
-from tsssm.panel._sources import (
-    parts_from_arrays,
-    parts_from_dataframes,
-    parts_from_multiindex,
-    parts_from_nested,
-    parts_from_numpy,
-)
+from tsssm.panel import _display, _exports
+from tsssm.panel._checks import UNITS, FloatArray, OffsetArray, Parts, TimeArray, checked_unit, validate
+from tsssm.panel._constructors import Constructors
+from tsssm.panel._rows import joined, observed_samples, row_numbers, run_of_series, take_series
 
 
-class Panel:
+class Panel(Constructors):
     """n time series with the same channels: unequal lengths, irregular times, missing values.
 
     Rows are series: ``len(panel)``, ``panel[3]``, ``panel[:10]``, ``panel[mask]`` and ``panel[[4, 2, 2]]``,
@@ -38,6 +33,11 @@ class Panel:
         differences within a series matter. Without times the samples are one step apart.
     channel_names : sequence of str, optional
         One name a channel.
+    ids : sequence of n labels, optional
+        One label a series, such as a patient number. They follow the series through every selection, so that
+        ``labels.loc[panel.ids]`` aligns a pandas object with the panel; models do not look at them.
+    time_unit : {"ns", "us", "ms", "s", "min", "h", "D", "W"}, optional
+        Unit of the times. Estimators convert a panel in another unit than the one they were fitted with.
 
     Raises
     ------
@@ -45,7 +45,7 @@ class Panel:
         If values are strings, dates or objects, or times are not numbers.
     ValueError
         If there is no series, no channel or a series of length 0; if values contain infinity (or overflow in
-        float32) or complex numbers; if offsets or times break the rules above. The message says where.
+        float32) or complex numbers; if another argument breaks the rules above. The message says where.
 
     Notes
     -----
@@ -73,97 +73,18 @@ class Panel:
         offsets: npt.ArrayLike,
         times: npt.ArrayLike | None = None,
         channel_names: Sequence[str] | None = None,
+        *,
+        ids: Sequence[Any] | npt.NDArray[Any] | pd.Index | None = None,
+        time_unit: str | None = None,
     ) -> None:
         if np.asarray(values).dtype.kind == "O":
             raise TypeError("values must hold real numbers, got an object array.")
-        parts = Parts(values, offsets, times, channel_names)  # type: ignore[arg-type]
+        parts = Parts(values, offsets, times, channel_names, ids, time_unit)  # type: ignore[arg-type]
         self._parts = _read_only(validate(parts, "Panel"))
 
     @classmethod
     def _from_parts(cls, parts: Parts, name: str) -> Panel:
         return _restore(validate(parts, name))
-
-    @classmethod
-    def from_numpy(cls, X: npt.ArrayLike, times: npt.ArrayLike | None = None) -> Panel:
-        """Make a panel from a rectangular array.
-
-        Parameters
-        ----------
-        X : array of shape (n, length) or (n, channels, length)
-            Two dimensions mean one channel. NaN, also trailing NaN, is a missing sample.
-        times : array of shape (length,) or (n, length), optional
-            Times of all series or of each; numbers in any unit, or dates or time differences, which become
-            seconds since the first of the series.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As :class:`Panel`, and for arrays with another number of dimensions.
-        """
-        return cls._from_parts(parts_from_numpy(X, times, "X"), "X")
-
-    @classmethod
-    def from_arrays(
-        cls, arrays: Sequence[npt.ArrayLike], times: Sequence[npt.ArrayLike] | None = None
-    ) -> Panel:
-        """Make a panel from n arrays of unequal length.
-
-        Parameters
-        ----------
-        arrays : sequence of n arrays of shape (channels, length_i)
-            An array of shape (length_i,) is a series of one channel.
-        times : sequence of n arrays of shape (length_i,), optional
-            Numbers in any unit, or dates or time differences, which become seconds since the first of the
-            series.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As :class:`Panel`, and where channels or numbers of times do not agree.
-        """
-        return cls._from_parts(parts_from_arrays(list(arrays), times, "arrays"), "arrays")
-
-    @classmethod
-    def from_dataframes(cls, frames: Sequence[pd.DataFrame]) -> Panel:
-        """Make a panel from n frames of shape (length_i, channels) with a time index.
-
-        Columns are matched by name to those of the first frame. A date, time-difference or period index gives
-        times in seconds since the first stamp of the series (periods by their start), an index of numbers
-        gives them in its own unit; where every index counts 0, 1, 2, ... the panel has no times.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As :class:`Panel`; for columns that differ, and for an index that holds NaT or is no time index.
-        """
-        return cls._from_parts(parts_from_dataframes(list(frames), "frames"), "frames")
-
-    @classmethod
-    def from_multiindex(cls, df: pd.DataFrame) -> Panel:
-        """Make a panel from a frame (total, channels) with a two-level index (series, time).
-
-        Series come in order of appearance; the rows of a series must be together and sorted by time. The time
-        level is read as in :meth:`from_dataframes`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As :meth:`from_dataframes`, and where the index has not two levels or a series is scattered.
-        """
-        return cls._from_parts(parts_from_multiindex(df, "df"), "df")
-
-    @classmethod
-    def from_nested(cls, df: pd.DataFrame) -> Panel:
-        """Make a panel from a frame (n, channels) whose cells are pandas Series or 1-D arrays.
-
-        The cells of a row share one length and one time index, which is read as in :meth:`from_dataframes`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As :meth:`from_dataframes`, and where the cells of a row do not agree.
-        """
-        return cls._from_parts(parts_from_nested(df, "df"), "df")
 
     @property
     def values(self) -> FloatArray:
@@ -184,6 +105,16 @@ class Panel:
     def channel_names(self) -> tuple[str, ...] | None:
         """Names of the channels, or None."""
         return self._parts.channel_names
+
+    @property
+    def ids(self) -> pd.Index | None:
+        """Labels of the series (n,), or None."""
+        return self._parts.ids
+
+    @property
+    def time_unit(self) -> str | None:
+        """Unit of the times, None where it is not known."""
+        return self._parts.time_unit
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -270,13 +201,95 @@ class Panel:
         parts = observed_samples(self._parts)
         return self if parts is self._parts else _restore(parts)
 
+    def convert_times(self, unit: str) -> Panel:
+        """Return the panel with its times in another unit.
+
+        Raises
+        ------
+        ValueError
+            For an unknown unit, and if the panel has no times or does not know their unit.
+        """
+        checked_unit(unit)
+        if self.times is None or self.time_unit is None:
+            what = "the unit of its times" if self.has_times else "times"
+            raise ValueError(f"the panel has not got {what}; give time_unit where the panel is made.")
+        if unit == self.time_unit:
+            return self
+        times = self.times * (UNITS[self.time_unit] / UNITS[unit])
+        return _restore(self._parts._replace(times=times, time_unit=unit))
+
+    @classmethod
+    def concatenate(cls, panels: Sequence[Panel]) -> Panel:
+        """Join panels, series after series.
+
+        Parameters
+        ----------
+        panels : sequence of Panel
+            With the same channel names in the same order, all with times or all without. Times in another
+            unit are converted to that of the first panel. Ids are kept if every panel has them.
+
+        Raises
+        ------
+        TypeError
+            If one is not a Panel.
+        ValueError
+            If there is none, or they differ in channels or in having times or a known unit.
+        """
+        panels = list(panels)
+        if not panels:
+            raise ValueError("panels must hold at least one panel, got none.")
+        for i, panel in enumerate(panels):
+            if not isinstance(panel, Panel):
+                raise TypeError(f"panels[{i}] must be a Panel, got {type(panel).__name__}.")
+            _check_joinable(panels[0], panel, i)
+        unit = panels[0].time_unit
+        return _restore(joined([p._parts if unit is None else p.convert_times(unit)._parts for p in panels]))
+
+    def to_numpy(self) -> FloatArray:
+        """Return the values as a float32 array (n, channels, max_length), NaN beyond the end of a series.
+
+        Times are not part of it; :meth:`from_numpy` takes them beside the array.
+        """
+        return _exports.padded_array(self._parts)
+
+    def to_dataframes(self) -> list[pd.DataFrame]:
+        """Return one frame (length_i, channels) a series, sktime's ``df-list``.
+
+        The index holds the times: time differences, to the nanosecond, where the unit is known, else numbers
+        (sktime accepts them where all are whole), and 0, 1, 2, ... without times. :meth:`from_dataframes`
+        reads it.
+        """
+        return _exports.frames(self._parts)
+
+    def to_multiindex(self) -> pd.DataFrame:
+        """Return one frame (total, channels) with the index (id, time), sktime's ``pd-multiindex``.
+
+        The first level holds the ids, or 0, 1, 2, ..., the second the times as in :meth:`to_dataframes`;
+        :meth:`from_multiindex` reads it.
+
+        Raises
+        ------
+        ValueError
+            If ids occur more than once.
+        """
+        return _exports.multiindex_frame(self._parts)
+
+    def to_long(self) -> pd.DataFrame:
+        """Return a table with one row a value that is not missing; :meth:`from_long` reads it.
+
+        Its columns are "id", "time" (as in :meth:`to_dataframes`), "variable" and "value".
+        """
+        return _exports.long_frame(self._parts)
+
     def __eq__(self, other: object) -> bool:
-        """Whether both hold the same series, times and channel names; NaN equals NaN."""
+        """Whether both hold the same series, times, unit, channel names and ids; NaN equals NaN."""
         if not isinstance(other, Panel):
             return NotImplemented
         if self.channel_names != other.channel_names or self.has_times != other.has_times:
             return False
-        return (
+        if self.time_unit != other.time_unit or (self.ids is None) != (other.ids is None):
+            return False
+        return (self.ids is None or self.ids.equals(other.ids)) and (
             np.array_equal(self.offsets, other.offsets)
             and np.array_equal(self.values, other.values, equal_nan=True)
             and (self.times is None or np.array_equal(self.times, other.times))  # type: ignore[arg-type]
@@ -288,16 +301,26 @@ class Panel:
         return _restore, (self._parts,)
 
     def __repr__(self) -> str:
-        facts = [f"{len(self)} series", f"{self.n_channels} channel{'s' if self.n_channels > 1 else ''}"]
-        if len(self):
-            lengths = self.lengths
-            facts += [f"length {lengths.min()}-{np.median(lengths):g}-{lengths.max()} (min-median-max)"]
-            facts += [f"{100 * self.missing_share:.2g} % missing"]
-        if self.times is None:
-            facts += ["no times"]
-        elif len(self):
-            facts += [f"times {self.times.min():g} to {self.times.max():g}"]
-        return f"Panel({', '.join(facts)})"
+        return _display.text(self._parts)
+
+    def _repr_html_(self) -> str:
+        return _display.html(self._parts)
+
+
+def _check_joinable(first: Panel, panel: Panel, i: int) -> None:
+    """Check that a panel has the channels of the first, and times where that has them."""
+    if panel.n_channels != first.n_channels or panel.channel_names != first.channel_names:
+        channels = [p.channel_names or f"{p.n_channels} without names" for p in (first, panel)]
+        raise ValueError(
+            f"panels must have the same channels: panels[0] has {channels[0]}, panels[{i}] {channels[1]}."
+        )
+    if (panel.has_times, panel.time_unit is None) != (first.has_times, first.time_unit is None):
+        times = [f"times in {p.time_unit}" if p.time_unit else "times without a unit" for p in (first, panel)]
+        times = [t if p.has_times else "no times" for p, t in zip((first, panel), times, strict=True)]
+        raise ValueError(
+            f"panels must all have times, with or without a unit, or none: panels[0] has {times[0]}, "
+            f"panels[{i}] {times[1]}."
+        )
 
 
 def _restore(parts: Parts) -> Panel:
@@ -313,4 +336,4 @@ def _read_only(parts: Parts) -> Parts:
     for view in (values, offsets, times):
         if view is not None:
             view.flags.writeable = False
-    return Parts(values, offsets, times, parts.channel_names)
+    return parts._replace(values=values, offsets=offsets, times=times)

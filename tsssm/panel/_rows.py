@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ def run_of_series(parts: Parts, start: int, stop: int) -> Parts:
     offsets = parts.offsets[start : stop + 1]
     samples = slice(int(offsets[0]), int(offsets[-1]))
     times = None if parts.times is None else parts.times[samples]
-    return parts._replace(values=parts.values[samples], offsets=offsets - offsets[0], times=times)
+    ids = None if parts.ids is None else parts.ids[start:stop]
+    return parts._replace(values=parts.values[samples], offsets=offsets - offsets[0], times=times, ids=ids)
 
 
 def take_series(parts: Parts, rows: npt.NDArray[np.intp]) -> Parts:
@@ -59,7 +61,21 @@ def take_series(parts: Parts, rows: npt.NDArray[np.intp]) -> Parts:
             return np.concatenate([array[start:stop] for start, stop in bounds])
 
     times = None if parts.times is None else select(parts.times)
-    return parts._replace(values=select(parts.values), offsets=offsets, times=times)
+    ids = None if parts.ids is None else parts.ids[rows]
+    return parts._replace(values=select(parts.values), offsets=offsets, times=times, ids=ids)
+
+
+def joined(pieces: Sequence[Parts]) -> Parts:
+    """The series of all pieces one after another; ids where every piece has them."""
+    lengths = np.concatenate([np.diff(piece.offsets) for piece in pieces])
+    times = [piece.times for piece in pieces if piece.times is not None]
+    ids = [piece.ids for piece in pieces if piece.ids is not None]
+    return pieces[0]._replace(
+        values=np.concatenate([piece.values for piece in pieces]),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]),
+        times=np.concatenate(times) if times else None,
+        ids=ids[0].append(ids[1:]) if len(ids) == len(pieces) else None,
+    )
 
 
 def observed_samples(parts: Parts) -> Parts:

@@ -20,10 +20,16 @@ from tsssm.panel._checks import (
     offsets_from_lengths,
     to_float32,
 )
-from tsssm.panel._times import times_from_argument, times_from_indices, times_from_level
+from tsssm.panel._times import (
+    Reading,
+    Times,
+    times_from_argument,
+    times_from_indices,
+    times_from_level,
+)
 
 
-def parts_from_numpy(X: Any, times: Any, name: str) -> Parts:
+def parts_from_numpy(X: Any, times: Any, unit: str | None, name: str) -> Parts:
     """Parts of an array (n, length) or (n, channels, length) with times (length,), (n, length) or None."""
     array = numeric_array(X, name)
     if array.ndim < 2:
@@ -36,6 +42,10 @@ def parts_from_numpy(X: Any, times: Any, name: str) -> Parts:
         raise ValueError(
             f"Expected 2D (n, length) or 3D (n, channels, length) {name}, got {array.ndim}D: {array.shape}."
         )
+    if array.ndim == 3 and array.shape[2] == 0 and 0 not in array.shape[:2]:
+        raise ValueError(
+            f"{name} of shape {array.shape} has series of length 0; every series needs at least one sample."
+        )
     if 0 in array.shape:
         what = "sample(s)" if array.shape[0] == 0 else "feature(s)"
         raise ValueError(
@@ -47,16 +57,18 @@ def parts_from_numpy(X: Any, times: Any, name: str) -> Parts:
     values = to_float32(array.transpose(0, 2, 1)).reshape(n * length, n_channels)
     offsets = np.arange(n + 1, dtype=np.int64) * length
     if times is not None:
-        times = times_from_argument(times, f"times of {name}")
+        times, unit = times_from_argument(times, unit, f"times of {name}")
         if times.shape not in ((length,), (n, length)):
             raise ValueError(
                 f"times of {name} must have shape ({length},) or ({n}, {length}), got {times.shape}."
             )
         times = np.broadcast_to(times, (n, length)).reshape(-1)
-    return Parts(values, offsets, times, None)
+    return Parts(values, offsets, times, None, time_unit=unit)
 
 
-def parts_from_arrays(arrays: Sequence[Any], times: Sequence[Any] | None, name: str) -> Parts:
+def parts_from_arrays(
+    arrays: Sequence[Any], times: Sequence[Any] | None, unit: str | None, name: str
+) -> Parts:
     """Parts of n arrays (channels, length_i), or (length_i,) for one channel, with n times (length_i,)."""
     series: list[npt.NDArray[Any]] = []
     for i, item in enumerate(arrays):
@@ -76,19 +88,27 @@ def parts_from_arrays(arrays: Sequence[Any], times: Sequence[Any] | None, name: 
     offsets = offsets_from_lengths([array.shape[1] for array in series], name)
     values = _stacked((array.T for array in series), offsets, series[0].shape[0])
     if times is None:
-        return Parts(values, offsets, None, None)
+        return Parts(values, offsets, None, None, time_unit=unit)
     if len(times) != len(series):
         raise ValueError(f"times of {name} must be one array a series: {len(series)}, got {len(times)}.")
-    pieces = [times_from_argument(item, f"times of series {i} of {name}") for i, item in enumerate(times)]
-    for i, (piece, array) in enumerate(zip(pieces, series, strict=True)):
+    pieces, units = [], []
+    for i, (item, array) in enumerate(zip(times, series, strict=True)):
+        piece, own_unit = times_from_argument(item, unit, f"times of series {i} of {name}")
         if piece.shape != (array.shape[1],):
             raise ValueError(
                 f"times of series {i} of {name} must have shape ({array.shape[1]},), got {piece.shape}."
             )
-    return Parts(values, offsets, np.concatenate(pieces), None)
+        pieces.append(piece)
+        units.append(own_unit)
+        if own_unit != units[0]:
+            raise ValueError(
+                f"times of {name} mix stamps and numbers without a unit, in series 0 and {i}: name the unit "
+                "of the numbers with time_unit."
+            )
+    return Parts(values, offsets, np.concatenate(pieces), None, time_unit=units[0])
 
 
-def parts_from_dataframes(frames: Sequence[pd.DataFrame | pd.Series], name: str) -> Parts:
+def parts_from_dataframes(frames: Sequence[pd.DataFrame | pd.Series], reading: Reading, name: str) -> Parts:
     """Parts of n frames (length_i, channels) with a time index; a pandas Series is one channel."""
     checked: list[pd.DataFrame] = []
     for i, item in enumerate(frames):
@@ -100,11 +120,11 @@ def parts_from_dataframes(frames: Sequence[pd.DataFrame | pd.Series], name: str)
     columns = checked[0].columns
     rows = (frame_values(frame, f"series {i} of {name}") for i, frame in enumerate(checked))
     values = _stacked(rows, offsets, len(columns))
-    times = times_from_indices([frame.index for frame in checked], offsets, name)
-    return Parts(values, offsets, times, _channel_names(columns))
+    times = times_from_indices([frame.index for frame in checked], offsets, reading, name)
+    return Parts(values, offsets, times.times, channel_names(columns), time_unit=times.unit)
 
 
-def parts_from_multiindex(df: pd.DataFrame, name: str) -> Parts:
+def parts_from_multiindex(df: pd.DataFrame, reading: Reading, name: str) -> Parts:
     """Parts of a frame (total, channels) with index levels (series, time); series in order of appearance."""
     if not isinstance(df, pd.DataFrame) or df.index.nlevels != 2:
         levels = f" with {df.index.nlevels} index level(s)" if isinstance(df, pd.DataFrame) else ""
@@ -120,14 +140,21 @@ def parts_from_multiindex(df: pd.DataFrame, name: str) -> Parts:
     starts = np.flatnonzero(np.diff(codes, prepend=-1))
     labels, runs = np.unique(codes[starts], return_counts=True)
     if (runs > 1).any():
-        label = df.index.levels[0][labels[np.argmax(runs > 1)]]
+        label = df.index.levels[0].take([labels[np.argmax(runs > 1)]]).tolist()[0]
         raise ValueError(f"the rows of series {label!r} of {name} are not together: sort with sort_index().")
     offsets = offsets_from_lengths(np.diff(starts, append=len(codes)), name)
-    times = times_from_level(df.index.get_level_values(1), offsets, name)
-    return Parts(to_float32(frame_values(df, name)), offsets, times, _channel_names(df.columns))
+    times = times_from_level(df.index.get_level_values(1), offsets, reading, name)
+    ids = df.index.levels[0].take(codes[starts])
+    values = to_float32(frame_values(df, name))
+    return Parts(values, offsets, times.times, channel_names(df.columns), ids, times.unit)
 
 
-def parts_from_nested(df: pd.DataFrame, name: str) -> Parts:
+def parts_from_table(df: pd.DataFrame, name: str) -> Parts:
+    """Parts of a frame (n, length) of numbers, one row a series of one channel."""
+    return parts_from_numpy(frame_values(df, name), None, None, name)._replace(ids=_row_labels(df))
+
+
+def parts_from_nested(df: pd.DataFrame, reading: Reading, name: str) -> Parts:
     """Parts of a frame (n, channels) whose cells are the series of one channel (pandas Series or arrays)."""
     if not isinstance(df, pd.DataFrame):
         raise TypeError(f"{name} must be a DataFrame whose cells are series, got {type(df).__name__}.")
@@ -152,7 +179,8 @@ def parts_from_nested(df: pd.DataFrame, name: str) -> Parts:
     for j, column in enumerate(cells):
         arrays = [numeric_array(cell, f"column {df.columns[j]!r} of {name}") for cell in column]
         values[:, j] = to_float32(np.concatenate(arrays))
-    return Parts(values, offsets, _nested_times(cells, offsets, name), _channel_names(df.columns))
+    times = _nested_times(cells, offsets, reading, name)
+    return Parts(values, offsets, times.times, channel_names(df.columns), _row_labels(df), times.unit)
 
 
 def frame_values(frame: pd.DataFrame, name: str) -> npt.NDArray[Any]:
@@ -191,9 +219,15 @@ def _with_columns_of(first: pd.DataFrame, frame: pd.DataFrame, i: int, name: str
     )
 
 
-def _channel_names(columns: pd.Index) -> tuple[str, ...] | None:
-    # 0, 1, 2, ... is what pandas writes where nobody named the columns.
+def channel_names(columns: pd.Index) -> tuple[str, ...] | None:
+    """Names of the columns, None where they count 0, 1, 2, ..., as pandas does where nobody named them."""
     return None if list(columns) == list(range(len(columns))) else tuple(map(str, columns))
+
+
+def _row_labels(df: pd.DataFrame) -> pd.Index | None:
+    # Nobody asked for ids here: an index that cannot be one is no error.
+    unnamed = df.index.equals(pd.RangeIndex(len(df))) or df.index.hasnans
+    return None if unnamed else df.index
 
 
 def _cell_length(cell: Any, i: int, column: Any, name: str) -> int:
@@ -205,9 +239,9 @@ def _cell_length(cell: Any, i: int, column: Any, name: str) -> int:
     return len(cell)
 
 
-def _nested_times(cells: list[list[Any]], offsets: OffsetArray, name: str) -> npt.NDArray[np.float64] | None:
+def _nested_times(cells: list[list[Any]], offsets: OffsetArray, reading: Reading, name: str) -> Times:
     if not any(isinstance(cell, pd.Series) for column in cells for cell in column):
-        return None
+        return Times(None, None)
     indices = []
     for i, row in enumerate(zip(*cells, strict=True)):
         own = [cell.index if isinstance(cell, pd.Series) else pd.RangeIndex(len(cell)) for cell in row]
@@ -217,4 +251,4 @@ def _nested_times(cells: list[list[Any]], offsets: OffsetArray, name: str) -> np
                 "pandas.concat(channels, axis=1), which leaves NaN where a channel has no sample."
             )
         indices.append(own[0])
-    return times_from_indices(indices, offsets, name)
+    return times_from_indices(indices, offsets, reading, name)

@@ -4,16 +4,18 @@ Lightning, which takes seconds to import, is loaded by the first call of :func:`
 """
 
 from tsssm.training._batches import Batches
-from tsssm.training._options import RESERVED_TRAINER_KWARGS, TrainingOptions, TrainingResult
-from tsssm.training._run import isolated_rng, predict, resolve_device, train
+from tsssm.training._options import RESERVED_TRAINER_KWARGS, EpochObserver, TrainingOptions, TrainingResult
+from tsssm.training._run import isolated_rng, predict, prediction_device, resolve_device, train
 
 __all__ = [
     "RESERVED_TRAINER_KWARGS",
     "Batches",
+    "EpochObserver",
     "TrainingOptions",
     "TrainingResult",
     "isolated_rng",
     "predict",
+    "prediction_device",
     "resolve_device",
     "train",
 ]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from tsssm.encoding import Encoded
+from tsssm.encoding import Encoded, EncodedOnDemand
 
 # Ragged data is sorted by length within this many batches: little padding, and still a fresh mix every epoch.
 _BUCKET_BATCHES = 16
@@ -31,7 +31,7 @@ class Batches:
 
     Parameters
     ----------
-    data : Encoded
+    data : Encoded or EncodedOnDemand
         n series.
     target : Tensor (n, ...)
     weight : Tensor (n,), optional
@@ -44,7 +44,7 @@ class Batches:
 
     def __init__(
         self,
-        data: Encoded,
+        data: Encoded | EncodedOnDemand,
         target: Tensor,
         weight: Tensor | None = None,
         *,
@@ -63,9 +63,14 @@ class Batches:
         return self._count
 
     def __iter__(self) -> Iterator[LabelledBatch]:
+        # A generator: Lightning asks for iterators that it never uses, and those must not shuffle.
         for rows in self.rows():
-            u, dt = self.data.batch(rows)
-            yield LabelledBatch(u, dt, self.target[rows], None if self.weight is None else self.weight[rows])
+            yield self.batch(rows)
+
+    def batch(self, rows: Tensor) -> LabelledBatch:
+        """Return these series as a batch."""
+        u, dt = self.data.batch(rows)
+        return LabelledBatch(u, dt, self.target[rows], None if self.weight is None else self.weight[rows])
 
     def rows(self) -> list[Tensor]:
         """Return the row numbers of each batch of the next epoch."""
@@ -79,3 +84,38 @@ class Batches:
         order = torch.cat([bucket[lengths[bucket].argsort(stable=True)] for bucket in buckets])
         batches = order.tensor_split(self._count)
         return [batches[i] for i in torch.randperm(self._count, generator=self.generator)]
+
+
+class BatchShares:
+    """The share of every batch that falls to one of several processes, which all draw the same batches.
+
+    Gradients are averaged over the processes. For this to be the gradient of the whole batch, the losses of a
+    share are weighted by its size, as shares differ by one series.
+
+    Parameters
+    ----------
+    batches : Batches
+    place : callable
+        Returns the number of this process and the number of processes.
+    """
+
+    def __init__(self, batches: Batches, place: Callable[[], tuple[int, int]]) -> None:
+        self._batches = batches
+        self._place = place
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[LabelledBatch]:
+        rank, count = self._place()
+        for rows in self._batches.rows():
+            if len(rows) < count:
+                raise ValueError(
+                    f"A batch of {len(rows)} series cannot be shared by {count} processes; use a larger "
+                    "batch_size, more series or fewer devices."
+                )
+            share = rows[rank::count]
+            batch = self._batches.batch(share)
+            size = len(share) * count / len(rows)
+            weight = torch.ones(len(share)) if batch.weight is None else batch.weight
+            yield batch._replace(weight=weight * size)

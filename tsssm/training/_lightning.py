@@ -3,61 +3,150 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from tsssm.backbone import Backbone
-from tsssm.training._batches import Batches, LabelledBatch
-from tsssm.training._options import TrainingOptions, TrainingResult
+from tsssm.training._batches import Batches, BatchShares, LabelledBatch
+from tsssm.training._checkpoints import RunCheckpoint
+from tsssm.training._options import EpochObserver, TrainingOptions, TrainingResult
+from tsssm.training._quiet import quiet
 from tsssm.training._run import Loss, resolve_device
 
 _WARMUP_SHARE = 0.1
 _GRADIENT_NORM = 1.0
 _MAX_RECOVERIES = 3
+_PROGRESS = "tsssm_progress"
 
 
 class Learner(pl.LightningModule):
     """Loss, optimiser and schedule around a network; recovers from a loss that is not finite."""
 
-    def __init__(self, net: Backbone, loss: Loss, options: TrainingOptions, total_steps: int) -> None:
+    def __init__(
+        self,
+        net: Backbone,
+        loss: Loss,
+        options: TrainingOptions,
+        total_steps: int,
+        observer: EpochObserver | None,
+        optimizer_state: dict[int, Any] | None,
+    ) -> None:
         super().__init__()
         self.net = net
         self.loss = loss
         self.options = options
         self.total_steps = total_steps
+        self.observer = observer
+        self.optimizer_state = optimizer_state
         self.loss_curve: list[float] = []
         self.recoveries = 0
+        self.shuffler: torch.Generator | None = None
+        self._dropout: torch.Generator | None = None
         self._losses: list[float] = []
         self._last_good: list[Tensor] = []
+        self._restored: dict[str, Any] | None = None
 
     def _mean_loss(self, batch: LabelledBatch) -> Tensor:
         losses = self.loss(self.net(batch.u, batch.dt).float(), batch.target)
         return losses.mean() if batch.weight is None else (losses * batch.weight).mean()
 
     def on_fit_start(self) -> None:
-        generator = torch.Generator(self.device).manual_seed(self.options.seed)
-        self.net.set_dropout_generator(generator)
+        self._check_seeds()
+        # Every process drops its own features of its own series.
+        self._dropout = torch.Generator(self.device).manual_seed(self.options.seed + self.trainer.global_rank)
+        self.net.set_dropout_generator(self._dropout)
         self._last_good = [tensor.detach().clone() for tensor in self._state()]
+        if self._restored is not None:
+            self._restore(self._restored)
+            self._restored = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint[_PROGRESS] = self._progress()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self._restored = checkpoint[_PROGRESS]  # there are no generators yet
+
+    def _progress(self) -> dict[str, Any]:
+        """What is to be restored besides what Lightning restores."""
+        return {
+            "loss_curve": self.loss_curve,
+            "recoveries": self.recoveries,
+            "last_good": self._last_good,
+            "generators": self._from_processes([generator.get_state() for generator in self._generators()]),
+        }
+
+    def _restore(self, progress: dict[str, Any]) -> None:
+        self.loss_curve = progress["loss_curve"]
+        self.recoveries = progress["recoveries"]
+        for kept, tensor in zip(self._last_good, progress["last_good"], strict=True):
+            kept.copy_(tensor)
+        states = progress["generators"][self.trainer.global_rank]
+        for generator, state in zip(self._generators(), states, strict=True):
+            generator.set_state(state.cpu())
+
+    def _generators(self) -> list[torch.Generator]:
+        return [generator for generator in (self._dropout, self.shuffler) if generator is not None]
+
+    def on_train_epoch_start(self) -> None:
+        if self.observer is not None:
+            self.observer.epoch_begins()
 
     def training_step(self, batch: LabelledBatch) -> Tensor:
         loss = self._mean_loss(batch)
-        value = float(loss.detach())
+        value = float(self._over_processes(loss.detach()))
         if not math.isfinite(value):
             return self._recover()
         for copied, tensor in zip(self._last_good, self._state(), strict=True):
             copied.copy_(tensor.detach())
         self._losses.append(value)
         return loss
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        # Not by max_steps of the Trainer, which then resumes a checkpoint with a batch too many.
+        if self.trainer.global_step >= self.total_steps:
+            self.trainer.should_stop = True
+
+    def _check_seeds(self) -> None:
+        seeds = self._from_processes(self.options.seed)
+        if len(set(seeds)) > 1:
+            raise ValueError(
+                f"The {len(seeds)} processes of this run have different seeds, and would shuffle "
+                "differently: set random_state to the same integer in all of them."
+            )
+
+    def _from_processes(self, value: Any) -> list[Any]:
+        """The values that the processes of the run have, by their number."""
+        values = [value] * self.trainer.world_size
+        if len(values) > 1:
+            torch.distributed.all_gather_object(values, value)
+        return values
+
+    def _over_processes(self, value: Tensor) -> Tensor:
+        """Mean over the processes of the run, so that all of them decide alike."""
+        if self.trainer.world_size == 1:
+            return value
+        return self.trainer.strategy.reduce(value, reduce_op="mean")
+
+    def _share_statistics(self) -> None:
+        """Give all processes the running statistics of the first; each has those of its own series."""
+        if self.trainer.world_size > 1:
+            for buffer in self.net.buffers():
+                buffer.copy_(self.trainer.strategy.broadcast(buffer.clone()))
+
+    def on_validation_start(self) -> None:
+        self._share_statistics()
+
+    def on_train_end(self) -> None:
+        self._share_statistics()
 
     def _state(self) -> Iterator[Tensor]:
         yield from self.net.parameters()
@@ -97,7 +186,9 @@ class Learner(pl.LightningModule):
         mean = math.fsum(self._losses) / len(self._losses) if self._losses else math.nan
         self.loss_curve.append(mean)
         self._losses = []
-        self.log("train_loss", mean, prog_bar=True)
+        self.log("train_loss", mean, prog_bar=True, sync_dist=self.trainer.world_size > 1)
+        if self.observer is not None and self.observer.epoch_ends():
+            self.trainer.should_stop = True
 
     def configure_optimizers(self) -> dict[str, Any]:
         options = self.options
@@ -106,9 +197,14 @@ class Learner(pl.LightningModule):
         )
         # The fused step is six times faster on small networks, but does not go with clipping under AMP.
         optimizer = torch.optim.AdamW(groups, fused="mixed" not in str(options.precision))
+        if self.optimizer_state is not None:
+            state = copy.deepcopy(self.optimizer_state)  # whose tensors the optimiser would change
+            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
         warmup = max(1, round(_WARMUP_SHARE * self.total_steps))
 
         def factor(step: int) -> float:
+            if options.incremental:
+                return 1.0
             if step < warmup:
                 return (step + 1) / warmup
             return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.total_steps - warmup)))
@@ -120,8 +216,10 @@ class Learner(pl.LightningModule):
 class ValidatedLearner(Learner):
     """A learner that stops when its validation loss no longer falls, and keeps the best weights."""
 
-    def __init__(self, net: Backbone, loss: Loss, options: TrainingOptions, total_steps: int) -> None:
-        super().__init__(net, loss, options, total_steps)
+    _validated = ("scores", "_best", "_best_epoch", "validated_step")
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
         self.scores: list[float] = []
         self._validation: list[tuple[float, int]] = []
         self._best: dict[str, Tensor] = {}
@@ -135,7 +233,7 @@ class ValidatedLearner(Learner):
         loss = sum(value * size for value, size in self._validation)
         loss /= sum(size for _, size in self._validation)
         self._validation = []
-        self.log("val_loss", loss, prog_bar=True)
+        self.log("val_loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
         best = self.best_score
         self.scores.append(-loss)
         self.validated_step = self.trainer.global_step
@@ -144,6 +242,15 @@ class ValidatedLearner(Learner):
             self._best = copy.deepcopy(self.net.state_dict())
         elif len(self.scores) - 1 - self._best_epoch >= self.options.patience:
             self.trainer.should_stop = True
+
+    def _progress(self) -> dict[str, Any]:
+        validated = {name: getattr(self, name) for name in self._validated}
+        return {**super()._progress(), **validated}
+
+    def _restore(self, progress: dict[str, Any]) -> None:
+        super()._restore(progress)
+        for name in self._validated:
+            setattr(self, name, progress[name])
 
     @property
     def best_score(self) -> float | None:
@@ -163,17 +270,27 @@ def run(
     training: Batches,
     options: TrainingOptions,
     validation: Batches | None,
+    observer: EpochObserver | None = None,
+    optimizer_state: dict[int, Any] | None = None,
 ) -> TrainingResult:
     """Do what `tsssm.training.train` documents."""
     net.train()
     total_steps = options.total_steps(len(training))
-    learner = (Learner if validation is None else ValidatedLearner)(net, loss, options, total_steps)
+    kind = Learner if validation is None else ValidatedLearner
+    learner = kind(net, loss, options, total_steps, observer, optimizer_state)
+    learner.shuffler = training.generator
+    checkpoint = None
+    if options.checkpoint_dir is not None or options.resume_from is not None:
+        checkpoint = RunCheckpoint(net, training, validation, options)
     interrupted = False
     sigint = signal.getsignal(signal.SIGINT)
-    with _quiet(options.verbose):
-        trainer = pl.Trainer(**_trainer_arguments(options, total_steps, len(training)))
+    with quiet(options.verbose):
+        trainer = pl.Trainer(**_trainer_arguments(options, total_steps, len(training), checkpoint))
+        batches: Batches | BatchShares = training
+        if trainer.world_size > 1:
+            batches = BatchShares(training, lambda: (trainer.global_rank, trainer.world_size))
         try:
-            trainer.fit(learner, training, validation)
+            trainer.fit(learner, batches, validation, ckpt_path=checkpoint and checkpoint.start)
             if isinstance(learner, ValidatedLearner) and learner.validated_step < trainer.global_step:
                 # Training ended inside an epoch, before its validation.
                 trainer.validate(learner, validation, verbose=False)
@@ -191,6 +308,8 @@ def run(
     net.set_dropout_generator(None)
     net.zero_grad(set_to_none=True)
     net.cpu().eval()
+    if checkpoint is not None and not interrupted and trainer.is_global_zero:
+        checkpoint.remove()
     if interrupted:
         warnings.warn(
             f"Training was interrupted in epoch {len(learner.loss_curve) + 1}; the estimator keeps the "
@@ -204,83 +323,38 @@ def run(
         best_validation_score=best_score,
         n_iter=max(1, len(learner.loss_curve) + bool(learner._losses)),
         interrupted=interrupted,
+        optimizer_state=_optimizer_state(trainer) if options.incremental else None,
     )
 
 
-def _trainer_arguments(options: TrainingOptions, total_steps: int, steps_per_epoch: int) -> dict[str, Any]:
+def _optimizer_state(trainer: pl.Trainer) -> dict[int, Any] | None:
+    """State of the optimiser on the CPU; None if training ended before there was one."""
+    if not trainer.optimizers:
+        return None
+    state = trainer.optimizers[0].state_dict()["state"]
+    return {number: {name: value.cpu() for name, value in entry.items()} for number, entry in state.items()}
+
+
+def _trainer_arguments(
+    options: TrainingOptions, total_steps: int, steps_per_epoch: int, checkpoint: RunCheckpoint | None
+) -> dict[str, Any]:
     for callback in options.callbacks:
         if not isinstance(callback, pl.Callback):
             raise TypeError(f"callbacks must be lightning.pytorch.Callback objects; got {callback!r}.")
+    # Stateful callbacks such as EarlyStopping must not carry over to the next fit.
+    callbacks = copy.deepcopy(list(options.callbacks)) + ([] if checkpoint is None else [checkpoint])
     arguments = {
         "accelerator": resolve_device(options.accelerator).type,
         "devices": options.devices,
         "precision": options.precision,
         "max_epochs": -(-total_steps // steps_per_epoch),
-        "max_steps": total_steps,
-        # Stateful callbacks such as EarlyStopping must not carry over to the next fit.
-        "callbacks": copy.deepcopy(list(options.callbacks)),
+        "callbacks": callbacks,
         "gradient_clip_val": _GRADIENT_NORM,
         "logger": False,
-        "enable_checkpointing": False,
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
         "enable_progress_bar": options.verbose > 0,
         "enable_model_summary": options.verbose > 1,
         "num_sanity_val_steps": 0,
         "log_every_n_steps": 1,
     }
     return {**arguments, **(options.trainer_kwargs or {})}
-
-
-class _Shared:
-    """A context for concurrent runs: the first one opens it and the last one closes it."""
-
-    def __init__(self, context: Callable[[], AbstractContextManager[None]]) -> None:
-        self._context = context
-        self._stack = ExitStack()
-        self._runs = 0
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._runs == 0:
-                self._stack.enter_context(self._context())
-            self._runs += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._runs -= 1
-            if self._runs == 0:
-                self._stack.close()
-
-
-@contextmanager
-def _hidden_warnings() -> Iterator[None]:
-    with warnings.catch_warnings():
-        # Lightning 2.6 calls a name that torch 2.13 has deprecated.
-        warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
-        yield
-
-
-@contextmanager
-def _silent_log() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-# Warning filters and log levels belong to the process: runs in several threads must not restore one
-# another's.
-_without_warnings = _Shared(_hidden_warnings)
-_without_log = _Shared(_silent_log)
-
-
-@contextmanager
-def _quiet(verbose: int) -> Iterator[None]:
-    """Hide what is between Lightning and torch, and with ``verbose`` below 2 Lightning's log lines."""
-    with _without_warnings, _without_log if verbose < 2 else nullcontext():
-        yield

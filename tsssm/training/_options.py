@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 # Without a limit from the user: enough steps for small data, enough epochs for large data.
 DEFAULT_STEPS = 600
@@ -36,6 +37,15 @@ class TrainingOptions:
         Further arguments of `lightning.Trainer`, which win over the defaults used here.
     seed : int
         Seeds dropout.
+    incremental : bool
+        One of many short runs: the learning rate is constant, and the result holds AdamW's moments for the
+        next run.
+    checkpoint_dir : path or None
+        Where the state of the run is kept while it lasts; a run that left its state there is continued.
+    resume_from : path or None
+        A checkpoint that must be of this run, and is continued.
+    identity : mapping
+        What the run depends on besides these options, its data and its network, in words; for checkpoints.
     verbose : int
         0 prints nothing, 1 shows a progress bar, 2 adds the model summary and Lightning's messages.
     """
@@ -54,6 +64,10 @@ class TrainingOptions:
     trainer_kwargs: Mapping[str, Any] | None = None
     seed: int = 0
     verbose: int = 0
+    incremental: bool = False
+    checkpoint_dir: str | os.PathLike[str] | None = None
+    resume_from: str | os.PathLike[str] | None = None
+    identity: Mapping[str, str] = field(default_factory=dict)
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimiser steps of the whole run."""
@@ -83,6 +97,8 @@ class TrainingResult:
         Epochs, a started one included.
     interrupted : bool
         Whether Ctrl-C ended the run.
+    optimizer_state : dict or None
+        State of AdamW, on the CPU, by the number of the parameter; None unless the run was ``incremental``.
     """
 
     loss_curve: list[float]
@@ -90,3 +106,14 @@ class TrainingResult:
     best_validation_score: float | None
     n_iter: int
     interrupted: bool
+    optimizer_state: dict[int, Any] | None = None
+
+
+class EpochObserver(Protocol):
+    """Is told of the epochs of a run, and may end it."""
+
+    def epoch_begins(self) -> None:
+        """Called before each epoch."""
+
+    def epoch_ends(self) -> bool:
+        """Called after each epoch and its validation; True ends training."""

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from tsssm.backbone import Backbone
-from tsssm.encoding import Encoded
+from tsssm.encoding import Encoded, EncodedOnDemand
 from tsssm.training._batches import Batches
-from tsssm.training._options import TrainingOptions, TrainingResult
+from tsssm.training._options import EpochObserver, TrainingOptions, TrainingResult
 
 #: Loss of each series (batch,) from outputs (batch, n_outputs) and targets (batch, ...).
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -33,6 +33,14 @@ def resolve_device(accelerator: str) -> torch.device:
     if accelerator == "auto":
         accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device("cpu" if accelerator == "cpu" else "cuda")
+
+
+def prediction_device(accelerator: str) -> torch.device:
+    """Return the device to predict on: what ``accelerator`` means, or the CPU where there is no such device.
+
+    A model that was fitted on a GPU thereby serves on machines without one.
+    """
+    return resolve_device(accelerator if torch.cuda.is_available() else "cpu")
 
 
 class _DrawFrom(TorchFunctionMode):
@@ -81,6 +89,9 @@ def train(
     training: Batches,
     options: TrainingOptions,
     validation: Batches | None = None,
+    *,
+    observer: EpochObserver | None = None,
+    optimizer_state: dict[int, Any] | None = None,
 ) -> TrainingResult:
     """Train ``net`` in place and leave it on the CPU in evaluation mode; one run at a time in a process.
 
@@ -93,6 +104,10 @@ def train(
     options : TrainingOptions
     validation : Batches, optional
         With it, training stops when the validation loss no longer falls, and the best weights are kept.
+    observer : EpochObserver, optional
+        Is told of the epochs.
+    optimizer_state : dict, optional
+        ``TrainingResult.optimizer_state`` of an earlier incremental run of the same network.
 
     Returns
     -------
@@ -106,10 +121,10 @@ def train(
     from tsssm.training._lightning import run
 
     with _one_run:
-        return run(net, loss, training, options, validation)
+        return run(net, loss, training, options, validation, observer, optimizer_state)
 
 
-def predict(net: nn.Module, data: Encoded, device: torch.device) -> Tensor:
+def predict(net: nn.Module, data: Encoded | EncodedOnDemand, device: torch.device) -> Tensor:
     """Return the outputs of ``net`` for each series, float32 (n, n_outputs) on the CPU.
 
     Series of similar length share a batch. ``net`` is not changed: on another device a copy of it runs.

@@ -1,0 +1,99 @@
+"""Classes as targets of a network: codes, cross-entropy, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from tsssm.estimators._checks import FloatArray
+from tsssm.estimators._labels import (
+    as_columns,
+    check_known,
+    check_same_classes,
+    checked_labels,
+    class_weights,
+    column_classes,
+    listed_classes,
+)
+
+
+class ClassTargets:
+    """Mixin in front of `SSMEstimator` for targets that are classes, in one column or several.
+
+    The network has one output a class, and every column its own softmax.
+    """
+
+    class_weight: str | Mapping[Any, float] | list[Mapping[Any, float]] | None
+    label_smoothing: float
+
+    classes_: Any
+    n_classes_: Any
+    _y_columns: list[Any] | None
+    _targets_are_classes = True
+
+    def _checked_targets(self, y: Any, classes: Any, *, reset: bool) -> npt.NDArray[Any]:
+        labels = checked_labels(y)
+        columns = as_columns(labels)
+        if reset:
+            self._set_classes(column_classes(labels) if classes is None else listed_classes(classes, columns))
+            several = isinstance(y, pd.DataFrame) and len(columns) > 1
+            self._y_columns = list(y.columns) if several else None
+        elif classes is not None:
+            check_same_classes(listed_classes(classes, columns), self._column_classes())
+        check_known(columns, self._column_classes())
+        return labels
+
+    def _set_classes(self, classes: list[npt.NDArray[Any]]) -> None:
+        if len(classes) == 1:
+            self.classes_, self.n_classes_ = classes[0], len(classes[0])
+            self._class_dictionary = {label: code for code, label in enumerate(classes[0])}
+        else:
+            self.classes_, self.n_classes_ = classes, [len(labels) for labels in classes]
+
+    def _column_classes(self) -> list[npt.NDArray[Any]]:
+        return self.classes_ if isinstance(self.classes_, list) else [self.classes_]
+
+    def _class_weights(self, y: npt.NDArray[Any], y_train: npt.NDArray[Any]) -> FloatArray:
+        if self.class_weight is None:
+            return np.ones(len(y))
+        return class_weights(self.class_weight, y, y_train)
+
+    def _encoded_targets(self, y: npt.NDArray[Any]) -> Tensor:
+        codes = [np.searchsorted(*pair) for pair in zip(self._column_classes(), as_columns(y), strict=True)]
+        return torch.as_tensor(np.stack(codes, axis=1))
+
+    def _strata(self, y: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        codes = self._encoded_targets(y).numpy()
+        return np.unique(codes, axis=0, return_inverse=True)[1].reshape(-1)
+
+    def _n_outputs(self) -> int:
+        return sum(map(len, self._column_classes()))
+
+    def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy of each series, the mean over the columns of y."""
+        sizes = [len(classes) for classes in self._column_classes()]
+        losses = [
+            F.cross_entropy(logits, codes, reduction="none", label_smoothing=self.label_smoothing)
+            for logits, codes in zip(outputs.split(sizes, dim=1), target.unbind(dim=1), strict=True)
+        ]
+        return torch.stack(losses).mean(dim=0)
+
+    def _answers(self, outputs: FloatArray) -> FloatArray | list[FloatArray]:
+        """Probabilities that outputs (n, n_outputs) of the network stand for."""
+        if not isinstance(self.classes_, list):
+            return _softmax(outputs)
+        ends = np.cumsum(self.n_classes_)[:-1]
+        return [_softmax(logits) for logits in np.split(outputs, ends, axis=1)]
+
+
+def _softmax(logits: FloatArray) -> FloatArray:
+    """Probabilities (n, n_classes); SciPy's takes longer than a streaming step of the network."""
+    odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return odds / odds.sum(axis=1, keepdims=True)

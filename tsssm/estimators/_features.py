@@ -1,0 +1,339 @@
+"""Closed-form features of time series as a transformer, and what the models on top of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from joblib import effective_n_jobs
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_consistent_length
+from sktime.transformations.base import BaseTransformer
+
+from tsssm.estimators._base import PanelEstimator
+from tsssm.estimators._checks import FloatArray, checked_weights, is_table, seed_of
+from tsssm.estimators._parameters import Rule, one_of
+from tsssm.estimators._splits import Labelled
+from tsssm.features import BASES, POOLINGS, StateSpaceFeatures, Timeline, fit_ridge, predict_ridge
+from tsssm.panel import Panel
+from tsssm.persistence import register
+
+Estimator = TypeVar("Estimator", bound="RidgeEstimator")
+
+_COUNT = Rule((Integral,), lambda value: value >= 1, "an integer of at least 1")
+
+FEATURE_RULES: dict[str, Rule] = {
+    "n_features": _COUNT,
+    "basis": one_of(BASES),
+    "n_scales": _COUNT,
+    "pooling": Rule(
+        (tuple, list),
+        lambda value: len(value) > 0 and set(value) <= set(POOLINGS) and len(set(value)) == len(value),
+        f"a tuple of one or both of {', '.join(map(repr, POOLINGS))}",
+    ),
+    "normalize": Rule(
+        (str, type(None)),
+        lambda value: value in ("auto", "series", "global", None),
+        "'auto', 'series', 'global' or None",
+    ),
+    "n_jobs": Rule((Integral, type(None)), lambda value: value != 0, "None or an integer other than 0"),
+}
+
+#: The tags that sktime reads, of everything that takes a panel.
+CONTAINER_TAGS = {
+    "authors": ["tsssm developers"],
+    "maintainers": ["tsssm developers"],
+    "python_dependencies": ["torch", "numba"],
+    "X_inner_mtype": ["pd-multiindex", "df-list", "numpy3D"],
+    "capability:multivariate": True,
+    "capability:unequal_length": True,
+    "capability:missing_values": True,
+    "capability:random_state": True,
+    "property:randomness": "derandomized",
+}
+
+
+class FeaturesEstimator(PanelEstimator):
+    """Mixin of the estimators that compute `StateSpaceFeatures`, in front of an sktime base."""
+
+    n_features: int
+    basis: str
+    n_scales: int
+    pooling: Sequence[str]
+    normalize: str | None
+    random_state: int | np.random.RandomState | None
+    n_jobs: int | None
+
+    features_: StateSpaceFeatures
+
+    rules: dict[str, Rule] = FEATURE_RULES
+
+    def _fit_features(self, panel: Panel) -> None:
+        seed = seed_of(self.random_state)
+        options = (self.basis, self.n_scales, self.pooling, self.normalize)
+        self.features_ = StateSpaceFeatures(self.n_features, *options, seed).fit(panel)
+
+    def _features(self, panel: Panel) -> npt.NDArray[np.float32]:
+        return self.features_.transform(panel, effective_n_jobs(self.n_jobs))
+
+
+class RidgeEstimator(FeaturesEstimator):
+    """Mixin of the models: a ridge regression on the features.
+
+    A subclass checks its targets in ``_checked_targets``, and passes them on as numbers in ``_fit_labelled``.
+    """
+
+    alpha_: float
+    coef_: FloatArray
+    intercept_: FloatArray
+
+    def fit(self: Estimator, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> Estimator:
+        """Fit the features to the series, and a ridge regression to the features.
+
+        Parameters
+        ----------
+        X : Panel, array (n, length) or (n, channels, length), list of arrays or frames, or DataFrame
+            n series, in any container that `tsssm.panel.as_panel` takes, among them sktime's. NaN is missing.
+        y : array or DataFrame of shape (n,) or (n, n_outputs)
+            Targets.
+        sample_weight : array of shape (n,), optional
+            Weight of each series in the regression; not negative. A series of weight 0 is left out.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            For parameters, X, y or weights that are not as documented.
+        """
+        with self._fitting():
+            if y is None:
+                raise ValueError(
+                    f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
+                )
+            panel = self._panel(X, reset=True)
+            check_consistent_length(panel, y)
+            labels = self._checked_targets(y, None, reset=True)
+            data = Labelled(panel, labels, checked_weights(sample_weight, panel))
+            self._fit_labelled(data.weighted(np.ones(len(panel))))
+        return self
+
+    def _fit(self: Estimator, X: Any, y: Any) -> Estimator:
+        """Fit without weights: what sktime's machinery calls."""
+        return self.fit(X, y)
+
+    def _checked_targets(self, y: Any, classes: Any, *, reset: bool) -> npt.NDArray[Any]:
+        raise NotImplementedError
+
+    def _fit_labelled(self, data: Labelled) -> None:
+        raise NotImplementedError
+
+    def _fit_ridge(self, panel: Panel, targets: FloatArray, weight: FloatArray) -> FloatArray:
+        """Fit to targets (n, m); return what is predicted for each series by a fit without it."""
+        self._fit_features(panel)
+        ridge = fit_ridge(self._features(panel), targets, weight / weight.mean())
+        self.alpha_, self.coef_, self.intercept_ = ridge.alpha, ridge.coef, ridge.intercept
+        return ridge.left_out
+
+    def _outputs(self, X: Any) -> FloatArray:
+        """Outputs (n, m) of the ridge regression."""
+        return predict_ridge(self._features(self._panel(X, reset=False)), self.coef_, self.intercept_)
+
+
+class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEstimator):
+    """Closed-form state-space features of time series, for scikit-learn and sktime.
+
+    Fixed random state-space systems read the series, and what their outputs do over time makes the features:
+    ROCKET with the systems of LSSL and S4D in place of convolutions. Nothing is trained by gradients; series
+    may differ in length, be sampled irregularly and have missing values. Averages are over time and not over
+    samples, and the state of the systems is also looked at between samples, so that the features of a series
+    depend little on how it was sampled.
+
+    Parameters
+    ----------
+    n_features : int, default=12288
+        Number of features, rounded down to a multiple of what each system gives.
+    basis : {"diagonal", "legt", "legs"}, default="diagonal"
+        Systems: diagonal with random frequencies (S4D), or HiPPO's, which remember a window ("legt") or the
+        whole past ("legs") in Legendre polynomials.
+    n_scales : int, default=12
+        Timescales of the systems, from a few gaps between samples to the duration of a series.
+    pooling : tuple of {"ppv", "competition"}, default=("ppv", "competition")
+        What is kept of an output: the share of time above thresholds, how often and how strongly it is the
+        largest and how often the smallest of eight, or both.
+    normalize : {"auto", "series", "global"} or None, default="auto"
+        "series" removes mean and scale of every channel of every series, "global" those of the training
+        series, None nothing. "auto" is "global", but with one channel the slopes of every series have a scale
+        of their own.
+    random_state : int or RandomState, optional
+        Seed; the same data and seed give the same features, whatever ``n_jobs``. None is a fresh seed.
+    n_jobs : int, optional
+        Threads; -1 is one for each processor, None is one unless a joblib context says otherwise.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Channels of X; for a two-dimensional X its columns, as scikit-learn counts.
+    n_features_out_ : int
+        Number of features.
+    features_ : StateSpaceFeatures
+        The systems and thresholds.
+
+    Notes
+    -----
+    Between the samples that hold a value of it, a channel is linear; before the first and after the last it
+    is constant. The unit of time is the sampling step or, for irregular times, a typical short gap of the
+    training series; times are rounded to a 64th of it. Series without times lie on the regular grid of the
+    training series.
+
+    A flat frame of numbers or an array (n, length) holds one series a row, as in scikit-learn. A pandas
+    Series, and a flat frame with an index of dates, are one series to sktime, and so they are here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tsssm import SSMFeatures
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(20, 2, 30))  # 20 series, 2 channels, 30 samples
+    >>> SSMFeatures(n_features=768, random_state=0).fit_transform(X).shape
+    (20, 768)
+    """
+
+    _tags = {
+        **CONTAINER_TAGS,
+        "y_inner_mtype": "None",
+        "scitype:transform-input": "Series",
+        "scitype:transform-output": "Primitives",
+        "scitype:instancewise": False,
+        "capability:categorical_in_X": False,
+        "fit_is_empty": False,
+    }
+
+    def __init__(
+        self,
+        n_features: int = 12288,
+        basis: str = "diagonal",
+        n_scales: int = 12,
+        pooling: Sequence[str] = ("ppv", "competition"),
+        normalize: str | None = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_features = n_features
+        self.basis = basis
+        self.n_scales = n_scales
+        self.pooling = pooling
+        self.normalize = normalize
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        super().__init__()
+
+    def fit(self, X: Any, y: Any = None) -> SSMFeatures:
+        """Draw the systems, and learn scales and thresholds from the series.
+
+        Parameters
+        ----------
+        X : Panel, array (n, length) or (n, channels, length), list of arrays or frames, or DataFrame
+            n series, in any container that `tsssm.panel.as_panel` takes, among them sktime's. NaN is missing.
+        y : ignored
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            For parameters and X that are not as documented.
+        """
+        if _is_for_sktime(X):
+            return BaseTransformer.fit(self, X)
+        with self._fitting():
+            self._fit_features(self._panel(X, reset=True))
+            self.n_features_out_ = self.features_.n_features_out
+        return self
+
+    def transform(self, X: Any, y: Any = None) -> npt.NDArray[np.float32] | pd.DataFrame:
+        """Return the features.
+
+        Parameters
+        ----------
+        X : as in ``fit``
+            n series.
+        y : ignored
+
+        Returns
+        -------
+        array of shape (n, n_features_out_), float32
+            Or a frame, if ``set_output`` asks for it.
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            Before ``fit``, and for X that is not as documented.
+        """
+        self.check_is_fitted()
+        if _is_for_sktime(X) or getattr(self, "_is_vectorized", None) is True:
+            return BaseTransformer.transform(self, X)
+        return self._features(self._panel(X, reset=False))
+
+    def _fit(self, X: Any, y: Any = None) -> SSMFeatures:
+        return self.fit(X)
+
+    def _transform(self, X: Any, y: Any = None) -> pd.DataFrame:
+        return pd.DataFrame(self._features(self._panel(X, reset=False)), columns=self.features_.names())
+
+    def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
+        """Return a name for each feature: system, what is kept, readout. ``input_features`` is ignored."""
+        self.check_is_fitted()
+        return np.asarray(self.features_.names(), dtype=object)
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_features_out_
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    @classmethod
+    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
+        """Return parameters for quick test instances, as sktime's test suite asks for."""
+        tiny = {"n_features": 64, "n_scales": 2, "random_state": 0}
+        return [tiny, {**tiny, "basis": "legt", "pooling": ("ppv",), "normalize": "global"}]
+
+
+def _is_for_sktime(X: Any) -> bool:
+    """Whether X is one series, or a hierarchy of panels: containers that only sktime has."""
+    if isinstance(X, pd.Series):
+        return X.dtype.kind != "O"
+    if not isinstance(X, pd.DataFrame):
+        return False
+    if X.index.nlevels > 1:
+        return X.index.nlevels > 2
+    dated = isinstance(X.index, (pd.DatetimeIndex, pd.TimedeltaIndex, pd.PeriodIndex))
+    return dated and X.size > 0 and is_table(X)
+
+
+def _timeline_from_state(state: dict[str, Any]) -> Timeline:
+    timeline = Timeline(state["normalize"], state["normalize_slopes"])
+    vars(timeline).update(state)
+    return timeline
+
+
+def _features_from_state(state: dict[str, Any]) -> StateSpaceFeatures:
+    names = ("n_features", "basis", "n_scales", "pooling", "normalize", "seed")
+    features = StateSpaceFeatures(*(state[name] for name in names))
+    vars(features).update(state)
+    return features
+
+
+register("Timeline", Timeline, vars, _timeline_from_state)
+register("StateSpaceFeatures", StateSpaceFeatures, vars, _features_from_state)

@@ -1,0 +1,383 @@
+"""Closed-form models of time series: a ridge regression on state-space features."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import softmax
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils.metaestimators import available_if
+from sktime.classification.base import BaseClassifier
+from sktime.regression.base import BaseRegressor
+
+from tsssm.estimators._checks import FloatArray
+from tsssm.estimators._class_targets import ClassTargets
+from tsssm.estimators._features import CONTAINER_TAGS, FEATURE_RULES, RidgeEstimator
+from tsssm.estimators._labels import side_by_side
+from tsssm.estimators._number_targets import NumberTargets
+from tsssm.estimators._parameters import RULES
+from tsssm.estimators._splits import Labelled
+from tsssm.features import fit_slope
+
+_TINY = {"n_features": 64, "n_scales": 2, "random_state": 0}
+
+
+def _has_one_column(classifier: SSMFeaturesClassifier) -> bool:
+    return not isinstance(getattr(classifier, "classes_", None), list)
+
+
+class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, ClassifierMixin, BaseEstimator):
+    """Ridge classifier on closed-form state-space features, for scikit-learn and sktime.
+
+    Fits in seconds where `SSMClassifier` takes minutes: nothing is trained by gradients. Series may differ in
+    length, be sampled irregularly and have missing values.
+
+    Parameters
+    ----------
+    n_features : int, default=12288
+        Number of features, rounded down to a multiple of what each system gives.
+    basis : {"diagonal", "legt", "legs"}, default="diagonal"
+        State-space systems; see `SSMFeatures`.
+    n_scales : int, default=12
+        Timescales of the systems.
+    pooling : tuple of {"ppv", "competition"}, default=("ppv", "competition")
+        What is kept of the outputs of the systems over time; see `SSMFeatures`.
+    normalize : {"auto", "series", "global"} or None, default="auto"
+        Which mean and scale are removed before; see `SSMFeatures`.
+    class_weight : None, "balanced", dict, or list of dicts for several columns, default=None
+        Weights of the classes, as in scikit-learn.
+    random_state : int or RandomState, optional
+        Seed; the same data and seed give the same predictions, whatever ``n_jobs``. None is a fresh seed.
+    n_jobs : int, optional
+        Threads that compute features; -1 is one for each processor.
+
+    Attributes
+    ----------
+    classes_ : array (n_classes,), or a list of one for each column of y
+        Class labels, sorted.
+    n_features_in_ : int
+        Channels of X; for a two-dimensional X its columns, as scikit-learn counts.
+    alpha_ : float
+        Penalty of the ridge, of ten from 0.001 to 1000 the one with the smallest leave-one-out error.
+    coef_, intercept_ : array (n_features_out, m), (m,)
+        Coefficients of the features; m is one a class, or one for two classes.
+    features_ : StateSpaceFeatures
+        The systems and thresholds.
+
+    Notes
+    -----
+    Targets are +1 for the class and -1 for the others, as in `sklearn.linear_model.RidgeClassifierCV`, after
+    standardising the features. Probabilities are the softmax of the decision values times a slope: the one
+    with the smallest log loss of decision values for series that the ridge was fitted without.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tsssm import SSMFeaturesClassifier
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(20, 2, 30))  # 20 series, 2 channels, 30 samples
+    >>> y = np.repeat(["rest", "walk"], 10)
+    >>> X[y == "walk"] += 1.0
+    >>> clf = SSMFeaturesClassifier(n_features=768, random_state=0).fit(X, y)
+    >>> clf.predict(X[[0, -1]])
+    array(['rest', 'walk'], dtype='<U4')
+    """
+
+    _tags = {
+        **CONTAINER_TAGS,
+        "y_inner_mtype": "numpy2D",
+        "capability:multioutput": True,
+        "capability:predict_proba": True,
+        "capability:class_weight": True,
+    }
+    rules = {**FEATURE_RULES, "class_weight": RULES["class_weight"]}
+
+    def __init__(
+        self,
+        n_features: int = 12288,
+        basis: str = "diagonal",
+        n_scales: int = 12,
+        pooling: Sequence[str] = ("ppv", "competition"),
+        normalize: str | None = "auto",
+        class_weight: str | Mapping[Any, float] | list[Mapping[Any, float]] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_features = n_features
+        self.basis = basis
+        self.n_scales = n_scales
+        self.pooling = pooling
+        self.normalize = normalize
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        super().__init__()
+
+    def _fit_labelled(self, data: Labelled) -> None:
+        data = data.weighted(self._class_weights(data.y, data.y))
+        if self._n_outputs() == 1:
+            warnings.warn(
+                f"only single label seen in y passed to fit of classifier {type(self).__name__}; it will be "
+                "predicted for every series.",
+                UserWarning,
+                stacklevel=3,
+            )
+        codes = self._encoded_targets(data.y).numpy().T
+        classes = self._column_classes()
+        targets = [_signs(column, len(labels)) for column, labels in zip(codes, classes, strict=True)]
+        left_out = self._fit_ridge(data.panel, np.concatenate(targets, axis=1), data.weight)
+        columns = zip(self._by_class(left_out), codes, strict=True)
+        self._slopes = [fit_slope(decision, column, data.weight) for decision, column in columns]
+
+    def _by_class(self, outputs: FloatArray) -> list[FloatArray]:
+        """Split outputs (n, m) into decision values (n, n_classes) for each column of y."""
+        sizes = [_width(len(classes)) for classes in self._column_classes()]
+        parts = np.split(outputs, np.cumsum(sizes)[:-1], axis=1)
+        return [
+            np.concatenate([-part, part], axis=1) if len(classes) == 2 else part
+            for part, classes in zip(parts, self._column_classes(), strict=True)
+        ]
+
+    @available_if(_has_one_column)
+    def decision_function(self, X: Any) -> FloatArray:
+        """Return the decision values: one for two classes, else one for each class.
+
+        Parameters
+        ----------
+        X : as in ``fit``
+            n series.
+
+        Returns
+        -------
+        array of shape (n,), positive for the second of two classes, or (n, n_classes)
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            Before ``fit``, and for X that is not as documented.
+        AttributeError
+            If y had several columns; there is `predict_proba`.
+        """
+        self.check_is_fitted()
+        outputs = self._outputs(X)
+        return outputs[:, 0] if self.n_classes_ == 2 else outputs
+
+    def predict_proba(self, X: Any) -> FloatArray | list[FloatArray]:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : as in ``fit``
+            n series.
+
+        Returns
+        -------
+        array of shape (n, n_classes), float64, or a list of one such array for each column of y
+            In the order of ``classes_``; rows sum to 1.
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            Before ``fit``, and for X that is not as documented.
+        """
+        self.check_is_fitted()
+        return self._predict_proba(X)
+
+    def predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
+        """Return the most probable class of each series.
+
+        Parameters and errors as in `predict_proba`.
+
+        Returns
+        -------
+        array of shape (n,) or (n, n_outputs), or DataFrame
+            In the shape that y had in ``fit``; a frame if that was one with several columns.
+        """
+        self.check_is_fitted()
+        return self._predict(X)
+
+    def _predict_proba(self, X: Any) -> FloatArray | list[FloatArray]:
+        decisions = zip(self._by_class(self._outputs(X)), self._slopes, strict=True)
+        proba = [softmax(slope * decision, axis=1) for decision, slope in decisions]
+        return proba if isinstance(self.classes_, list) else proba[0]
+
+    def _predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
+        decisions = self._by_class(self._outputs(X))
+        columns = [
+            classes[decision.argmax(axis=1)]
+            for classes, decision in zip(self._column_classes(), decisions, strict=True)
+        ]
+        if not isinstance(self.classes_, list):
+            return columns[0]
+        if self._y_columns is not None:
+            return pd.DataFrame(dict(enumerate(columns))).set_axis(self._y_columns, axis=1)
+        return side_by_side(columns)
+
+    def score(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> float:
+        """Return the accuracy of ``predict(X)``, optionally weighted.
+
+        With several columns in y a prediction is right if it is right in all of them, as in scikit-learn.
+        """
+        predicted, y = self.predict(X), np.asarray(y)
+        if np.ndim(predicted) == 1:
+            return accuracy_score(y, predicted, sample_weight=sample_weight)
+        if y.shape != predicted.shape:
+            raise ValueError(f"y must have shape {predicted.shape}; got {y.shape}.")
+        right = (y == np.asarray(predicted)).all(axis=1)
+        return float(accuracy_score(np.ones(len(right)), right, sample_weight=sample_weight))
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        # A table whose columns have no order in time is not what the features are for.
+        tags.classifier_tags.poor_score = True
+        tags.target_tags.multi_output = True
+        return tags
+
+    @classmethod
+    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
+        """Return parameters for quick test instances, as sktime's test suite asks for."""
+        return [_TINY, {**_TINY, "basis": "legs", "pooling": ("competition",), "normalize": "global"}]
+
+
+class SSMFeaturesRegressor(NumberTargets, RidgeEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
+    """Ridge regression of one or several numbers on closed-form state-space features.
+
+    For scikit-learn and sktime. Fits in seconds where `SSMRegressor` takes minutes: nothing is trained by
+    gradients. Series may differ in length, be sampled irregularly and have missing values.
+
+    Parameters
+    ----------
+    n_features : int, default=12288
+        Number of features, rounded down to a multiple of what each system gives.
+    basis : {"diagonal", "legt", "legs"}, default="diagonal"
+        State-space systems; see `SSMFeatures`.
+    n_scales : int, default=12
+        Timescales of the systems.
+    pooling : tuple of {"ppv", "competition"}, default=("ppv", "competition")
+        What is kept of the outputs of the systems over time; see `SSMFeatures`.
+    normalize : {"auto", "series", "global"} or None, default="auto"
+        Which mean and scale are removed before; see `SSMFeatures`.
+    random_state : int or RandomState, optional
+        Seed; the same data and seed give the same predictions, whatever ``n_jobs``. None is a fresh seed.
+    n_jobs : int, optional
+        Threads that compute features; -1 is one for each processor.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Channels of X; for a two-dimensional X its columns, as scikit-learn counts.
+    alpha_ : float
+        Penalty of the ridge, of ten from 0.001 to 1000 the one with the smallest leave-one-out error.
+    coef_, intercept_ : array (n_features_out, n_outputs), (n_outputs,)
+        Coefficients of the features; outputs are standardised targets.
+    features_ : StateSpaceFeatures
+        The systems and thresholds.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tsssm import SSMFeaturesRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> rate = rng.uniform(0.5, 3.0, size=40)
+    >>> X = np.sin(rate[:, None] * np.linspace(0.0, 10.0, 50))  # 40 series of 50 samples
+    >>> reg = SSMFeaturesRegressor(n_features=768, random_state=0).fit(X, rate)
+    >>> reg.predict(X).shape
+    (40,)
+    """
+
+    _tags = {
+        **CONTAINER_TAGS,
+        "y_inner_mtype": "numpy2D",
+        "capability:multioutput": True,
+    }
+
+    def __init__(
+        self,
+        n_features: int = 12288,
+        basis: str = "diagonal",
+        n_scales: int = 12,
+        pooling: Sequence[str] = ("ppv", "competition"),
+        normalize: str | None = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_features = n_features
+        self.basis = basis
+        self.n_scales = n_scales
+        self.pooling = pooling
+        self.normalize = normalize
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        super().__init__()
+
+    def _fit_labelled(self, data: Labelled) -> None:
+        # In standard units, so that no target rules over the choice of the penalty by its unit.
+        self._fit_targets(data.y, data.weight)
+        self._fit_ridge(data.panel, (data.y - self._y_mean) / self._y_std, data.weight)
+
+    def predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
+        """Return the predicted targets.
+
+        Parameters
+        ----------
+        X : as in ``fit``
+            n series.
+
+        Returns
+        -------
+        array of shape (n,) or (n, n_outputs), float64, or DataFrame
+            In the shape that y had in ``fit``; a frame if that was one with several columns.
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            Before ``fit``, and for X that is not as documented.
+        """
+        self.check_is_fitted()
+        return self._predict(X)
+
+    def _predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
+        return self._in_shape_of_y(self._outputs(X) * self._y_std + self._y_mean)
+
+    def score(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: npt.ArrayLike | None = None,
+        multioutput: str | npt.ArrayLike | None = "uniform_average",
+    ) -> float:
+        """Return R-squared of ``predict(X)``, optionally weighted.
+
+        ``multioutput`` says how several outputs are averaged, as in `sklearn.metrics.r2_score`.
+        """
+        return r2_score(y, self.predict(X), sample_weight=sample_weight, multioutput=multioutput)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        # A table whose columns have no order in time is not what the features are for.
+        tags.regressor_tags.poor_score = True
+        return tags
+
+    @classmethod
+    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
+        """Return parameters for quick test instances, as sktime's test suite asks for."""
+        return [_TINY, {**_TINY, "basis": "legt", "pooling": ("ppv",), "normalize": "global"}]
+
+
+def _width(n_classes: int) -> int:
+    """Outputs for so many classes: one tells two classes apart."""
+    return 1 if n_classes == 2 else n_classes
+
+
+def _signs(codes: npt.NDArray[np.int64], n_classes: int) -> FloatArray:
+    """Targets +1 for the class and -1 for the others; for two classes only those of the second."""
+    signs = np.where(codes[:, None] == np.arange(n_classes), 1.0, -1.0)
+    return signs[:, 1:] if n_classes == 2 else signs

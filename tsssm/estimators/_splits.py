@@ -1,0 +1,151 @@
+"""Labelled series, and which of them are held out for validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tsssm.estimators._checks import FloatArray, IntArray
+from tsssm.panel import Panel
+
+# Numbers are stratified by as many ranges of equally many series.
+_RANGES = 5
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Series with their targets (n,) or (n, n_columns), weights (n,), and groups (n,) if there are any."""
+
+    panel: Panel
+    y: npt.NDArray[Any]
+    weight: FloatArray
+    groups: npt.NDArray[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, rows: IntArray) -> Labelled:
+        groups = None if self.groups is None else self.groups[rows]
+        return Labelled(self.panel[rows], self.y[rows], self.weight[rows], groups)
+
+    def weighted(self, factor: FloatArray) -> Labelled:
+        """Return the series whose weight, times ``factor`` (n,), is positive.
+
+        Raises
+        ------
+        ValueError
+            If there are none.
+        """
+        weight = self.weight * factor
+        rows = np.flatnonzero(weight > 0)
+        if rows.size == 0:
+            raise ValueError("The weights of all series are zero; at least one must be positive.")
+        return Labelled(self.panel, self.y, weight, self.groups)[rows]
+
+
+def split(
+    data: Labelled, strata: npt.NDArray[Any], fraction: float, seed: int, *, classes: bool
+) -> tuple[Labelled, Labelled]:
+    """Split series into a training and a validation part, by their strata (n,), and by whole groups if any.
+
+    Of strata that are ``classes``, each stays in the training part.
+
+    Raises
+    ------
+    ValueError
+        If there are too few series or groups.
+    """
+    rows = np.arange(len(data))
+    if data.groups is None:
+        training, held_out = stratified_split(rows, strata, fraction, seed, classes=classes)
+    else:
+        training, held_out = grouped_split(rows, data.groups, strata, fraction, seed, classes=classes)
+    return data[training], data[held_out]
+
+
+def stratified_split(
+    rows: IntArray, strata: npt.NDArray[Any], fraction: float, seed: int, *, classes: bool
+) -> tuple[IntArray, IntArray]:
+    """Split rows into a training and a validation part that both cover the strata evenly.
+
+    The rows are put in order of their stratum, at random within it, and every (1 / fraction)-th is held out;
+    so classes, or small and large targets, keep their shares. Of ``classes``, one row each stays in training.
+
+    Raises
+    ------
+    ValueError
+        If there are too few rows.
+    """
+    rng = np.random.RandomState(seed)
+    order = rows[rng.permutation(len(rows))]
+    order = order[np.argsort(strata[order], kind="stable")]
+    if classes:
+        order = np.delete(order, np.unique(strata[order], return_index=True)[1])
+    count = max(1, round(fraction * len(rows)))
+    if count >= len(rows) or len(order) < count:
+        raise ValueError(
+            f"early_stopping needs more series: validation_fraction={fraction} of {len(rows)} series leaves "
+            f"nothing {'of some class ' if classes else ''}to train on."
+        )
+    picks = np.floor((np.arange(count) + rng.uniform()) * len(order) / count).astype(np.int64)
+    held_out = order[picks]
+    return np.setdiff1d(rows, held_out), np.sort(held_out)
+
+
+def grouped_split(
+    rows: IntArray,
+    groups: npt.NDArray[Any],
+    strata: npt.NDArray[Any],
+    fraction: float,
+    seed: int,
+    *,
+    classes: bool,
+) -> tuple[IntArray, IntArray]:
+    """Split rows into a training and a validation part that share no group.
+
+    The groups come up in random order, and one is held out if that brings the number of held-out rows of each
+    stratum closer to its share. Of ``classes``, one group each stays in training.
+
+    Raises
+    ------
+    ValueError
+        If no group can be held out.
+    """
+    rng = np.random.RandomState(seed)
+    if not classes:
+        rank = np.argsort(np.argsort(strata[rows], kind="stable"), kind="stable")
+        strata_of_rows = rank * min(_RANGES, len(rows)) // len(rows)
+    else:
+        strata_of_rows = np.unique(strata[rows], return_inverse=True)[1]
+    group_of_rows = np.unique(groups[rows], return_inverse=True)[1]
+    counts = np.zeros((group_of_rows.max() + 1, strata_of_rows.max() + 1))
+    np.add.at(counts, (group_of_rows, strata_of_rows), 1)
+    total = counts.sum(axis=0)
+    order = rng.permutation(len(counts))
+    allowed = [group for group in order if _leaves_enough(counts[group], total, classes)]
+    if not allowed:
+        raise ValueError(
+            f"early_stopping cannot hold out a group: each of the {len(counts)} groups holds all series of "
+            f"{'some class' if classes else 'X'}."
+        )
+
+    def distance(held: npt.NDArray[np.float64]) -> float:
+        return float(((held - fraction * total) ** 2 / total).sum())
+
+    # At least one group, whatever its size: the one that comes closest.
+    first = min(allowed, key=lambda group: distance(counts[group]))
+    chosen, held = [], np.zeros_like(total)
+    for group in allowed:
+        more = held + counts[group]
+        if distance(more) < distance(held) and _leaves_enough(more, total, classes):
+            chosen.append(group)
+            held = more
+    is_held = np.isin(group_of_rows, chosen or [first])
+    return rows[~is_held], rows[is_held]
+
+
+def _leaves_enough(held: npt.NDArray[np.float64], total: npt.NDArray[np.float64], classes: bool) -> bool:
+    return bool((held < total).all() if classes else held.sum() < total.sum())

@@ -1,0 +1,130 @@
+"""What a fitted estimator relies on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import check_scoring
+from sklearn.utils import Bunch, check_random_state
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
+
+from tsssm.panel import Panel, as_panel
+
+__all__ = ["channel_importance"]
+
+
+def channel_importance(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    scoring: str | Callable[..., float] | None = None,
+    n_repeats: int = 5,
+    random_state: int | np.random.RandomState | None = None,
+) -> Bunch:
+    """Importance of each channel: how much worse the score gets when the series exchange that channel.
+
+    What `sklearn.inspection.permutation_importance` is for the columns of a table (Breiman, *Random Forests*,
+    Machine Learning 45 (2001), section 10), this is for the channels of series: channel c of each series is
+    replaced by channel c of another one, its times and its other channels stay. A channel that says the same
+    as another one has little importance, since the other is still there.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+        Of this package, or a pipeline that ends in one.
+    X : Panel, array (n, channels, length), list of arrays or frames, or DataFrame
+        n series, best ones that the estimator was not fitted to. An array of three dimensions is handed on as
+        an array, everything else as a `Panel`.
+    y : array of shape (n,) or (n, n_outputs)
+        Targets of the series.
+    scoring : str or callable, optional
+        A scorer as in `sklearn.model_selection.cross_val_score`; by default ``estimator.score``.
+    n_repeats : int, default=5
+        Number of exchanges of each channel.
+    random_state : int or RandomState, optional
+        Seed of the exchanges, which are the same for all channels. None draws fresh ones.
+
+    Returns
+    -------
+    Bunch
+        With ``importances`` (channels, n_repeats), the score of X less that after each exchange;
+        ``importances_mean`` and ``importances_std`` (channels,); and ``channel_names``, a list of the names
+        of the channels, or of their numbers where X has no names.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError, ValueError
+        For X, y or parameters that are not as documented.
+
+    Notes
+    -----
+    Where the other series is longer, its first samples are taken; where it is shorter, it starts again. The
+    values of irregular series thus come to other times, in the order that they had.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tsssm import SSMClassifier
+    >>> from tsssm.inspection import channel_importance
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.normal(size=(40, 2, 20)), np.repeat([0, 1], 20)
+    >>> X[y == 1, 1] += 2.0  # the second channel tells the classes apart
+    >>> clf = SSMClassifier(n_layers=1, d_model=8, max_epochs=20, random_state=0).fit(X[::2], y[::2])
+    >>> channel_importance(clf, X[1::2], y[1::2], random_state=0).importances_mean.argmax()
+    np.int64(1)
+    """
+    if not isinstance(n_repeats, Integral) or isinstance(n_repeats, bool) or n_repeats < 1:
+        raise ValueError(f"n_repeats must be an integer of at least 1; got {n_repeats!r}.")
+    check_is_fitted(estimator)
+    panel = as_panel(X)
+    check_consistent_length(panel, y)
+    scorer = check_scoring(estimator, scoring=scoring)
+    rng = check_random_state(random_state)
+    donors = [rng.permutation(len(panel)) for _ in range(n_repeats)]
+    is_array = isinstance(X, np.ndarray) and X.ndim == 3
+    exchanged = _exchanged_array if is_array else _exchanged_panel
+    source = X if is_array else panel
+    score = scorer(estimator, source, y)
+    importances = np.array(
+        [
+            [score - scorer(estimator, exchanged(source, channel, order), y) for order in donors]
+            for channel in range(panel.n_channels)
+        ]
+    )
+    names = panel.channel_names
+    return Bunch(
+        importances=importances,
+        importances_mean=importances.mean(axis=1),
+        importances_std=importances.std(axis=1),
+        channel_names=list(range(panel.n_channels)) if names is None else list(names),
+    )
+
+
+def _exchanged_array(X: npt.NDArray[Any], channel: int, donors: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    """Return a copy of X (n, channels, length) whose series i has the channel of series donors[i]."""
+    X = X.copy()
+    X[:, channel] = X[donors, channel]
+    return X
+
+
+def _exchanged_panel(panel: Panel, channel: int, donors: npt.NDArray[np.int64]) -> Panel:
+    """Return a panel whose series i has the channel of series donors[i], cut or repeated to its length."""
+    lengths, starts = panel.lengths, panel.offsets[:-1]
+    position = np.arange(len(panel.values)) - np.repeat(starts, lengths)
+    samples = np.repeat(starts[donors], lengths) + position % np.repeat(lengths[donors], lengths)
+    values = panel.values.copy()
+    values[:, channel] = panel.values[samples, channel]
+    return Panel(
+        values,
+        panel.offsets,
+        panel.times,
+        panel.channel_names,
+        ids=panel.ids,
+        time_unit=panel.time_unit,
+    )
