@@ -16,7 +16,7 @@ export OMP_NUM_THREADS ?= 1
 
 PYTEST = $(VENV)/bin/python -m pytest
 
-.PHONY: demo test test-slow lint test-minimum clean
+.PHONY: demo test test-slow lint test-minimum gpu-check clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/python examples/quickstart.py
@@ -36,6 +36,16 @@ lint: $(VENV)/.installed-dev
 test-minimum: VENV := $(VENV_MINIMUM)
 test-minimum: $(VENV_MINIMUM)/.installed
 	$(PYTEST) -m "not slow"
+
+# On a machine with a CUDA device, by an interpreter that has PyTorch built for it and Triton; installs nothing.
+# Warnings of versions that CI does not know are no errors here. Tests and figures are both wanted if one fails.
+# PYTEST_FLAGS='-n 8' compiles kernels for several tests at once, where pytest-xdist is installed.
+GPU_RESULTS ?= examples/benchmarks/results/gpu.json
+gpu-check: export PYTHONPATH := $(CURDIR)
+gpu-check:
+	@$(PYTHON) -c 'import torch; raise SystemExit(not torch.cuda.is_available() and "There is no CUDA device here.")'
+	$(PYTHON) -m pytest $(PYTEST_FLAGS) -m gpu -W default -p no:cacheprovider tests/ops/test_gpu_device.py tests/test_gpu.py; tests=$$?; \
+	$(PYTHON) examples/benchmarks/gpu.py --json $(GPU_RESULTS) && exit $$tests
 
 clean:
 	rm -rf $(VENV) $(VENV_MINIMUM) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -3,6 +3,7 @@
 from tsssm.ops.convolution import causal_conv
 from tsssm.ops.diagonal import diagonal_scan
 from tsssm.ops.dplr import dplr_scan
+from tsssm.ops.features import pooled_scan, readout_scan
 from tsssm.ops.kernels import cauchy, dplr_kernel, krylov, vandermonde
 from tsssm.ops.liquid import LiquidState, liquid_dplr_scan, liquid_scan
 from tsssm.ops.sequence import ScanState, last_sample, reversed_gaps
@@ -20,6 +21,8 @@ __all__ = [
     "last_sample",
     "liquid_dplr_scan",
     "liquid_scan",
+    "pooled_scan",
+    "readout_scan",
     "reversed_gaps",
     "tridiagonal_scan",
     "vandermonde",

@@ -76,6 +76,11 @@ def diagonal_scan(
     ------
     ValueError
         If shapes or dtypes disagree, ``method`` is unknown, or ``liquid`` is combined with first-order hold.
+
+    Notes
+    -----
+    Compiled on a CPU, and on a CUDA device in float32, where Triton is installed; elsewhere, and for a
+    gradient of ``dt``, time runs in a Python loop over PyTorch operations.
     """
     alpha = gbt_alpha(method)
     if liquid and method == "foh":
@@ -106,8 +111,7 @@ def diagonal_scan(
     dt = stacked_gaps(dt, len(readouts), reverse, real)
     u_prev = _previous_inputs(inputs, u0, dt, orders) if method == "foh" else None
     arguments = (inputs, u_prev, A, B, readouts, D, step, dt, x0)
-    if operands.runs_compiled(inputs, dt):
-        # Numba is imported, and its kernels are loaded, when the first CPU tensor arrives.
+    if operands.runs_compiled(inputs, dt, True):
         from tsssm.ops.autograd import diagonal as compiled
 
         scan = compiled.diagonal_scan if torch.compiler.is_compiling() else compiled.EagerDiagonalScan.apply

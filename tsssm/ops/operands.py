@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
 from numbers import Real
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
 from tsssm.ops.sequence import reversed_gaps
 
+# Triton comes with PyTorch where that was built for CUDA.
+_HAS_TRITON = find_spec("triton") is not None
 
-def runs_compiled(u: Tensor, dt: Tensor | None = None) -> bool:
-    """Whether the compiled backend takes a call; it gives no gradient of the gaps."""
-    return u.device.type == "cpu" and not (dt is not None and dt.requires_grad)
+
+def runs_compiled(u: Tensor, dt: Tensor | None = None, on_gpu: bool = False) -> bool:
+    """Whether a compiled backend takes a call; none gives a gradient of the gaps.
+
+    ``on_gpu`` says that the operation has Triton kernels, which compute in float32.
+    """
+    if dt is not None and dt.requires_grad:
+        return False
+    if u.device.type == "cpu":
+        return True
+    return on_gpu and _HAS_TRITON and u.device.type == "cuda" and u.dtype == torch.float32
+
+
+def backend(operation: str, device: torch.device) -> ModuleType:
+    """The compiled backend of an operation, imported when the first tensor of a device arrives."""
+    return import_module(f"tsssm.ops.{'cpu' if device.type == 'cpu' else 'gpu'}.{operation}")
 
 
 # dtype.to_real is not known to torch.compile.

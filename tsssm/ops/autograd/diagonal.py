@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tsssm.ops.autograd.layout import like
-from tsssm.ops.cpu import diagonal as cpu
+from tsssm.ops.operands import backend
 
 
 @torch.library.custom_op("tsssm::diagonal_scan", mutates_args=())
@@ -31,7 +31,8 @@ def diagonal_scan(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs (batch, M, L, H), final states, and the states that the adjoint starts from."""
-    return cpu.diagonal_scan(u, u_prev, A, B, C, D, step, dt, x0, rule, alpha, liquid, reverse, save)
+    scan = backend("diagonal", u.device).diagonal_scan
+    return scan(u, u_prev, A, B, C, D, step, dt, x0, rule, alpha, liquid, reverse, save)
 
 
 @diagonal_scan.register_fake
@@ -54,7 +55,8 @@ def _(
     directions, readouts, channels, modes = C.shape
     batch, length, _ = u.shape
     y = u.new_empty(readouts, batch, length, channels).transpose(0, 1)
-    saved = u.new_empty(cpu.saved_shape(directions, batch, length, channels, modes, u.dtype, save))
+    saved_shape = backend("diagonal", u.device).saved_shape
+    saved = u.new_empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save))
     return y, A.new_empty(batch, channels, modes), saved
 
 
@@ -77,7 +79,7 @@ def _diagonal_scan_adjoint(
     reverse: bool,
     at_rest: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return cpu.diagonal_scan_adjoint(
+    return backend("diagonal", u.device).diagonal_scan_adjoint(
         gy, gx, saved, u, u_prev, A, B, C, D, step, dt, rule, alpha, liquid, reverse, at_rest
     )
 
@@ -129,7 +131,7 @@ class EagerDiagonalScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        y, x, saved = cpu.diagonal_scan(*inputs)
+        y, x, saved = backend("diagonal", inputs[0].device).diagonal_scan(*inputs)
         if inputs[-1]:
             _keep_scan(ctx, inputs, (y, x, saved))
         return y, x
@@ -137,4 +139,4 @@ class EagerDiagonalScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gy: Tensor, gx: Tensor) -> tuple:
-        return _scan_gradients(ctx, cpu.diagonal_scan_adjoint, gy, gx)
+        return _scan_gradients(ctx, backend("diagonal", gy.device).diagonal_scan_adjoint, gy, gx)

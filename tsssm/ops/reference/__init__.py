@@ -19,6 +19,7 @@ Symbols and shapes (DESIGN notation; ``batch`` B, time L, channels H, modes N, r
 from tsssm.ops.reference.convolution import causal_conv
 from tsssm.ops.reference.diagonal import diagonal_scan, project_to_disc
 from tsssm.ops.reference.dplr import dplr_scan
+from tsssm.ops.reference.features import pooled_scan, readout_scan
 from tsssm.ops.reference.liquid import liquid_dplr_scan, liquid_scan
 from tsssm.ops.reference.tridiagonal import tridiagonal_scan
 
@@ -28,6 +29,8 @@ __all__ = [
     "dplr_scan",
     "liquid_dplr_scan",
     "liquid_scan",
+    "pooled_scan",
     "project_to_disc",
+    "readout_scan",
     "tridiagonal_scan",
 ]

@@ -1,0 +1,43 @@
+"""The Triton kernels on CPU tensors, by Triton's interpreter; where there is none, importing this skips."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from tsssm.ops.autograd import diagonal
+
+if torch.cuda.is_available():
+    pytest.skip("kernels run on the device: tests/test_gpu.py", allow_module_level=True)
+
+# PyTorch, or what is built on it, may have imported Triton for compiling. All but its extension in C, which
+# can be loaded only once, is imported anew.
+for name in [name for name in sys.modules if name.split(".")[0] == "triton" and "_C" not in name]:
+    del sys.modules[name]
+# Triton reads it when it is imported and when a kernel is defined; nothing else shall see it.
+os.environ["TRITON_INTERPRET"] = "1"
+try:
+    pytest.importorskip("triton")
+    from tsssm.ops.gpu import diagonal as kernels
+    from tsssm.ops.gpu import lanes
+    from tsssm.ops.gpu.diagonal import scan
+finally:
+    del os.environ["TRITON_INTERPRET"]
+
+
+@contextmanager
+def on_kernels(samples: int = 4, group: int = 2, modes: int = 2) -> Iterator[None]:
+    """Let the public scans run the kernels, cut so small that a short test has several of every part."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        patch.setattr(diagonal, "backend", lambda *_: kernels)
+        patch.setattr(lanes, "SAMPLES", samples)
+        patch.setattr(scan, "_FORWARD_MODES", modes)
+        patch.setattr(scan, "_GROUP", group)
+        patch.setattr(scan, "_BACKWARD_GROUP", {"light": group, "heavy": group})
+        yield

@@ -1,0 +1,58 @@
+"""The benchmark of the GPU runs, on tiny sizes and on the CPU, and says so where it cannot."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+PATH = Path(__file__).parents[2] / "examples" / "benchmarks" / "gpu.py"
+
+
+@pytest.fixture
+def benchmark() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("benchmark_gpu", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_report(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TSSSM_DATA", raising=False)
+    path = tmp_path / "results" / "gpu.json"
+    assert benchmark.main(["--small", "--repeats", "1", "--json", str(path)], device="cpu") == 0
+    report = json.loads(path.read_text())
+    assert report["copy GB/s"] > 0 and report["environment"]["torch"] == torch.__version__
+    assert [row["input"] for row in report["scans"]] == ["float32", "bfloat16"]
+    for name in benchmark.VARIANTS:
+        assert report["scans"][0][name]["forward and backward ms"] > 0
+    assert all("ms" in figures for name, figures in report["layers"][0].items() if name != "shape")
+
+
+def test_the_fft_peer_computes_the_same(benchmark: ModuleType) -> None:
+    layer, u = benchmark.S4D(4, 8), torch.randn(2, 30, 4)
+    torch.testing.assert_close(benchmark.FFTS4D(layer)(u), layer(u)[0], rtol=1e-4, atol=1e-4)  # float32
+
+
+def test_a_part_that_fails_leaves_its_error(
+    benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> float:
+        raise RuntimeError("no such thing")
+
+    monkeypatch.delenv("TSSSM_DATA", raising=False)
+    monkeypatch.setattr(benchmark, "copy_bandwidth", fails)
+    path = tmp_path / "gpu.json"
+    assert benchmark.main(["--small", "--repeats", "1", "--json", str(path)], device="cpu") == 1
+    report = json.loads(path.read_text())
+    assert "no such thing" in report["copy GB/s, error"] and report["layers"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_device_it_says_so(benchmark: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    assert benchmark.main([]) == 1
+    assert "no CUDA device" in capsys.readouterr().out

@@ -1,0 +1,250 @@
+"""Series as piecewise linear functions of time, and the instants at which they are looked at.
+
+Each channel is linear between those samples that hold a value of it, and constant before the first and after
+the last, so that a value that is missing is a gap of its channel and nothing else. The instants are the
+samples and, between samples that are more than a unit apart, others no more than a unit apart: what is
+averaged over them with the time that they stand for changes little with the sampling.
+
+Symbols and shapes: n series, d channels, ``total`` instants::
+
+    values    (d, total)   normalised channels
+    slopes    (d, total)   their slopes over the step that leads to an instant, normalised likewise
+    steps     (K,)         distinct steps, in units
+    which     (total,)     which of them leads to each instant
+    weight    (total,)     share of the series' time that an instant stands for
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tsssm.encoding import PanelEncoder
+from tsssm.panel import Panel
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+# Times are rounded to so many parts of a unit, which leaves few distinct steps; closer samples are averaged.
+_TICKS = 64
+# A gap is looked at no more often than this, however long it is.
+_MOST_STEPS = 64
+# The unit of irregular times: a short gap, but not so short that the instants are many times the samples.
+_SHORT_GAP = 0.1
+_MOST_INSTANTS = 8
+
+
+class Sampled(NamedTuple):
+    """Some series at their instants; shapes as above, ``offsets`` (n + 1,)."""
+
+    values: npt.NDArray[np.float32]
+    slopes: npt.NDArray[np.float32]
+    weight: npt.NDArray[np.float32]
+    offsets: IntArray
+    steps: FloatArray
+    which: IntArray
+
+
+class Timeline:
+    """Turns panels into functions of time, with units and scales learned from the training panel.
+
+    Parameters
+    ----------
+    normalize : {"series", "global"} or None
+        "series": every channel of every series has mean 0 and variance 1 over its time. "global": mean and
+        scale of the training panel are removed. None leaves the values.
+    normalize_slopes : {"series", "global"}
+        Whether the slopes of every series, or those of the training panel together, have mean square 1.
+
+    Attributes
+    ----------
+    unit : float
+        The unit of time, in the unit of the training panel's times; samples if it had none.
+    resolution : float
+        Mean time between the samples of the training panel, in units: 1 on a regular grid.
+    duration : float
+        Median duration of the training series in units, the first sample counted as one.
+    slope_scale : array (d,)
+        Root mean square of the slopes of the training panel.
+    """
+
+    def __init__(self, normalize: str | None, normalize_slopes: str) -> None:
+        self.normalize, self.normalize_slopes = normalize, normalize_slopes
+
+    def fit(self, panel: Panel) -> Timeline:
+        """Learn units and scales from the training panel; returns self."""
+        self.encoder = PanelEncoder().fit(panel)
+        self._mean, self._std = self.encoder.mean, self.encoder.std
+        if self.normalize is None:
+            self._mean, self._std = np.zeros_like(self._mean), np.ones_like(self._std)
+        gaps = panel.drop_missing_rows().gaps()
+        gaps = gaps[gaps > 0]
+        mean_gap = float(gaps.mean()) if gaps.size else 1.0
+        self.unit = 1.0
+        if panel.has_times and gaps.size:
+            self.unit = max(float(np.quantile(gaps, _SHORT_GAP)), mean_gap / _MOST_INSTANTS)
+        self.resolution = max(1.0, mean_gap / self.unit)
+        self.slope_scale = np.ones(panel.n_channels)
+        durations, squares, time = [], np.zeros(panel.n_channels), 0.0
+        for part in self.parts(panel):
+            sampled = self.sample(panel[part])
+            lasting = np.add.reduceat(sampled.steps[sampled.which], sampled.offsets[:-1])
+            durations.append(lasting)
+            spread = np.repeat(lasting, np.diff(sampled.offsets)) * sampled.weight
+            squares += np.square(sampled.slopes, dtype=np.float64) @ spread
+            time += lasting.sum()
+        self.duration = float(np.median(np.concatenate(durations)))
+        self.slope_scale = np.where(squares > 0, np.sqrt(squares / time), 1.0)
+        return self
+
+    def parts(self, panel: Panel, samples: int = 2**18) -> list[slice]:
+        """Consecutive series of about so many samples together."""
+        cut = np.flatnonzero(np.diff(panel.offsets[:-1] // samples)) + 1
+        bounds = [0, *cut.tolist(), len(panel)]
+        return [slice(first, last) for first, last in zip(bounds[:-1], bounds[1:], strict=True)]
+
+    def sample(self, panel: Panel) -> Sampled:
+        """Return the series of a panel at their instants.
+
+        Raises
+        ------
+        ValueError
+            If the units of the panel's times and of the training panel's cannot be compared.
+        """
+        panel = self.encoder.in_training_unit(panel)
+        # A panel without times lies on the regular grid of the training panel.
+        grid = 1.0 if panel.has_times else self.encoder.step * self.encoder.time_scale_
+        per_time = grid / self.unit
+        panel = panel.drop_missing_rows()
+        values = panel.values.T.astype(np.float64)
+        offsets, steps = panel.offsets, np.full(len(panel.values), per_time)
+        if panel.times is not None:
+            since_start = panel.times - np.repeat(panel.times[offsets[:-1]], panel.lengths)
+            ticks = np.rint(since_start * (per_time * _TICKS)).astype(np.int64)
+            values, ticks, offsets = _merged(values, ticks, offsets)
+            values, offsets, steps = _refined(values, ticks, offsets)
+        elif np.isnan(values).any():
+            counting = np.arange(len(panel.values))
+            values = _interpolated(values, counting, offsets, counting, offsets)
+        weight = _shares(steps, offsets)
+        values = self._normalised(values, weight, offsets)
+        climbs = np.diff(values, axis=1, prepend=0.0) / steps
+        climbs[:, offsets[:-1]] = 0.0
+        if self.normalize_slopes == "series":
+            scale = _or_one(np.sqrt(_sums(climbs**2 * weight, offsets)))
+            climbs /= np.repeat(scale, np.diff(offsets), axis=1)
+        else:
+            climbs /= self.slope_scale[:, None]
+        distinct, which = np.unique(steps, return_inverse=True)
+        return Sampled(_single(values), _single(climbs), _single(weight), offsets, distinct, which)
+
+    def _normalised(self, values: FloatArray, weight: FloatArray, offsets: IntArray) -> FloatArray:
+        """Normalise values (d, total); a channel without values in a series becomes zero."""
+        if self.normalize != "series":
+            return np.nan_to_num((values - self._mean[:, None]) / self._std[:, None])
+        lengths = np.diff(offsets)
+        values = np.nan_to_num(values)
+        values = values - np.repeat(_sums(values * weight, offsets), lengths, axis=1)
+        starts = offsets[:-1]
+        varies = np.maximum.reduceat(values, starts, axis=1) > np.minimum.reduceat(values, starts, axis=1)
+        std = np.where(varies, np.sqrt(_sums(values**2 * weight, offsets)), 0.0)
+        return values / np.repeat(_or_one(std), lengths, axis=1)
+
+
+def _merged(values: FloatArray, ticks: IntArray, offsets: IntArray) -> tuple[FloatArray, IntArray, IntArray]:
+    """Average the samples of a series that have the same time."""
+    starts = np.ones(len(ticks), dtype=bool)
+    starts[1:] = np.diff(ticks) > 0
+    starts[offsets[:-1]] = True
+    if starts.all():
+        return values, ticks, offsets
+    rows = np.flatnonzero(starts)
+    seen = ~np.isnan(values)
+    count = np.add.reduceat(seen, rows, axis=1, dtype=np.int64)
+    total = np.add.reduceat(np.where(seen, values, 0.0), rows, axis=1)
+    mean = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean, ticks[rows], np.searchsorted(rows, offsets)
+
+
+def _refined(
+    values: FloatArray, ticks: IntArray, offsets: IntArray
+) -> tuple[FloatArray, IntArray, FloatArray]:
+    """Values at the samples and at instants between them, and the steps in units that lead to each."""
+    gaps = np.diff(ticks, prepend=0)
+    gaps[offsets[:-1]] = 0
+    pieces = np.clip(-(-gaps // _TICKS), 1, _MOST_STEPS)
+    ends = np.cumsum(pieces)
+    sample = np.repeat(np.arange(len(ticks)), pieces)
+    piece = np.arange(ends[-1]) - (ends - pieces)[sample] + 1
+    instants = ticks[sample] - gaps[sample] + gaps[sample] * piece // pieces[sample]
+    refined = np.concatenate([[0], ends[offsets[1:] - 1]])
+    # Nothing is known of the time before the first sample: one unit, as on a regular grid.
+    taken = np.diff(instants, prepend=0)
+    taken[refined[:-1]] = _TICKS
+    if len(instants) > len(ticks) or np.isnan(values).any():
+        values = _interpolated(values, ticks, offsets, instants, refined)
+    return values, refined, taken / _TICKS
+
+
+def _interpolated(
+    values: FloatArray, ticks: IntArray, offsets: IntArray, instants: IntArray, refined: IntArray
+) -> FloatArray:
+    """Values (d, total) at instants, which run through the same series; NaN where a series has none.
+
+    Every sample is among the instants, so that the next sample at or after an instant is found by counting.
+    """
+    samples = np.arange(len(ticks))
+    length, pieces = np.diff(offsets), np.diff(refined)
+    first, last = np.repeat(offsets[:-1], pieces), np.repeat(offsets[1:] - 1, pieces)
+    if len(instants) == len(ticks):
+        at = samples
+    else:
+        # Times of a series start from zero: shifted, all series together have increasing times.
+        start = np.concatenate([[0], np.cumsum(ticks[offsets[1:] - 1] + 1)])[:-1]
+        at = np.searchsorted(ticks + np.repeat(start, length), instants + np.repeat(start, pieces))
+    result = np.empty((len(values), len(instants)))
+    for channel, row in enumerate(values):
+        seen = ~np.isnan(row)
+        before = np.maximum.accumulate(np.where(seen, samples, -1))
+        after = np.minimum.accumulate(np.where(seen, samples, len(samples))[::-1])[::-1]
+        right = after[at]
+        exact = ticks[at] == instants
+        left = np.where(exact, before[at], before[np.maximum(at - 1, 0)])
+        known_left, known_right = left >= first, right <= last
+        left = np.where(known_left, left, np.where(known_right, right, first))
+        right = np.where(known_right, right, left)
+        span = ticks[right] - ticks[left]
+        share = (instants - ticks[left]) / np.maximum(span, 1)
+        result[channel] = row[left] + np.where(span > 0, share, 0.0) * (row[right] - row[left])
+    return result
+
+
+def _shares(steps: FloatArray, offsets: IntArray) -> FloatArray:
+    """Half of the steps on both sides of each instant, as a share of the series' time.
+
+    The ends of a series count as if the last step next to them were repeated, so that on a regular grid all
+    shares are equal.
+    """
+    starts, ends = offsets[:-1], offsets[1:] - 1
+    several = ends > starts
+    before = steps.copy()
+    before[starts[several]] = steps[starts[several] + 1]
+    after = np.append(steps[1:], 0.0)
+    after[ends] = before[ends]
+    time = before + after
+    return time / np.repeat(np.add.reduceat(time, starts), np.diff(offsets))
+
+
+def _sums(values: FloatArray, offsets: IntArray) -> FloatArray:
+    """Sums (d, n) over each series."""
+    return np.add.reduceat(values, offsets[:-1], axis=1)
+
+
+def _single(values: FloatArray) -> npt.NDArray[np.float32]:
+    return np.ascontiguousarray(values, dtype=np.float32)
+
+
+def _or_one(scale: FloatArray) -> FloatArray:
+    return np.where(scale > 0, scale, 1.0)

@@ -1,0 +1,130 @@
+"""The passes over series and groups: pooled, and as they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from tsssm.ops.cpu.features.pooling import BLOCK, pool_block, read_block
+from tsssm.ops.cpu.features.states import mix, run_dense, run_diagonal
+from tsssm.ops.cpu.simd import BYTES, load, store
+
+# Samples whose states stand in the cache at one time: 32 KiB for 16 real states in float32.
+CHUNK = 512
+
+
+@njit(nogil=True, cache=True)
+def pooled_pass(
+    u: Any,
+    held: Any,
+    offsets: Any,
+    index: Any,
+    weight: Any,
+    mixing: Any,
+    table: Any,
+    diagonal: bool,
+    C: Any,
+    thresholds: Any,
+    shares: bool,
+    competition: bool,
+    first: int,
+    last: int,
+    group_first: int,
+    group_last: int,
+    out: Any,
+) -> None:
+    """Series ``first`` to ``last`` and some of the groups, into ``out`` (n, G, kinds, R), zero before.
+
+    ``C`` is (G, R / 8, states + 1, 8), ``thresholds`` (G, R / 8, 2, 8), ``mixing`` (G, H + H') and
+    ``table`` what `run_diagonal` or `run_dense` takes.
+    """
+    groups, blocks, rows = C.shape[0], C.shape[1], C.shape[2] - 1
+    width = BYTES // u.itemsize
+    padded = table.shape[3]
+    v = np.zeros((2, CHUNK), u.dtype)
+    Z = np.zeros((rows, CHUNK), u.dtype)
+    w = np.zeros(CHUNK, u.dtype)
+    by_mode = np.empty(2 * CHUNK * padded, u.dtype)
+    x = np.empty(2 * padded, u.dtype)
+    buffers = np.empty((5 * BLOCK, width), u.dtype)
+    readouts = blocks * BLOCK
+    flat_C, flat_thresholds, flat_out = C.reshape(-1), thresholds.reshape(-1), out.reshape(-1)
+    for i in range(first, last):
+        for group in range(group_first, group_last):
+            x[:] = 0
+            for start in range(offsets[i], offsets[i + 1], CHUNK):
+                count = min(CHUNK, offsets[i + 1] - start)
+                w[:count] = weight[start : start + count]
+                w[count:] = 0
+                mix(u, held, mixing[group], start, count, start == offsets[i], v)
+                if diagonal:
+                    run_diagonal(table, index, start, count, group, v, x, by_mode, Z)
+                else:
+                    run_dense(table, index, start, count, group, v, x, by_mode, Z)
+                for b in range(blocks):
+                    block = group * blocks + b
+                    pool_block(
+                        Z,
+                        v,
+                        w,
+                        count,
+                        flat_C,
+                        block * (rows + 1) * BLOCK,
+                        flat_thresholds,
+                        block * 2 * BLOCK,
+                        shares,
+                        competition,
+                        buffers,
+                        flat_out,
+                        ((i * groups + group) * out.shape[2]) * readouts + b * BLOCK,
+                        readouts,
+                    )
+
+
+@njit(nogil=True, cache=True)
+def readout_pass(
+    u: Any,
+    held: Any,
+    offsets: Any,
+    index: Any,
+    mixing: Any,
+    table: Any,
+    diagonal: bool,
+    C: Any,
+    out: Any,
+) -> None:
+    """Every readout of every sample, into ``out`` (G, R, total); the other operands as in `pooled_pass`."""
+    groups, blocks, rows = C.shape[0], C.shape[1], C.shape[2] - 1
+    width = BYTES // u.itemsize
+    padded = table.shape[3]
+    v = np.zeros((2, CHUNK), u.dtype)
+    Z = np.zeros((rows, CHUNK), u.dtype)
+    by_mode = np.empty(2 * CHUNK * padded, u.dtype)
+    x = np.empty(2 * padded, u.dtype)
+    y = np.empty((BLOCK, width), u.dtype)
+    flat_C, flat_out = C.reshape(-1), out.reshape(-1)
+    length = out.shape[2]
+    for i in range(len(offsets) - 1):
+        for group in range(groups):
+            x[:] = 0
+            for start in range(offsets[i], offsets[i + 1], CHUNK):
+                count = min(CHUNK, offsets[i + 1] - start)
+                mix(u, held, mixing[group], start, count, start == offsets[i], v)
+                if diagonal:
+                    run_diagonal(table, index, start, count, group, v, x, by_mode, Z)
+                else:
+                    run_dense(table, index, start, count, group, v, x, by_mode, Z)
+                for b in range(blocks):
+                    at_c = (group * blocks + b) * (rows + 1) * BLOCK
+                    for k in range(0, count, width):
+                        read_block(Z, v, k, flat_C, at_c, y)
+                        to = (group * blocks + b) * BLOCK * length + start + k
+                        for r in range(BLOCK):
+                            if k + width <= count:
+                                store(flat_out, to, load(y, r * width))
+                            else:
+                                for j in range(count - k):
+                                    flat_out[to + j] = y[r, j]
+                            to += length

@@ -1,0 +1,132 @@
+"""`tsssm.ops.reference.pooled_scan` and ``readout_scan`` on CPU tensors."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tsssm.discretize import discretize_dense, discretize_diagonal
+from tsssm.ops.cpu import threads
+from tsssm.ops.cpu.features.passes import pooled_pass, readout_pass
+from tsssm.ops.cpu.features.pooling import BLOCK
+from tsssm.ops.cpu.layout import as_array, lane_count
+
+
+def pooled_scan(
+    u: Tensor,
+    held: Tensor,
+    offsets: Tensor,
+    steps: Tensor,
+    index: Tensor,
+    weight: Tensor,
+    A: Tensor,
+    B: Tensor,
+    mix_u: Tensor,
+    mix_held: Tensor,
+    C: Tensor,
+    D: Tensor,
+    thresholds: Tensor,
+    competitors: int,
+    shares: bool,
+    competition: bool,
+    n_threads: int,
+) -> Tensor:
+    """What the reference computes; ``competitors`` has to be 8."""
+    if competitors != BLOCK:
+        raise ValueError(f"competitors must be {BLOCK}; got {competitors}.")
+    groups, readouts, _ = C.shape
+    blocks = readouts // BLOCK
+    scanned = _operands(u, held, offsets, steps, index, A, B, mix_u, mix_held, C, D)
+    levels = as_array(thresholds.view(groups, 2, blocks, BLOCK).transpose(1, 2))
+    shape = (len(offsets) - 1, groups, 2 * (shares + competition), readouts)
+    out = torch.zeros(shape, dtype=u.dtype)
+    # The order of the arguments of the pass: signals, weight, systems, levels.
+    arguments = (*scanned[:4], as_array(weight), *scanned[4:], levels, shares, competition)
+    cut = _cut(scanned[2], groups, n_threads)
+    threads.run([partial(pooled_pass, *arguments, *part, out.numpy()) for part in cut], len(cut))
+    return out
+
+
+def readout_scan(
+    u: Tensor,
+    held: Tensor,
+    offsets: Tensor,
+    steps: Tensor,
+    index: Tensor,
+    A: Tensor,
+    B: Tensor,
+    mix_u: Tensor,
+    mix_held: Tensor,
+    C: Tensor,
+    D: Tensor,
+) -> Tensor:
+    """What the reference computes, for a number of readouts that is a multiple of 8."""
+    y = u.new_empty((*C.shape[:2], u.shape[1]))
+    readout_pass(*_operands(u, held, offsets, steps, index, A, B, mix_u, mix_held, C, D), y.numpy())
+    return y
+
+
+def _operands(
+    u: Tensor,
+    held: Tensor,
+    offsets: Tensor,
+    steps: Tensor,
+    index: Tensor,
+    A: Tensor,
+    B: Tensor,
+    mix_u: Tensor,
+    mix_held: Tensor,
+    C: Tensor,
+    D: Tensor,
+) -> tuple[Any, ...]:
+    """Signals and systems as the passes take them: arrays of the dtype of ``u``."""
+    real = u.dtype
+    groups, readouts, _ = C.shape
+    planes = [C.real, -C.imag, D[..., None]] if C.is_complex() else [C, D[..., None]]
+    coefficients = torch.cat([plane.to(real) for plane in planes], dim=2)
+    return (
+        as_array(u),
+        as_array(held),
+        as_array(offsets),
+        as_array(index.int()),
+        as_array(torch.cat([mix_u, mix_held], dim=1)),
+        as_array(_table(A, B, steps, real)),
+        A.ndim == 2,
+        as_array(coefficients.view(groups, readouts // BLOCK, BLOCK, -1).transpose(2, 3)),
+    )
+
+
+def _table(A: Tensor, B: Tensor, steps: Tensor, dtype: torch.dtype) -> Tensor:
+    """The discretised system of every distinct step, the modes last and padded to full registers."""
+    step = steps.to(B.real.dtype)
+    if A.ndim == 2:
+        A_bar, B_bar, B_prev = discretize_diagonal(A, B, step[:, None, None], "foh")
+        assert B_prev is not None
+        parts = [part for value in (A_bar, B_prev, B_bar) for part in (value.real, value.imag)]
+    else:
+        A_bar, B_bar, B_prev = discretize_dense(A, B, step[:, None], "foh")
+        assert B_prev is not None
+        parts = [*A_bar.unbind(-1), B_prev, B_bar]
+    table = torch.stack([part.to(dtype) for part in parts], dim=2)
+    return torch.nn.functional.pad(table, (0, -table.shape[-1] % lane_count(dtype)))
+
+
+def _cut(offsets: NDArray[np.int64], groups: int, n_threads: int) -> list[tuple[int, int, int, int]]:
+    """Ranges of series, of about as many samples each, and of groups where the series are too few."""
+    series = len(offsets) - 1
+    by_series = min(series, n_threads)
+    by_group = min(groups, n_threads // by_series)
+    targets = offsets[-1] * np.arange(1, by_series) / by_series
+    bounds = [0, *np.searchsorted(offsets, targets).tolist(), series]
+    edges = [groups * i // by_group for i in range(by_group + 1)]
+    return [
+        (first, last, *edges[j : j + 2])
+        for first, last in zip(bounds[:-1], bounds[1:], strict=True)
+        if first < last
+        for j in range(by_group)
+    ]

@@ -1,0 +1,284 @@
+"""The passes of the diagonal scan: what each chunk adds to the state, the states between, the outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+import triton.language as tl
+
+from tsssm.ops.gpu.arithmetic import add_product, add_product_conjugate, complex_expm1, multiply, to_disc
+from tsssm.ops.gpu.lanes import load_pair, place, state_index, store_pair
+from tsssm.ops.gpu.rules import FOH, GBT, divisor, phi2, transition
+
+
+@triton.jit
+def system_of(system: tl.tensor, index: tl.tensor, size: tl.tensor, mask: tl.tensor) -> Any:
+    """Eigenvalues that may be divided by, w = B / A, and B; modes that do not exist rest at zero."""
+    Ar, Ai = load_pair(system, index, size, mask)
+    Br, Bi = load_pair(system, index + 2 * size, size, mask)
+    Ar, Ai = divisor(Ar, Ai)
+    factor = 1.0 / (Ar * Ar + Ai * Ai)
+    return Ar, Ai, (Br * Ar + Bi * Ai) * factor, (Bi * Ar - Br * Ai) * factor, Br, Bi
+
+
+@triton.jit
+def liquid_transition(er: tl.tensor, ei: tl.tensor, wr: tl.tensor, wi: tl.tensor, u: tl.tensor) -> Any:
+    """The factor of the state less one, with the liquid term and the bound; and what `to_disc` returned."""
+    tr, ti = multiply(er, ei, 1.0 + wr * u, wi * u)
+    return to_disc(tr, ti)
+
+
+@triton.jit
+def advance(
+    xr: tl.tensor,
+    xi: tl.tensor,
+    er: tl.tensor,
+    ei: tl.tensor,
+    wr: tl.tensor,
+    wi: tl.tensor,
+    br: tl.tensor,
+    bi: tl.tensor,
+    u: tl.tensor,
+    v: tl.tensor,
+    RULE: tl.constexpr,
+    LIQUID: tl.constexpr,
+) -> Any:
+    """The state after a sample u; first-order hold alone looks at b and at v, the sample before."""
+    if LIQUID:
+        tr, ti, _, _, _ = liquid_transition(er, ei, wr, wi, u)
+        cr, ci = multiply(er, ei, wr, wi)
+        nr, ni = add_product(xr + cr * u, xi + ci * u, tr, ti, xr, xi)
+    elif RULE == FOH:
+        drive = u - v
+        nr, ni = add_product(xr + br * drive, xi + bi * drive, er, ei, xr + wr * v, xi + wi * v)
+    else:
+        nr, ni = add_product(xr, xi, er, ei, xr + wr * u, xi + wi * u)
+    return nr, ni
+
+
+@triton.jit
+def coefficients(
+    Ar: tl.tensor,
+    Ai: tl.tensor,
+    Br: tl.tensor,
+    Bi: tl.tensor,
+    s: tl.tensor,
+    alpha: tl.tensor,
+    RULE: tl.constexpr,
+) -> Any:
+    """e of a step s, and b of first-order hold, which is no number for the other rules."""
+    zr = Ar * s
+    zi = Ai * s
+    er, ei = transition(zr, zi, alpha, RULE)
+    br = zr
+    bi = zi
+    if RULE == FOH:
+        fr, fi, _, _ = phi2(zr, zi, er, ei)
+        br, bi = multiply(fr * s, fi * s, Br, Bi)
+    return er, ei, br, bi
+
+
+@triton.jit
+def scan_chunks(
+    u_ptr: tl.tensor,
+    v_ptr: tl.tensor,
+    system_ptr: tl.tensor,
+    C_ptr: tl.tensor,
+    D_ptr: tl.tensor,
+    step_ptr: tl.tensor,
+    dt_ptr: tl.tensor,
+    start_ptr: tl.tensor,
+    y_ptr: tl.tensor,
+    end_ptr: tl.tensor,
+    product_ptr: tl.tensor,
+    saved_ptr: tl.tensor,
+    final_ptr: tl.tensor,
+    batch: tl.tensor,
+    length: tl.tensor,
+    channels: tl.tensor,
+    modes: tl.tensor,
+    readouts: tl.tensor,
+    chunk: tl.tensor,
+    chunks: tl.tensor,
+    alpha: tl.tensor,
+    RULE: tl.constexpr,
+    REGULAR: tl.constexpr,
+    LIQUID: tl.constexpr,
+    REVERSE: tl.constexpr,
+    UNEVEN: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    STARTED: tl.constexpr,
+    FEEDTHROUGH: tl.constexpr,
+    ADD: tl.constexpr,
+    SAVE: tl.constexpr,
+    FINAL: tl.constexpr,
+    READOUTS: tl.constexpr,
+    MODES: tl.constexpr,
+    BLOCKS: tl.constexpr,
+    LANES: tl.constexpr,
+    SAMPLES: tl.constexpr,
+    GROUP: tl.constexpr,
+) -> None:
+    """Run every chunk: from rest, for its end and the product of its transitions, or from its start.
+
+    ``OUTPUTS`` says which: the latter gives outputs, which ``ADD`` adds to those that are there.
+    """
+    active, b, c, h = place(batch, chunks, channels, LANES)
+    row = b * chunks + c
+    valid = tl.where(active, tl.minimum(chunk, length - c * chunk), 0)
+    first = length - 1 - c * chunk if REVERSE else c * chunk
+    direction = -1 if REVERSE else 1
+    time = b.to(tl.int64) * length + first
+    sample = time * channels + h
+    step = tl.load(step_ptr + h, active, other=0.0)
+    m = tl.arange(0, READOUTS)[None, :]
+    readable = (m < readouts) & active[:, None]
+    output = tl.max_contiguous(m.to(tl.int64) * batch * length * channels + sample[:, None], [2, 1])
+
+    size = modes * channels
+    for n0 in range(0, BLOCKS * MODES, MODES):
+        n = n0 + tl.arange(0, MODES)[None, :]
+        mask = (n < modes) & active[:, None]
+        index = tl.max_contiguous(n * channels + h[:, None], [2, 1])
+        Ar, Ai, wr, wi, Br, Bi = system_of(system_ptr, index, size, mask)
+        at = state_index(row, n, h, modes, channels)
+        xr = tl.zeros((LANES, MODES), tl.float32)
+        xi = tl.zeros((LANES, MODES), tl.float32)
+        if STARTED and OUTPUTS:
+            xr, xi = load_pair(start_ptr, at, size, mask)
+        pr = xr + 1.0
+        pi = tl.zeros_like(pr)
+        elapsed = tl.zeros((LANES,), tl.float32)
+        if OUTPUTS:
+            C_index = (2 * size * m)[:, None, :] + index[:, :, None]
+            Cr, Ci = load_pair(C_ptr, C_index, size, (m < readouts)[:, None, :] & mask[:, :, None])
+            if FEEDTHROUGH:
+                D = tl.load(
+                    D_ptr + tl.max_contiguous(m * channels + h[:, None], [2, 1]),
+                    readable & (n0 == 0),
+                    other=0.0,
+                )
+        if REGULAR:
+            kr, ki, br, bi = coefficients(Ar, Ai, Br, Bi, step[:, None], alpha, RULE)
+        for t0 in range(0, chunk, SAMPLES):
+            if SAVE:
+                kept = b * tl.cdiv(length, SAMPLES) + (c * chunk + t0) // SAMPLES
+                keep = state_index(kept, n, h, modes, channels)
+                alive = mask & (t0 < valid)[:, None]
+                store_pair(saved_ptr, keep, size, xr, xi, alive)
+            for t1 in range(t0, t0 + SAMPLES, GROUP):
+                # All loads of a group are under way before the first is needed.
+                us = ()
+                vs = ()
+                gaps = ()
+                for j in tl.static_range(GROUP):
+                    there = t1 + j < valid
+                    move = direction * (t1 + j)
+                    us = us + (tl.load(u_ptr + sample + move * channels, there, other=0.0).to(tl.float32),)
+                    if RULE == FOH:
+                        vs = vs + (tl.load(v_ptr + sample + move * channels, there, other=0.0),)
+                    if not REGULAR:
+                        gaps = gaps + (tl.load(dt_ptr + time + move, there, other=0.0),)
+                for j in tl.static_range(GROUP):
+                    there = t1 + j < valid
+                    u = us[j][:, None]
+                    v = u
+                    if RULE == FOH:
+                        v = vs[j][:, None]
+                    if not REGULAR:
+                        elapsed += gaps[j]
+                        s = (step * gaps[j])[:, None]
+                        er, ei, br, bi = coefficients(Ar, Ai, Br, Bi, s, alpha, RULE)
+                    elif UNEVEN:
+                        elapsed += tl.where(there, 1.0, 0.0)
+                        er = tl.where(there[:, None], kr, 0.0)
+                        ei = tl.where(there[:, None], ki, 0.0)
+                    else:
+                        elapsed += 1.0
+                        er = kr
+                        ei = ki
+                    if not OUTPUTS:
+                        if LIQUID:
+                            tr, ti, _, _, _ = liquid_transition(er, ei, wr, wi, u)
+                            pr, pi = add_product(pr, pi, tr, ti, pr, pi)
+                        elif RULE == GBT:
+                            pr, pi = add_product(pr, pi, er, ei, pr, pi)
+                    xr, xi = advance(xr, xi, er, ei, wr, wi, br, bi, u, v, RULE, LIQUID)
+                    if OUTPUTS:
+                        y = tl.sum(Cr * xr[:, :, None] - Ci * xi[:, :, None], axis=1)
+                        move = direction * (t1 + j) * channels
+                        write = readable & there[:, None]
+                        if FEEDTHROUGH:
+                            y += D * u
+                        if ADD:
+                            y += tl.load(y_ptr + output + move, write, other=0.0)
+                        elif BLOCKS > 1:
+                            y += tl.load(y_ptr + output + move, write & (n0 > 0), other=0.0)
+                        tl.store(y_ptr + output + move, y, write)
+        if OUTPUTS:
+            if FINAL:
+                last = mask & (c == chunks - 1)[:, None]
+                store_pair(final_ptr, state_index(b, n, h, modes, channels), size, xr, xi, last)
+        else:
+            if not LIQUID and RULE != GBT:
+                whole = step * elapsed
+                pr, pi = complex_expm1(Ar * whole[:, None], Ai * whole[:, None])
+                pr += 1.0
+            store_pair(end_ptr, at, size, xr, xi, mask)
+            store_pair(product_ptr, at, size, pr, pi, mask)
+
+
+@triton.jit
+def join_chunks(
+    initial_ptr: tl.tensor,
+    end_ptr: tl.tensor,
+    product_ptr: tl.tensor,
+    start_ptr: tl.tensor,
+    chunks: tl.tensor,
+    modes: tl.tensor,
+    channels: tl.tensor,
+    ADJOINT: tl.constexpr,
+    INITIAL: tl.constexpr,
+    LANES: tl.constexpr,
+    GROUP: tl.constexpr,
+) -> None:
+    """The state that each chunk starts from, given what each adds to it and by what it multiplies it.
+
+    With ``ADJOINT`` the chunks are taken from the last to the first, with conjugate products. ``end`` and
+    ``start`` may be the same array.
+    """
+    series = tl.program_id(0)
+    lane = tl.program_id(1) * LANES + tl.arange(0, LANES)
+    size = modes * channels
+    mask = lane < size
+    xr = tl.zeros((LANES,), tl.float32)
+    xi = tl.zeros((LANES,), tl.float32)
+    if INITIAL:
+        xr, xi = load_pair(initial_ptr, series.to(tl.int64) * 2 * size + lane, size, mask)
+    stride = tl.full((), 2, tl.int64) * size
+    base = series * chunks * stride + lane
+    for c0 in range(0, chunks, GROUP):
+        er = ()
+        ei = ()
+        pr = ()
+        pi = ()
+        for j in tl.static_range(GROUP):
+            c = chunks - 1 - c0 - j if ADJOINT else c0 + j
+            at = base + c * stride
+            there = mask & (c0 + j < chunks)
+            real, imaginary = load_pair(end_ptr, at, size, there)
+            er = er + (real,)
+            ei = ei + (imaginary,)
+            real, imaginary = load_pair(product_ptr, at, size, there)
+            pr = pr + (real,)
+            pi = pi + (imaginary,)
+        for j in tl.static_range(GROUP):
+            c = chunks - 1 - c0 - j if ADJOINT else c0 + j
+            at = base + c * stride
+            there = mask & (c0 + j < chunks)
+            store_pair(start_ptr, at, size, xr, xi, there)
+            if ADJOINT:
+                xr, xi = add_product_conjugate(er[j], ei[j], pr[j], pi[j], xr, xi)
+            else:
+                xr, xi = add_product(er[j], ei[j], pr[j], pi[j], xr, xi)

@@ -1,0 +1,173 @@
+r"""Discretisation of one mode with one step, and its derivative with respect to the eigenvalue.
+
+With :math:`z = s A`, the transition is :math:`1 + e`, and :math:`e` is computed without the cancellation
+that :math:`\bar A - 1` has. For every rule but first-order hold :math:`\bar B = e w` with :math:`w = B / A`:
+
+.. math::
+    x_k = x_{k-1} + e_k\,(x_{k-1} + w u_k);
+
+first-order hold adds :math:`b\,(u_k - u_{k-1})`, with :math:`b = s \varphi_2(z) B` and :math:`u_{k-1}` in the
+place of :math:`u_k` above. An eigenvalue of almost zero is replaced by a small negative one, see `divisor`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import triton
+import triton.language as tl
+
+from tsssm.ops.gpu.arithmetic import (
+    add_product_conjugate,
+    complex_expm1,
+    multiply,
+    multiply_conjugate,
+    reciprocal,
+)
+
+#: Rules as the kernels know them: the generalised bilinear transform, zero- and first-order hold.
+GBT = tl.constexpr(0)
+ZOH = tl.constexpr(1)
+FOH = tl.constexpr(2)
+
+
+@triton.jit
+def divisor(Ar: tl.tensor, Ai: tl.tensor) -> Any:
+    """The eigenvalue, or -1e-12 for a smaller one: no step sees the difference, and 1 / A stays finite."""
+    tiny = tl.abs(Ar) + tl.abs(Ai) < 1e-12
+    return tl.where(tiny, -1e-12, Ar), tl.where(tiny, 0.0, Ai)
+
+
+@triton.jit
+def transition(zr: tl.tensor, zi: tl.tensor, alpha: tl.tensor, RULE: tl.constexpr) -> Any:
+    """e of z = s A: (1 + e) is the factor of the state."""
+    if RULE == GBT:
+        # z / (1 - alpha z)
+        far = 1.0 - alpha * zr
+        height = alpha * zi
+        factor = 1.0 / (far * far + height * height)
+        er = (zr * far - zi * height) * factor
+        ei = zi * factor
+    else:
+        er, ei = complex_expm1(zr, zi)
+    return er, ei
+
+
+@triton.jit
+def phi1_slope(zr: tl.tensor, zi: tl.tensor, er: tl.tensor, ei: tl.tensor) -> Any:
+    """Derivative of phi1(z) = e / z with e = exp(z) - 1: (z e + z - e) / z^2, or its series for a small z."""
+    near = zr * zr + zi * zi < 0.00390625
+    hr, hi = multiply(zr, zi, er, ei)
+    qr, qi = multiply(zr, zi, zr, zi)
+    ir, ii = reciprocal(tl.where(near, 1.0, qr), tl.where(near, 0.0, qi))
+    fr, fi = multiply(hr + (zr - er), hi + (zi - ei), ir, ii)
+    # 1/2 + z/3 + z^2/8 + z^3/30 + z^4/144
+    sr = zr * 6.9444444e-3 + 3.3333333e-2
+    si = zi * 6.9444444e-3
+    sr, si = multiply(sr, si, zr, zi)
+    sr, si = multiply(sr + 0.125, si, zr, zi)
+    sr, si = multiply(sr + 0.33333333, si, zr, zi)
+    return tl.where(near, sr + 0.5, fr), tl.where(near, si, fi)
+
+
+@triton.jit
+def phi2(zr: tl.tensor, zi: tl.tensor, er: tl.tensor, ei: tl.tensor) -> Any:
+    """phi2(z) = (e - z) / z^2 with e = exp(z) - 1, and its derivative."""
+    near = zr * zr + zi * zi < 1.0
+    # sum z^j / (j + 2)! and sum (j + 1) z^j / (j + 3)!, by the ratios of their terms.
+    fr = tl.full(zr.shape, 1.0, tl.float32)
+    fi = tl.zeros_like(fr)
+    gr = fr
+    gi = fi
+    for k in tl.static_range(11):
+        hr, hi = multiply(zr, zi, fr, fi)
+        fr = hr * (1.0 / (13 - k)) + 1.0
+        fi = hi * (1.0 / (13 - k))
+        hr, hi = multiply(zr, zi, gr, gi)
+        gr = hr * ((12 - k) / ((11 - k) * (14 - k))) + 1.0
+        gi = hi * ((12 - k) / ((11 - k) * (14 - k)))
+    ir, ii = reciprocal(tl.where(near, 1.0, zr), tl.where(near, 0.0, zi))
+    pr, pi = multiply(er, ei, ir, ii)
+    pr, pi = multiply(pr - 1.0, pi, ir, ii)
+    # phi2' = (phi1' - phi2) / z
+    dr, di = phi1_slope(zr, zi, er, ei)
+    dr, di = multiply(dr - pr, di - pi, ir, ii)
+    return (
+        tl.where(near, 0.5 * fr, pr),
+        tl.where(near, 0.5 * fi, pi),
+        tl.where(near, gr * 0.16666667, dr),
+        tl.where(near, gi * 0.16666667, di),
+    )
+
+
+@triton.jit
+def slopes(
+    Ar: tl.tensor,
+    Ai: tl.tensor,
+    er: tl.tensor,
+    ei: tl.tensor,
+    s: tl.tensor,
+    alpha: tl.tensor,
+    RULE: tl.constexpr,
+) -> Any:
+    """Derivatives with respect to A of the transition and of B_bar / B, which for first-order hold is sphi1.
+
+    The last four are s phi2 and its derivative for first-order hold, and no numbers for other rules.
+    """
+    zr = Ar * s
+    zi = Ai * s
+    fr = zr
+    fi = zi
+    gr = zr
+    gi = zi
+    if RULE == GBT:
+        dr, di = multiply(1.0 + alpha * er, alpha * ei, 1.0 + alpha * er, alpha * ei)
+        dr *= s
+        di *= s
+        qr = alpha * s * dr
+        qi = alpha * s * di
+    else:
+        dr = s + s * er
+        di = s * ei
+        qr, qi = phi1_slope(zr, zi, er, ei)
+        qr *= s * s
+        qi *= s * s
+        if RULE == FOH:
+            fr, fi, gr, gi = phi2(zr, zi, er, ei)
+            fr *= s
+            fi *= s
+            gr *= s * s
+            gi *= s * s
+    return dr, di, qr, qi, fr, fi, gr, gi
+
+
+@triton.jit
+def system_gradients(
+    tr: tl.tensor,
+    ti: tl.tensor,
+    ar: tl.tensor,
+    ai: tl.tensor,
+    br: tl.tensor,
+    bi: tl.tensor,
+    Ar: tl.tensor,
+    Ai: tl.tensor,
+    er: tl.tensor,
+    ei: tl.tensor,
+    s: tl.tensor,
+    alpha: tl.tensor,
+    RULE: tl.constexpr,
+) -> Any:
+    """Gradients of A by way of the transition and of B_bar / B, and of B times A, of samples of one step s.
+
+    ``t`` is the gradient of the transition, ``a`` that of B_bar / B (s phi1 for first-order hold) and ``b``
+    that of s phi2, both for a B of one.
+    """
+    dr, di, qr, qi, fr, fi, gr, gi = slopes(Ar, Ai, er, ei, s, alpha, RULE)
+    tr, ti = multiply_conjugate(dr, di, tr, ti)
+    pr, pi = multiply_conjugate(qr, qi, ar, ai)
+    wr, wi = multiply_conjugate(er, ei, ar, ai)
+    if RULE == FOH:
+        pr, pi = add_product_conjugate(pr, pi, gr, gi, br, bi)
+        hr, hi = multiply_conjugate(fr, fi, br, bi)
+        wr, wi = add_product_conjugate(wr, wi, Ar, Ai, hr, hi)
+    return tr, ti, pr, pi, wr, wi

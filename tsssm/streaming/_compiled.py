@@ -1,0 +1,219 @@
+"""Networks of diagonal layers in one compiled call a sample, for all layers together."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from tsssm.backbone import Backbone, NoNorm, TimeBatchNorm, TimeLayerNorm
+from tsssm.discretize import gbt_alpha
+from tsssm.layers import DSS, S4D, S5, LiquidS4
+
+Array = npt.NDArray[Any]
+
+# Channels or modes of a register in float32.
+_W = 16
+# An eigenvalue below this is an integrator; 1 / |A|^2 of a smaller one would overflow.
+_SLOWEST = 1e-18
+_NONE = np.empty((0, 0, 0), np.float32)
+
+
+class CompiledState(NamedTuple):
+    """What a network carries from sample to sample; `tsssm.ops.cpu.stream.advance` has the shapes."""
+
+    x: Array
+    previous: Array
+    sums: Array
+    latest: Array
+    kept: Array
+    clock: Array
+    current: Array
+
+    def copy(self) -> CompiledState:
+        """A state that shares no memory with this one."""
+        return CompiledState(*(array.copy() for array in self))
+
+
+class _Layer(NamedTuple):
+    """One layer in registers, as `tsssm.ops.cpu.stream.advance` takes it."""
+
+    system: Array
+    steps: Array
+    readout: Array
+    inputs: Array
+    outputs: Array
+    D: Array
+
+
+def has_compiled_form(net: Backbone) -> bool:
+    """Whether `CompiledNetwork` takes a network: float32, with equal blocks around one diagonal layer."""
+    blocks: list[Any] = list(net.blocks)
+    norms = {type(norm) for norm in (net.norm, *(block.norm for block in blocks))}
+    # Layers of one type may still differ in rule and in the number of modes.
+    layers = {_kind(block.layer) for block in blocks}
+    return (
+        all(parameter.dtype == torch.float32 for parameter in net.parameters())
+        and len(layers) == 1
+        and _is_diagonal(blocks[0].layer)
+        and all(norm in (TimeBatchNorm, TimeLayerNorm, NoNorm) for norm in norms)
+        and len(norms) == 1
+    )
+
+
+def _kind(layer: Any) -> Any:
+    return type(layer), getattr(layer, "method", None), *(p.shape for p in layer.parameters())
+
+
+def _is_diagonal(layer: Any) -> bool:
+    if type(layer) is LiquidS4:
+        return layer.system == "diagonal" and layer.kernel == "exact" and layer.order is None
+    return type(layer) in (S4D, DSS, S5)
+
+
+class CompiledNetwork:
+    """The weights of a network as the compiled step takes them.
+
+    Parameters
+    ----------
+    net : Backbone
+        One of which `has_compiled_form` is true, on the CPU. Its weights are copied.
+    """
+
+    def __init__(self, net: Backbone) -> None:
+        stream = _stream()
+        with torch.no_grad():
+            blocks: list[Any] = list(net.blocks)
+            layers = [_layer(block.layer) for block in blocks]
+            H = net.head.in_features
+            method = blocks[0].layer.method
+            alpha = gbt_alpha(method)
+            kinds = {"zoh": stream.ZOH, "foh": stream.FOH}
+            poolings = {"mean": stream.MEAN, "max": stream.MAX, "last": stream.LAST}
+            self._kind = stream.GBT if alpha is not None else kinds[str(method)]
+            norms = [*(block.norm for block in blocks), net.norm]
+            self._weights: tuple[Any, ...] = (
+                _registers(_with_bias(net.encoder)),
+                np.stack([_registers(_scale_and_shift(norm, H)) for norm in norms]),
+                float(net.norm.eps) if isinstance(net.norm, TimeLayerNorm) else 0.0,
+                *(np.stack(parts) for parts in zip(*layers, strict=True)),
+                np.stack([_halves(_with_bias(block.mix)) for block in blocks]),
+                _with_bias(net.head),
+            )
+            self._options = (
+                H,
+                poolings[net.pooling],
+                self._kind,
+                alpha or 0.0,
+                isinstance(blocks[0].layer, LiquidS4),
+            )
+        self._shape = (len(layers), *layers[0].steps.shape)
+        self._shared = layers[0].inputs.size > 0
+        self._n_outputs = net.head.out_features
+        # The coefficients of one gap, which the next sample most likely has too.
+        self._rows = np.empty(stream.N_ROW_PLANES * int(np.prod(self._shape)), np.float32)
+        self._gap_of_rows = np.zeros(1, np.float32)
+
+    def fork(self) -> CompiledNetwork:
+        """The same weights with coefficients of its own, so that both may run at the same time."""
+        other = object.__new__(CompiledNetwork)
+        other.__dict__.update(self.__dict__)
+        other._rows, other._gap_of_rows = self._rows.copy(), self._gap_of_rows.copy()
+        return other
+
+    def initial_state(self, batch: int) -> CompiledState:
+        """The state of ``batch`` series before their first sample."""
+        layers, units, width = self._shape
+        H = self._options[0]
+        last_inputs = 0
+        if self._kind == _stream().FOH:
+            last_inputs = 2 * units * width if self._shared else self._weights[0].shape[1] * width
+        return CompiledState(
+            np.zeros((batch, layers, units, 2, width), np.float32),
+            np.zeros((batch, layers, last_inputs), np.float32),
+            np.zeros((batch, H)),
+            np.zeros((batch, H), np.float32),
+            np.zeros((batch, H), np.float32),
+            np.zeros((batch, 2)),
+            np.zeros((batch, self._n_outputs)),
+        )
+
+    def advance(self, state: CompiledState, u: Array, dt: Array, y: Array) -> None:
+        """Run the network over samples, as `LayerwiseNetwork.advance`."""
+        advance = _stream().advance
+        advance(u, dt, *self._weights, *self._options, self._rows, self._gap_of_rows, *state, y)
+
+
+def _stream() -> Any:
+    # Numba and the kernel are loaded by the first network that has a use for them.
+    from tsssm.ops.cpu import stream
+
+    return stream
+
+
+def _layer(layer: Any) -> _Layer:
+    """The system of a layer, one a channel or one for all."""
+    A, step = layer.eigenvalues().numpy(), torch.exp(layer.log_dt).numpy()
+    D = _registers(layer.D.numpy())
+    if not isinstance(layer, S5):
+        B, C = torch.view_as_complex(layer.B).numpy(), layer.readout()[0, 0].numpy()
+        steps = _registers(step, 1.0).repeat(A.shape[1], axis=0)
+        return _Layer(_system(A, B), steps, _by_unit(C), _NONE, _NONE, D)
+    B, C = torch.view_as_complex(layer.B).numpy(), 2 * torch.view_as_complex(layer.C)[0].numpy()
+    system = _system(A[:, None], np.ones_like(A)[:, None])
+    padded = len(system) * _W
+    inputs = np.concatenate([_registers(B.real.T), _registers(B.imag.T)], axis=1)
+    outputs = np.zeros((2, padded, *D.shape), np.float32)
+    outputs[0, : len(A)] = _registers(C.real.T)
+    outputs[1, : len(A)] = _registers(-C.imag.T)
+    outputs = outputs.reshape(2 * padded, *D.shape)
+    return _Layer(system, _registers(step, 1.0), _NONE, inputs, outputs, D)
+
+
+def _system(A: Array, B: Array) -> Array:
+    """Parts of A and B (H, N) in registers (U, 4, W); lanes without a channel have a stable system."""
+    slow = np.maximum(abs(A.real), abs(A.imag)) < _SLOWEST
+    A = np.where(slow, -_SLOWEST + 1j * A.imag, A)
+    parts = [_registers(part.T, fill) for part, fill in ((A.real, -1), (A.imag, 0), (B.real, 0), (B.imag, 0))]
+    # (4, N, P, W) to units, mode by mode for each register of channels.
+    return np.ascontiguousarray(np.stack(parts).transpose(2, 1, 0, 3).reshape(-1, 4, _W))
+
+
+def _by_unit(C: Array) -> Array:
+    """Parts of C (H, N) in registers (U, 2, W)."""
+    parts = np.stack([_registers(C.real.T), _registers(C.imag.T)])
+    return np.ascontiguousarray(parts.transpose(2, 1, 0, 3).reshape(-1, 2, _W))
+
+
+def _registers(values: Array, fill: float = 0.0) -> Array:
+    """Numbers (..., H) as float32 registers (..., P, W); ``fill`` stands where there is no channel."""
+    missing = -values.shape[-1] % _W
+    padded = np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, missing)], constant_values=fill)
+    return np.ascontiguousarray(padded.reshape(*values.shape[:-1], -1, _W), np.float32)
+
+
+def _with_bias(linear: nn.Linear) -> Array:
+    """Weights (inputs + 1, outputs) of a linear map, the bias last."""
+    return np.ascontiguousarray(torch.cat([linear.weight.T, linear.bias[None]]).numpy())
+
+
+def _halves(weights: Array) -> Array:
+    """Weights (H + 1, 2 H) of values and gates in registers (H + 1, 2 P, W)."""
+    return np.concatenate([_registers(half) for half in np.split(weights, 2, axis=1)], axis=1)
+
+
+def _scale_and_shift(norm: nn.Module, H: int) -> Array:
+    """What a normalisation multiplies and adds at last, (2, H)."""
+    one, zero = torch.ones(H), torch.zeros(H)
+    pair: tuple[Tensor, Tensor] = (one, zero)
+    if isinstance(norm, TimeBatchNorm):
+        inner = norm.norm
+        assert inner.running_mean is not None and inner.running_var is not None
+        scale = inner.weight.double() / torch.sqrt(inner.running_var.double() + inner.eps)
+        pair = (scale, inner.bias.double() - scale * inner.running_mean.double())
+    elif isinstance(norm, TimeLayerNorm):
+        pair = (norm.weight, norm.bias)
+    return torch.stack(pair).numpy()

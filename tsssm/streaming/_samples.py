@@ -1,0 +1,197 @@
+"""The inputs of a network sample by sample: what `tsssm.encoding.PanelEncoder` does with whole series.
+
+Symbols and shapes: a batch of B series with d channels each::
+
+    values  (B, d)     one sample of each series, NaN where missing
+    time    (B,)       when it was taken
+    u       (B, d_in)  inputs of the network
+    gap     (B,)       elapsed time since the previous sample in units of the time scale
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tsssm.encoding import PanelEncoder, unit_gaps
+
+FloatArray = npt.NDArray[np.float64]
+InputArray = npt.NDArray[np.float32]
+
+#: Stands for the gap of a sample that a series has not got.
+NO_SAMPLE = -1.0
+
+
+@dataclass
+class Memory:
+    """What the inputs of the next sample depend on.
+
+    Attributes
+    ----------
+    timed : bool or None
+        Whether the samples come with times; None before the first one.
+    time : array (B,)
+        Time of the latest sample; its number where there are no times.
+    taken : array (B,)
+        Time of the latest sample with a value; NaN before the first one.
+    values : array (B, d)
+        Last seen standardised value of each channel, 0 before the first.
+    since : array (B, d)
+        Time since each channel was seen, or since the first sample.
+    """
+
+    timed: bool | None
+    time: FloatArray
+    taken: FloatArray
+    values: FloatArray
+    since: FloatArray
+
+    def copy(self) -> Memory:
+        """A memory that shares no array with this one."""
+        arrays = (self.time, self.taken, self.values, self.since)
+        return Memory(self.timed, *(array.copy() for array in arrays))
+
+
+class Samples:
+    """Checks samples and encodes them.
+
+    Parameters
+    ----------
+    encoder : PanelEncoder or None
+        That of a fitted estimator; None where samples are inputs of a network already.
+    n_channels : int
+        Channels d of a sample.
+    """
+
+    def __init__(self, encoder: PanelEncoder | None, n_channels: int) -> None:
+        self.encoder = encoder
+        self.n_channels = n_channels
+
+    def memory(self, batch: int) -> Memory:
+        """What is known before the first sample."""
+        timed = True if self.encoder is not None and self.encoder.has_times else None
+        series, channels = np.full(batch, np.nan), np.zeros((batch, self.n_channels))
+        return Memory(timed, series, series.copy(), channels, channels.copy())
+
+    def checked_values(self, values: Any, shape: tuple[int | None, ...]) -> InputArray:
+        """Return values as float32 of ``shape``, in which None is any length and channels come last.
+
+        The axis of the channels may be left out where there is one channel.
+
+        Raises
+        ------
+        TypeError
+            If they are not real numbers.
+        ValueError
+            If they have another shape, are infinite, or are missing where there is no encoder.
+        """
+        array = np.asarray(values)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"values must be real numbers; got dtype {array.dtype}.")
+        full = array[..., None] if self.n_channels == 1 and array.ndim == len(shape) - 1 else array
+        if full.ndim != len(shape) or any(
+            want not in (None, got) for want, got in zip(shape, full.shape, strict=True)
+        ):
+            expected = ", ".join("any" if length is None else str(length) for length in shape)
+            raise ValueError(
+                f"values must have shape ({expected}), with {self.n_channels} channel(s) last; got shape "
+                f"{array.shape}."
+            )
+        with np.errstate(over="ignore"):  # what float32 cannot hold is caught as infinite
+            result = full.astype(np.float32)
+        if not np.isfinite(result).all():
+            if np.isinf(result).any():
+                raise ValueError(
+                    "values must be finite in float32, or NaN where missing; got infinite or too large ones."
+                )
+            if self.encoder is None:
+                raise ValueError("values are inputs of a network, which cannot be missing; got NaN.")
+        return result
+
+    def checked_times(
+        self, times: Any, memory: Memory, shape: tuple[int, int], alone: bool
+    ) -> FloatArray | None:
+        """Return times as float64 of ``shape`` (L, B), None where samples are on the regular grid.
+
+        With ``alone`` they come without an axis of series.
+
+        Raises
+        ------
+        TypeError
+            If they are not numbers.
+        ValueError
+            If they are missing where times are needed or the other way round, are not finite or go back.
+        """
+        if times is None:
+            if memory.timed:
+                reason = "the samples before had one"
+                if self.encoder is not None and self.encoder.has_times:
+                    unit = self.encoder.time_unit
+                    reason = f"the training series had times{'' if unit is None else f' in {unit!r}'}"
+                raise ValueError(f"time is missing: {reason}, so that every sample needs one.")
+            return None
+        if memory.timed is False:
+            raise ValueError("time was given, but the samples before had none: give it from the first on.")
+        array = np.asarray(times)
+        if array.dtype.kind not in "fiu":
+            unit = None if self.encoder is None else self.encoder.time_unit
+            known = "" if unit is None else f" of {unit!r}"
+            raise TypeError(f"time must be a number{known}; got dtype {array.dtype}.")
+        length, batch = shape
+        if array.shape == (length,):  # one time for all series
+            array = np.repeat(array[:, None], batch, axis=1)
+        if array.shape != shape:
+            expected = f"({length},)" if alone else f"({length},) or ({length}, {batch})"
+            raise ValueError(
+                f"time must be one number a sample, {expected} for {length} sample(s); got {array.shape}."
+            )
+        result = array.astype(np.float64)
+        if not np.isfinite(result).all():
+            raise ValueError("time must be finite; got NaN or infinity.")
+        before = memory.time
+        for k in range(length):
+            if (result[k] < before).any():  # NaN, before the first sample, is not greater
+                b = int(np.argmax(result[k] < before))
+                raise ValueError(f"time must not go back; got {result[k, b]} after {before[b]}.")
+            before = result[k]
+        return result
+
+    def encode(
+        self, values: InputArray, time: FloatArray | None, memory: Memory
+    ) -> tuple[InputArray, InputArray]:
+        """Return u and gap of one checked sample of each series, and take it into the memory.
+
+        A series whose values are all missing has no sample: its gap is `NO_SAMPLE`, and its u of no meaning.
+        """
+        first = np.isnan(memory.taken)
+        memory.timed = time is not None
+        if time is None:
+            time = np.where(np.isnan(memory.time), 0.0, memory.time + 1)
+        # A view would keep the times of a whole piece alive.
+        memory.time = time = time.copy()
+        gap = time - memory.taken
+        encoder = self.encoder
+        if encoder is not None:
+            gap *= 1 / encoder.time_scale_ if memory.timed else encoder.step
+            gap = unit_gaps(gap, np.abs(time).max() / encoder.time_scale_ if memory.timed else 0.0)
+        gap[first] = 1.0
+        if encoder is None:
+            memory.taken = time
+            return values, gap.astype(np.float32)
+        z = (values - encoder.mean) / encoder.std
+        seen = ~np.isnan(z)
+        complete = bool(seen.all())
+        present = seen.any(axis=1)
+        if encoder.missing:
+            since = memory.since + np.where(first | ~present, 0.0, gap)[:, None]
+            u = np.concatenate([np.where(seen, z, 0.0), seen, np.log1p(since)], axis=1)
+            memory.since = np.where(seen, 0.0, since)
+        else:
+            u = memory.values = z if complete else np.where(seen, z, memory.values)
+        memory.taken = time if complete else np.where(present, time, memory.taken)
+        if not complete:
+            gap[~present] = NO_SAMPLE
+        return u.astype(np.float32), gap.astype(np.float32)
