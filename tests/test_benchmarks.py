@@ -79,3 +79,11 @@ def test_streaming(load, tmp_path, capsys):
             assert row[grid]["median"] >= row[grid]["minimum"] > 0
         assert row["push_many, a sample"] > 0
     assert "s4d, compiled" in capsys.readouterr().out
+
+
+def test_training_step(load, tmp_path):
+    path = tmp_path / "step.json"
+    load("training_step").main(["--series", "4", "--length", "20", "--repeats", "3", "--json", str(path)])
+    report = json.loads(path.read_text())
+    assert report["largest_relative_difference"] < 1e-4
+    assert report["scan_over_fft"] > 0

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
+from measuring import in_turns, machine, ratio
 from torch import Tensor, nn
 
-import tsssm
 from tsssm.backbone import Backbone
 from tsssm.layers import S4D
 
@@ -47,7 +45,7 @@ class FFTS4D(nn.Module):
         powers = torch.exp(z[..., None] * torch.arange(length))
         return 2 * torch.einsum("chn,hnl->chl", weights, powers).real
 
-    def forward(self, u: Tensor, dt: None = None) -> tuple[Tensor, None]:
+    def forward(self, u: Tensor, dt: None = None, *, need_state: bool = False) -> tuple[Tensor, None]:
         length = u.shape[1]
         forward, backward = self.kernels(length)
         # The backward kernel stands at negative lags, that is at the end of a circle of 2 L.
@@ -86,27 +84,14 @@ def make_step(net: Backbone, u: Tensor, y: Tensor) -> Callable[[], None]:
     return step
 
 
-def measure(steps: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median milliseconds of each step, measured in turns so that the machine's mood is shared."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for step in steps.values():
-        step()
-    for _ in range(repeats):
-        for name, step in steps.items():
-            started = time.perf_counter()
-            step()
-            times[name].append(1e3 * (time.perf_counter() - started))
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--series", type=int, default=16)
     parser.add_argument("--length", type=int, default=150)
     parser.add_argument("--channels", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=40)
     parser.add_argument("--json", help="file to write the figures to")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
 
     generator = torch.Generator().manual_seed(0)
     u = torch.randn(args.series, args.length, args.channels, generator=generator)
@@ -119,18 +104,15 @@ def main() -> None:
         raise SystemExit(f"The two networks disagree by {difference:.1e}: the comparison would mean nothing.")
 
     steps = {name: make_step(net.train(), u, y) for name, net in networks.items()}
-    milliseconds = measure(steps, args.repeats)
+    times = in_turns(steps, args.repeats)
     report = {
         "series": args.series,
         "length": args.length,
-        "threads": torch.get_num_threads(),
-        "processor": platform.processor() or platform.machine(),
-        "torch": torch.__version__,
-        "tsssm": tsssm.__version__,
+        **machine(),
         "largest_relative_difference": difference,
-        "milliseconds_scan": round(milliseconds["scan"], 3),
-        "milliseconds_fft": round(milliseconds["fft"], 3),
-        "scan_over_fft": round(milliseconds["scan"] / milliseconds["fft"], 3),
+        "milliseconds_scan": round(1e3 * statistics.median(times["scan"]), 3),
+        "milliseconds_fft": round(1e3 * statistics.median(times["fft"]), 3),
+        "scan_over_fft": round(ratio(times, "scan", "fft"), 3),
     }
     print(json.dumps(report, indent=2))
     if args.json:
