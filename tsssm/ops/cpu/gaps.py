@@ -12,8 +12,10 @@ from torch import Tensor
 
 from tsssm.ops.cpu.layout import as_array
 
-# Rows of distinct gaps are shared while they fit the second-level cache: N modes x gaps x 2.3 KiB.
+# Rows of distinct gaps are shared while they fit the second-level cache: N modes x gaps x 2.3 KiB; so are
+# moves, of 128 bytes.
 MAX_SHARED_ROWS = 512
+MAX_SHARED_MOVES = 4096
 # Samples for which it is worth while to fill a table of nodes.
 FEWEST_FOR_NODES = 256
 # What stands for the gaps of a regular grid.
@@ -25,14 +27,18 @@ _NO_INDEX = np.empty((0, 0, 0), np.int32)
 
 
 def distinct_gaps(
-    u: Tensor, dt: Tensor | None, modes: int
+    u: Tensor, dt: Tensor | None, modes: int, moves: bool = False
 ) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[Any]]:
-    """Distinct gaps, which one each sample has, and all gaps; the first is empty if sharing does not pay."""
+    """Distinct gaps, which one each sample has, and all gaps; the first is empty if sharing does not pay.
+
+    ``moves`` says that a sample needs no more than its move.
+    """
     if dt is None:
         one = _REGULAR[u.dtype]
         return one[0, 0], _NO_INDEX, one
     each = as_array(dt)
-    limit = max(1, min(MAX_SHARED_ROWS // modes, each.size // 4))
+    most = MAX_SHARED_MOVES if moves else MAX_SHARED_ROWS
+    limit = max(1, min(most // modes, each.size // 4))
     # A look at the beginning spares most irregular batches the full sort.
     if np.unique(each.reshape(-1)[: 8 * limit]).size <= limit:
         gaps, inverse = np.unique(each, return_inverse=True)

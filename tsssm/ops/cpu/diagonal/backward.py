@@ -100,8 +100,6 @@ def backward_pass(
     chunks = (length + CHUNK - 1) // CHUNK
     # One row more, so that the fields of a row do not compete for the same lines of the cache.
     plane = ((modes * gaps.size if gaps.size > 0 else CHUNK) + 1) * width
-    rows = zeros((2 * N_FIELDS * plane,), u)
-    grads = zeros((6 * plane,), u)
     ub = zeros((CHUNK * width,), u)
     vb = zeros((CHUNK * width,), u)
     gub = zeros((CHUNK * width,), u)
@@ -127,7 +125,6 @@ def backward_pass(
         g_system = zeros((modes, 4, width), u)
         g_feedthrough = zeros((readouts, width), u)
         g_steps = zeros((width,), u)
-        grads[:] = 0
         slow = np.zeros(modes, np.bool_)
         for n in range(modes):
             slow[n] = is_slow(system, steps, n, width, typical)
@@ -137,8 +134,11 @@ def backward_pass(
         quick = quick_groups(system, steps, width, duration)
         moves = shared_moves(gaps, kind, alpha, system, steps, width)
         g_scale = zeros((modes, 2, width), u)
-        by_rows = gaps.size > 0 and not (simple and at_rest and quick.all())
-        if by_rows:
+        # Quick groups do without rows.
+        by_rows = not (simple and at_rest and quick.all())
+        rows = zeros((2 * N_FIELDS * plane if by_rows else 0,), u)
+        grads = zeros((6 * plane if by_rows else 0,), u)
+        if by_rows and gaps.size > 0:
             fill_table(rows, plane, gaps, system, steps, width, kind, alpha, True)
         for d in range(directions):
             backwards = reverse != (d == 1)
@@ -342,7 +342,7 @@ def backward_pass(
                     for n in range(modes):
                         gC[d, m, h0 + w, n, 0] = g_readout[m, n, 0, w]
                         gC[d, m, h0 + w, n, 1] = g_readout[m, n, 1, w]
-        if by_rows:
+        if by_rows and gaps.size > 0:
             collect_table(rows, grads, plane, gaps, system, steps, width, kind, g_system, g_steps)
         for w in range(lanes):
             gstep[h0 + w] = g_steps[w]

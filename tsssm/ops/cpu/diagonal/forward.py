@@ -85,7 +85,6 @@ def forward_pass(
     chunks = (length + CHUNK - 1) // CHUNK
     # One row more, so that the fields of a row do not compete for the same lines of the cache.
     plane = ((modes * gaps.size if gaps.size > 0 else CHUNK) + 1) * width
-    rows = zeros((2 * N_FIELDS * plane,), u)
     ub = zeros((CHUNK * width,), u)
     vb = zeros((CHUNK * width,), u)
     yb = zeros((readouts * CHUNK * width,), u)
@@ -106,7 +105,10 @@ def forward_pass(
         scale = scale_states(system, width)
         quick = quick_groups(system, steps, width, duration)
         moves = shared_moves(gaps, kind, alpha, system, steps, width)
-        if gaps.size > 0 and not (simple and at_rest and quick.all()):
+        # Quick groups do without rows.
+        by_rows = not (simple and at_rest and quick.all())
+        rows = zeros((2 * N_FIELDS * plane if by_rows else 0,), u)
+        if by_rows and gaps.size > 0:
             fill_table(rows, plane, gaps, system, steps, width, kind, alpha, False)
         for d in range(directions):
             backwards = reverse != (d == 1)

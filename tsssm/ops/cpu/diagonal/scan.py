@@ -64,7 +64,8 @@ def diagonal_scan(
     y = u.new_empty(readouts, batch, length, channels)
     x = A.new_zeros(batch, channels, modes) if x0 is None else x0.clone(memory_format=torch.contiguous_format)
     saved = u.new_empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save))
-    gaps = distinct_gaps(u, dt, modes)
+    plain = rule != "foh" and not liquid and readouts == 1 and x0 is None
+    gaps = distinct_gaps(u, dt, modes, moves=plain)
     longest, _ = extent(u, dt, gaps[0], rule)
     inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, longest, mean_duration(u, dt), as_array(x))
     options = (x0 is None, _KINDS[rule], alpha, liquid, reverse)
@@ -108,7 +109,8 @@ def diagonal_scan_adjoint(
     parts = len(cut.series)
     no_D = u.new_empty((0, 0))
     system = [t.new_empty((parts, *t.shape)) for t in (A, B, C, no_D if D is None else D, step)]
-    gaps = distinct_gaps(u, dt, C.shape[3])
+    plain = rule != "foh" and not liquid and C.shape[1] == 1 and at_rest
+    gaps = distinct_gaps(u, dt, C.shape[3], moves=plain)
     extents = (*extent(u, dt, gaps[0], rule), mean_duration(u, dt))
     inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, *extents)
     upstream = [as_array(t) for t in (saved, gy.transpose(0, 1), gx)]
