@@ -136,7 +136,7 @@ def test_unknown_names_are_refused_by_name(name):
 
 def test_first_order_hold_is_refused_where_it_has_no_meaning():
     with pytest.raises(ValueError, match="for backbone 'liquid-s4'.*got 'foh'"):
-        small(discretization="foh")
+        small(backbone="liquid-s4", discretization="foh")
 
 
 def test_dropout_zeroes_a_share_and_keeps_the_mean():
