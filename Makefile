@@ -14,7 +14,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # cores, threads that spin while they wait for each other lose a lot.
 export OMP_NUM_THREADS ?= 1
 
-PYTEST = $(VENV)/bin/python -m pytest
+# Two processes, each with whole test modules, so that no two compile the same kernels.
+PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 .PHONY: demo test test-slow lint test-minimum gpu-check clean
 
