@@ -432,6 +432,7 @@ class TestImages:
             (gzip.compress(idx(PIXELS)[:-1]), r"holds 3919 bytes of data, its header says \(5, 28, 28\)"),
             (gzip.compress(idx(PIXELS)), r"images \(5, 28, 28\), but there are labels \(3,\)"),
         ],
+        ids=["a page", "cut off", "another type", "too short", "labels of others"],
     )
     def test_bad_idx(self, folder, content, message):
         (folder / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(content)
