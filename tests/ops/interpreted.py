@@ -13,7 +13,7 @@ import torch
 from tsssm.ops.autograd import diagonal
 
 if torch.cuda.is_available():
-    pytest.skip("kernels run on the device: tests/test_gpu.py", allow_module_level=True)
+    pytest.skip("the kernels run on the device here: tests/ops/test_gpu_device.py", allow_module_level=True)
 
 # PyTorch, or what is built on it, may have imported Triton for compiling. All but its extension in C, which
 # can be loaded only once, is imported anew.

@@ -47,7 +47,8 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         "lssl", "lssl-fixed"                              LSSL (2110.13985), its system trained or fixed
         ================================================  ====================================================
 
-        All but the LSSLs are equally accurate on 24 UCR sets within their noise, and "s4d" is the quickest.
+        On 24 UCR sets all but "s4" and the LSSLs are equally accurate within their noise; "s4d" and "dss" are
+        the quickest (``examples/benchmarks/ucr_backbones.py``).
     n_layers : int, default=4
         State-space layers.
     d_model : int, default=32
