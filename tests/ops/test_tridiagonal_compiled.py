@@ -16,6 +16,7 @@ from tsssm.ops import tridiagonal_scan
 from tsssm.ops.autograd import tridiagonal as compiled
 from tsssm.ops.cpu import layout
 from tsssm.ops.cpu import tridiagonal as cpu
+from tsssm.ops.cpu.gaps import distinct_gaps
 from tsssm.ops.cpu.tridiagonal import scan
 
 
@@ -87,10 +88,10 @@ def test_long_gaps(kind: str, alpha: float, dtype: torch.dtype) -> None:
 def test_shared_factors_equal_factors_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     given = arguments(batch=3, length=40, channels=9, gaps="few", directions=2)
     dt = given["dt"][None]
-    assert scan._gaps(given["u"], dt, 5)[0].size == 3
+    assert distinct_gaps(given["u"], dt, 5, scan._MAX_SHARED_FACTORS)[0].size == 3
     shared = results(given)
     monkeypatch.setattr(scan, "_MAX_SHARED_FACTORS", 0)
-    assert scan._gaps(given["u"], dt, 5)[0].size == 0
+    assert distinct_gaps(given["u"], dt, 5, 0)[0].size == 0
     assert_close(results(given), shared, torch.float64)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
+from sklearn.metrics import accuracy_score
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -21,6 +22,7 @@ from tsssm.estimators._labels import (
     class_weights,
     column_classes,
     listed_classes,
+    side_by_side,
 )
 
 
@@ -84,6 +86,31 @@ class ClassTargets:
             for logits, codes in zip(outputs.split(sizes, dim=1), target.unbind(dim=1), strict=True)
         ]
         return torch.stack(losses).mean(dim=0)
+
+    def _most_likely(self, columns: list[FloatArray]) -> npt.NDArray[Any] | pd.DataFrame:
+        """Labels of the largest score, of scores (n, n_classes) for each column of y, in the shape of y."""
+        chosen = [
+            classes[scores.argmax(axis=1)]
+            for classes, scores in zip(self._column_classes(), columns, strict=True)
+        ]
+        if not isinstance(self.classes_, list):
+            return chosen[0]
+        if self._y_columns is not None:
+            return pd.DataFrame(dict(enumerate(chosen))).set_axis(self._y_columns, axis=1)
+        return side_by_side(chosen)
+
+    def score(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> float:
+        """Return the accuracy of ``predict(X)``, optionally weighted.
+
+        With several columns in y a prediction is right if it is right in all of them, as in scikit-learn.
+        """
+        predicted, y = self.predict(X), np.asarray(y)  # type: ignore[attr-defined]
+        if np.ndim(predicted) == 1:
+            return accuracy_score(y, predicted, sample_weight=sample_weight)
+        if y.shape != predicted.shape:
+            raise ValueError(f"y must have shape {predicted.shape}; got {y.shape}.")
+        right = (y == np.asarray(predicted)).all(axis=1)
+        return float(accuracy_score(np.ones_like(right), right, sample_weight=sample_weight))
 
     def _answers(self, outputs: FloatArray) -> FloatArray | list[FloatArray]:
         """Probabilities that outputs (n, n_outputs) of the network stand for."""

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import accuracy_score
 from sktime.classification.base import BaseClassifier
 
 from tsssm.encoding import PanelEncoder
@@ -19,7 +18,6 @@ from tsssm.estimators._base import declared_tags
 from tsssm.estimators._callbacks import FitReport
 from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._class_targets import ClassTargets
-from tsssm.estimators._labels import side_by_side
 from tsssm.estimators._network import SSMEstimator
 from tsssm.estimators._parameters import RULES, one_of
 from tsssm.estimators._splits import Labelled
@@ -359,27 +357,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
 
     def _predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
         proba = self._predict_proba(X)
-        if not isinstance(proba, list):
-            return self.classes_[proba.argmax(axis=1)]
-        columns = [
-            classes[column.argmax(axis=1)] for classes, column in zip(self.classes_, proba, strict=True)
-        ]
-        if self._y_columns is not None:
-            return pd.DataFrame(dict(enumerate(columns))).set_axis(self._y_columns, axis=1)
-        return side_by_side(columns)
-
-    def score(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> float:
-        """Return the accuracy of ``predict(X)``, optionally weighted.
-
-        With several columns in y a prediction is right if it is right in all of them, as in scikit-learn.
-        """
-        predicted, y = self.predict(X), np.asarray(y)
-        if np.ndim(predicted) == 1:
-            return accuracy_score(y, predicted, sample_weight=sample_weight)
-        if y.shape != predicted.shape:
-            raise ValueError(f"y must have shape {predicted.shape}; got {y.shape}.")
-        right = (y == np.asarray(predicted)).all(axis=1)
-        return accuracy_score(np.ones_like(right), right, sample_weight=sample_weight)
+        return self._most_likely(proba if isinstance(proba, list) else [proba])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

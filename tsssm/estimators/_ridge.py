@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.metrics import accuracy_score, r2_score
+from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 from sktime.classification.base import BaseClassifier
 from sktime.regression.base import BaseRegressor
@@ -19,7 +19,6 @@ from sktime.regression.base import BaseRegressor
 from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._class_targets import ClassTargets
 from tsssm.estimators._features import CONTAINER_TAGS, FEATURE_RULES, RidgeEstimator
-from tsssm.estimators._labels import side_by_side
 from tsssm.estimators._number_targets import NumberTargets
 from tsssm.estimators._parameters import RULES
 from tsssm.estimators._splits import Labelled
@@ -208,29 +207,7 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         return proba if isinstance(self.classes_, list) else proba[0]
 
     def _predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
-        decisions = self._by_class(self._outputs(X))
-        columns = [
-            classes[decision.argmax(axis=1)]
-            for classes, decision in zip(self._column_classes(), decisions, strict=True)
-        ]
-        if not isinstance(self.classes_, list):
-            return columns[0]
-        if self._y_columns is not None:
-            return pd.DataFrame(dict(enumerate(columns))).set_axis(self._y_columns, axis=1)
-        return side_by_side(columns)
-
-    def score(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> float:
-        """Return the accuracy of ``predict(X)``, optionally weighted.
-
-        With several columns in y a prediction is right if it is right in all of them, as in scikit-learn.
-        """
-        predicted, y = self.predict(X), np.asarray(y)
-        if np.ndim(predicted) == 1:
-            return accuracy_score(y, predicted, sample_weight=sample_weight)
-        if y.shape != predicted.shape:
-            raise ValueError(f"y must have shape {predicted.shape}; got {y.shape}.")
-        right = (y == np.asarray(predicted)).all(axis=1)
-        return float(accuracy_score(np.ones(len(right)), right, sample_weight=sample_weight))
+        return self._most_likely(self._by_class(self._outputs(X)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

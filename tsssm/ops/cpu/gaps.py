@@ -27,17 +27,17 @@ _NO_INDEX = np.empty((0, 0, 0), np.int32)
 
 
 def distinct_gaps(
-    u: Tensor, dt: Tensor | None, modes: int, moves: bool = False
+    u: Tensor, dt: Tensor | None, modes: int, budget: int | None = None
 ) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[Any]]:
     """Distinct gaps, which one each sample has, and all gaps; the first is empty if sharing does not pay.
 
-    ``moves`` says that a sample needs no more than its move.
+    ``budget`` is the largest number of modes times gaps; by default that of whole rows.
     """
     if dt is None:
         one = _REGULAR[u.dtype]
         return one[0, 0], _NO_INDEX, one
     each = as_array(dt)
-    most = MAX_SHARED_MOVES if moves else MAX_SHARED_ROWS
+    most = MAX_SHARED_ROWS if budget is None else budget
     limit = max(1, min(most // modes, each.size // 4))
     # A look at the beginning spares most irregular batches the full sort.
     if np.unique(each.reshape(-1)[: 8 * limit]).size <= limit:

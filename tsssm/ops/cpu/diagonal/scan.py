@@ -11,7 +11,7 @@ from torch import Tensor
 from tsssm.ops.cpu.blocks import CHUNK
 from tsssm.ops.cpu.diagonal.backward import backward_pass
 from tsssm.ops.cpu.diagonal.forward import forward_pass
-from tsssm.ops.cpu.gaps import distinct_gaps, extent, mean_duration
+from tsssm.ops.cpu.gaps import MAX_SHARED_MOVES, distinct_gaps, extent, mean_duration
 from tsssm.ops.cpu.layout import as_array, block_count, for_each, lane_count, ranges
 from tsssm.ops.cpu.rows import FOH, GBT, ZOH
 
@@ -30,6 +30,11 @@ def _work(u: Tensor, C: Tensor) -> int:
     directions, readouts, _, modes = C.shape
     samples = u.shape[0] * u.shape[1] * block_count(u.shape[2], u.dtype)
     return directions * (6 + 2 * readouts) * samples * modes
+
+
+def _budget(C: Tensor, rule: str, liquid: bool, at_rest: bool) -> int | None:
+    """How many modes times gaps may share: more, where a sample needs no more than its move."""
+    return MAX_SHARED_MOVES if rule != "foh" and not liquid and C.shape[1] == 1 and at_rest else None
 
 
 def _inputs(u: Tensor, v: Tensor | None, *system: Tensor | None) -> list[NDArray[Any]]:
@@ -64,8 +69,7 @@ def diagonal_scan(
     y = u.new_empty(readouts, batch, length, channels)
     x = A.new_zeros(batch, channels, modes) if x0 is None else x0.clone(memory_format=torch.contiguous_format)
     saved = u.new_empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save))
-    plain = rule != "foh" and not liquid and readouts == 1 and x0 is None
-    gaps = distinct_gaps(u, dt, modes, moves=plain)
+    gaps = distinct_gaps(u, dt, modes, _budget(C, rule, liquid, x0 is None))
     longest, _ = extent(u, dt, gaps[0], rule)
     inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, longest, mean_duration(u, dt), as_array(x))
     options = (x0 is None, _KINDS[rule], alpha, liquid, reverse)
@@ -109,8 +113,7 @@ def diagonal_scan_adjoint(
     parts = len(cut.series)
     no_D = u.new_empty((0, 0))
     system = [t.new_empty((parts, *t.shape)) for t in (A, B, C, no_D if D is None else D, step)]
-    plain = rule != "foh" and not liquid and C.shape[1] == 1 and at_rest
-    gaps = distinct_gaps(u, dt, C.shape[3], moves=plain)
+    gaps = distinct_gaps(u, dt, C.shape[3], _budget(C, rule, liquid, at_rest))
     extents = (*extent(u, dt, gaps[0], rule), mean_duration(u, dt))
     inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, *extents)
     upstream = [as_array(t) for t in (saved, gy.transpose(0, 1), gx)]

@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from tsssm.ops.cpu.gaps import distinct_gaps
 from tsssm.ops.cpu.layout import as_array, block_count, for_each, lane_count, ranges
 from tsssm.ops.cpu.tridiagonal.passes import backward_pass, forward_pass
 from tsssm.ops.cpu.tridiagonal.recurrence import CHUNK
 
 # Factors of distinct gaps are shared while they fit the second-level cache: N modes x gaps x 192 bytes.
 _MAX_SHARED_FACTORS = 1024
-# What stands for the gaps of a regular grid.
-_REGULAR: dict[torch.dtype, NDArray[Any]] = {
-    torch.float32: np.ones((1, 1, 1), np.float32),
-    torch.float64: np.ones((1, 1, 1), np.float64),
-}
-_NO_INDEX = np.empty((0, 0, 0), np.int32)
 
 
 def saved_shape(
@@ -29,21 +20,6 @@ def saved_shape(
     """Shape of the states kept for the adjoint: those before each chunk, or nothing."""
     blocks, chunks = block_count(channels, dtype), -(-length // CHUNK)
     return (directions if save else 0, batch, blocks, chunks, modes, lane_count(dtype))
-
-
-def _gaps(u: Tensor, dt: Tensor | None, modes: int) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[Any]]:
-    """Distinct gaps, which one each sample has, and all gaps; the first is empty if sharing does not pay."""
-    if dt is None:
-        one = _REGULAR[u.dtype]
-        return one[0, 0], _NO_INDEX, one
-    each = as_array(dt)
-    limit = max(1, min(_MAX_SHARED_FACTORS // modes, each.size // 4))
-    # A look at the beginning spares most irregular batches the full sort.
-    if np.unique(each.reshape(-1)[: 8 * limit]).size <= limit:
-        gaps, inverse = np.unique(each, return_inverse=True)
-        if gaps.size <= limit:
-            return gaps, inverse.reshape(each.shape).astype(np.int32), each
-    return each[0, 0, :0], _NO_INDEX, each
 
 
 def _work(u: Tensor, C: Tensor) -> int:
@@ -76,7 +52,7 @@ def tridiagonal_scan(
     x = B.new_zeros(batch, channels, modes) if x0 is None else x0.clone(memory_format=torch.contiguous_format)
     saved = u.new_empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save))
     system = [as_array(t) for t in (u, T, V, B, C)]
-    inputs = (*system, *_gaps(u, dt, modes), as_array(x), alpha, reverse)
+    inputs = (*system, *distinct_gaps(u, dt, modes, _MAX_SHARED_FACTORS), as_array(x), alpha, reverse)
     outputs = (as_array(y), as_array(saved))
 
     def task(part: int, *block_and_series: int) -> None:
@@ -108,7 +84,7 @@ def tridiagonal_scan_adjoint(
     gradients = [t.new_empty((parts, *t.shape)) for t in (T, V, B, C)]
     system = [as_array(t) for t in (u, T, V, B, C)]
     upstream = [as_array(t) for t in (saved, gy.transpose(0, 1), gx)]
-    inputs = (*system, *_gaps(u, dt, C.shape[3]), *upstream, alpha, reverse)
+    inputs = (*system, *distinct_gaps(u, dt, C.shape[3], _MAX_SHARED_FACTORS), *upstream, alpha, reverse)
     gu_array = as_array(gu)
     by_part = [as_array(t) for t in gradients]
 
