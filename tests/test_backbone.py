@@ -4,8 +4,9 @@ from itertools import cycle, product
 
 import pytest
 import torch
+from torch.nn import functional as F
 
-from tsssm.backbone import BACKBONES, NORMS, POOLINGS, Backbone, Dropout, TimeBatchNorm, mean_pool
+from tsssm.backbone import BACKBONES, NORMS, POOLINGS, Backbone, TimeBatchNorm, mean_pool
 from tsssm.layers import SSMLayer
 
 # Every norm with every pooling over one layer, and every other layer with one of each in turn.
@@ -139,12 +140,16 @@ def test_first_order_hold_is_refused_where_it_has_no_meaning():
         small(backbone="liquid-s4", discretization="foh")
 
 
-def test_dropout_zeroes_a_share_and_keeps_the_mean():
-    dropout = Dropout(0.25)
-    dropout.generator = torch.Generator().manual_seed(0)
-    h = torch.ones(100_000)
-    out = dropout(h)
-    # five standard deviations of a mean of 100,000 draws
-    assert abs((out == 0).float().mean() - 0.25) < 5 * (0.25 * 0.75 / 1e5) ** 0.5
-    assert set(out.unique().tolist()) == {0.0, (h / 0.75)[0].item()}
-    assert torch.equal(dropout.eval()(h), h)
+def test_a_block_in_training_drops_a_share_and_in_evaluation_nothing():
+    torch.manual_seed(0)
+    net = small(dropout=0.25)
+    net.set_dropout_generator(torch.Generator().manual_seed(0))
+    block = net.blocks[0]
+    h = torch.randn(20, 50, net.config["d_model"])
+    noise = block.dropout(h)
+    level = 2**15 - 2**16 * 0.75  # values below it are dropped
+    # five standard deviations of a share of 8,000 draws
+    assert abs((noise < level).float().mean() - 0.25) < 5 * (0.25 * 0.75 / noise.numel()) ** 0.5
+    assert block.eval().dropout(h) is None
+    by_hand = block.mix(F.gelu(block.layer(block.norm(h))[0]))
+    torch.testing.assert_close(block(h), h + F.glu(by_hand, dim=-1))

@@ -135,7 +135,7 @@ def test_large_data_is_seen_ten_times():
 
 
 def test_training_lowers_the_loss_and_reports_each_epoch():
-    net, source = network(), batches()
+    net, source = network(dropout=0.0), batches()  # what is dropped by chance moves this loss by a third
     before = cross_entropy(predict(net, source.data, CPU), source.target).mean()
     result = train(net, cross_entropy, source, TrainingOptions(max_epochs=80, learning_rate=0.05))
     after = cross_entropy(predict(net, source.data, CPU), source.target).mean()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsssm.layers import DSS, LSSL, S4, S4D, S5, LiquidS4, SSMLayer
-from tsssm.ops import last_sample, reversed_gaps
+from tsssm.ops import dropout_noise, gated_sum, gelu, last_sample, reversed_gaps
 
 __all__ = ["BACKBONES", "NORMS", "POOLINGS", "Backbone", "LayerChoice"]
 
@@ -139,11 +139,13 @@ POOLINGS: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
 }
 
 
-class Dropout(nn.Dropout):
-    """Dropout that draws from a generator of its own, so that training in several threads is reproducible.
+class DropoutNoise(nn.Module):
+    """Draws from a generator of its own, so that training in several threads is reproducible.
 
-    The share is rounded to a multiple of 2^-16: an entry takes 16 random bits, a quarter of what PyTorch
-    draws for one on a CPU, where the draws of its own dropout take as long as a scan.
+    Parameters
+    ----------
+    p : float
+        Share of entries to drop.
 
     Attributes
     ----------
@@ -153,16 +155,13 @@ class Dropout(nn.Dropout):
 
     generator: torch.Generator | None = None
 
-    def forward(self, h: Tensor) -> Tensor:
-        """Zero a share p of the entries in training, and divide the others by 1 - p."""
-        dropped = min(round(self.p * 2**16), 2**16 - 1)
-        if not self.training or dropped == 0:
-            return h
-        words = torch.empty(-(-h.numel() // 4), dtype=torch.int64, device=h.device)
-        words.random_(-(2**63), None, generator=self.generator)
-        bits = words.view(torch.int16)[: h.numel()].view(h.shape)
-        kept = (bits >= dropped - 2**15).to(h.dtype)
-        return h * kept.mul_(1 / (1 - dropped / 2**16))
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, h: Tensor) -> Tensor | None:
+        """Noise for `gelu` and `gated_sum` of the shape of h, or None outside of training."""
+        return dropout_noise(h, self.generator) if self.training and self.p > 0 else None
 
 
 class Block(nn.Module):
@@ -181,13 +180,14 @@ class Block(nn.Module):
         self.norm = NORMS[norm](layer.d_model)
         self.layer = layer
         self.mix = nn.Linear(layer.d_model, 2 * layer.d_model)
-        self.dropout = Dropout(dropout)
+        self.dropout = DropoutNoise(dropout)
 
     def forward(self, h: Tensor, dt: Tensor | None = None) -> Tensor:
         """Map h (batch, L, d_model) to the same shape."""
         y, _ = self.layer(self.norm(h, dt), dt, need_state=False)
-        y = self.mix(self.dropout(F.gelu(y)))
-        return h + self.dropout(F.glu(y, dim=-1))
+        y = gelu(y, self.dropout(y), self.dropout.p)
+        # The gate adds the bias as it reads its input.
+        return gated_sum(h, F.linear(y, self.mix.weight), self.mix.bias, self.dropout(h), self.dropout.p)
 
 
 class Backbone(nn.Module):
@@ -307,7 +307,7 @@ class Backbone(nn.Module):
     def set_dropout_generator(self, generator: torch.Generator | None) -> None:
         """Let dropout draw from ``generator``, on the device of the network; None is torch's global one."""
         for module in self.modules():
-            if isinstance(module, Dropout):
+            if isinstance(module, DropoutNoise):
                 module.generator = generator
 
     def parameter_groups(

@@ -4,6 +4,7 @@ from tsssm.ops.convolution import causal_conv
 from tsssm.ops.diagonal import diagonal_scan
 from tsssm.ops.dplr import dplr_scan
 from tsssm.ops.features import pooled_scan, readout_scan
+from tsssm.ops.gating import dropout_noise, gated_sum, gelu
 from tsssm.ops.kernels import cauchy, dplr_kernel, krylov, vandermonde
 from tsssm.ops.liquid import LiquidState, liquid_dplr_scan, liquid_scan
 from tsssm.ops.sequence import ScanState, last_sample, reversed_gaps
@@ -17,6 +18,9 @@ __all__ = [
     "diagonal_scan",
     "dplr_kernel",
     "dplr_scan",
+    "dropout_noise",
+    "gated_sum",
+    "gelu",
     "krylov",
     "last_sample",
     "liquid_dplr_scan",

@@ -52,6 +52,7 @@ class Learner(pl.LightningModule):
         self.shuffler: torch.Generator | None = None
         self._dropout: torch.Generator | None = None
         self._losses: list[float] = []
+        self._tensors: list[Tensor] = []
         self._last_good: list[Tensor] = []
         self._restored: dict[str, Any] | None = None
 
@@ -64,7 +65,9 @@ class Learner(pl.LightningModule):
         # Every process drops its own features of its own series.
         self._dropout = torch.Generator(self.device).manual_seed(self.options.seed + self.trainer.global_rank)
         self.net.set_dropout_generator(self._dropout)
-        self._last_good = [tensor.detach().clone() for tensor in self._state()]
+        # Listed once: to walk through the modules in every step takes as long as a layer's kernel.
+        self._tensors = list(self._state())
+        self._last_good = [tensor.detach().clone() for tensor in self._tensors]
         if self._restored is not None:
             self._restore(self._restored)
             self._restored = None
@@ -105,8 +108,7 @@ class Learner(pl.LightningModule):
         value = float(self._over_processes(loss.detach()))
         if not math.isfinite(value):
             return self._recover()
-        for copied, tensor in zip(self._last_good, self._state(), strict=True):
-            copied.copy_(tensor.detach())
+        self._keep_good()
         self._losses.append(value)
         return loss
 
@@ -148,10 +150,6 @@ class Learner(pl.LightningModule):
     def on_train_end(self) -> None:
         self._share_statistics()
 
-    def _state(self) -> Iterator[Tensor]:
-        yield from self.net.parameters()
-        yield from self.net.buffers()
-
     def _recover(self) -> Tensor:
         """Put the last weights with a finite loss back, forget the moments, halve the learning rates."""
         self.recoveries += 1
@@ -171,10 +169,20 @@ class Learner(pl.LightningModule):
         # A loss that is zero everywhere, so that this step does not move the restored weights.
         return sum((parameter.sum() * 0.0 for parameter in self.net.parameters()), torch.zeros(()))
 
+    def _state(self) -> Iterator[Tensor]:
+        yield from self.net.parameters()
+        yield from self.net.buffers()
+
+    @torch.no_grad()
+    def _keep_good(self) -> None:
+        for kept, tensor in zip(self._last_good, self._tensors, strict=True):
+            kept.copy_(tensor)
+
     @torch.no_grad()
     def _restore_last_good(self) -> None:
-        for copied, tensor in zip(self._last_good, self._state(), strict=True):
-            tensor.copy_(copied)
+        # Listed anew: after training the buffers may be others, on another device.
+        for kept, tensor in zip(self._last_good, self._state(), strict=True):
+            tensor.copy_(kept)
 
     def finish(self) -> None:
         """Settle on the weights to keep; no later loss tells whether the last step was a good one."""

@@ -1,0 +1,101 @@
+"""One pass over memory each: activation and gate with their dropout, and the adjoints.
+
+Arrays are flat and float32, whole registers long; ``noise`` (int16) is empty where nothing is dropped, else
+an entry counts ``scale`` times where its noise is at least ``least``, and not at all elsewhere. Calls on
+different ranges may run at the same time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numba import njit
+
+from tsssm.ops.cpu.compiling import inline
+from tsssm.ops.cpu.gating.normal import kept, logistic, normal
+from tsssm.ops.cpu.memory import zeros
+from tsssm.ops.cpu.simd import constant, load, splat, store, where
+
+# Rows whose contributions to the gradient of the bias are added up before they join the total: a long sum
+# one by one would lose digits.
+_ROWS = 256
+WIDTH = 16
+
+
+@inline
+def _dropped(value: Any, noise: Any, at: int, least: int, scale: Any) -> Any:
+    if noise.size > 0:
+        value = where(kept(noise, at, least, value), value * scale, constant(value, "zero"))
+    return value
+
+
+@njit(nogil=True, cache=True)
+def gelu(y: Any, noise: Any, least: int, scale: float, first: int, last: int, out: Any) -> None:
+    """Entries ``first`` to ``last`` of m y Phi(y)."""
+    factor = splat(scale, y)
+    for at in range(first, last, WIDTH):
+        value = load(y, at)
+        share, _ = normal(value)
+        store(out, at, _dropped(value * share, noise, at, least, factor))
+
+
+@njit(nogil=True, cache=True)
+def gelu_adjoint(
+    g: Any, y: Any, noise: Any, least: int, scale: float, first: int, last: int, gy: Any
+) -> None:
+    """Entries ``first`` to ``last`` of the gradient of y: g m (Phi(y) + y phi(y))."""
+    factor = splat(scale, y)
+    for at in range(first, last, WIDTH):
+        value = load(y, at)
+        share, bell = normal(value)
+        slope = share + value * bell * constant(value, "1/sqrt(2 pi)")
+        store(gy, at, _dropped(load(g, at) * slope, noise, at, least, factor))
+
+
+@njit(nogil=True, cache=True)
+def gated_sum(
+    h: Any, z: Any, bias: Any, noise: Any, least: int, scale: float, first: int, last: int, out: Any
+) -> None:
+    """Rows ``first`` to ``last`` of h + m a sigmoid(b)."""
+    channels = bias.size // 2
+    factor = splat(scale, h)
+    for row in range(first, last):
+        for c in range(0, channels, WIDTH):
+            at, pair = row * channels + c, 2 * row * channels + c
+            a = load(z, pair) + load(bias, c)
+            gate, _ = logistic(load(z, pair + channels) + load(bias, channels + c))
+            store(out, at, load(h, at) + _dropped(a * gate, noise, at, least, factor))
+
+
+@njit(nogil=True, cache=True)
+def gated_sum_adjoint(
+    g: Any,
+    z: Any,
+    bias: Any,
+    noise: Any,
+    least: int,
+    scale: float,
+    first: int,
+    last: int,
+    gz: Any,
+    gbias: Any,
+) -> None:
+    """Rows ``first`` to ``last`` of the gradient of z, and their sum, the gradient of the bias."""
+    channels = bias.size // 2
+    factor = splat(scale, z)
+    sums = zeros((2 * channels,), z)
+    for start in range(first, last, _ROWS):
+        sums[:] = 0
+        for row in range(start, min(start + _ROWS, last)):
+            for c in range(0, channels, WIDTH):
+                at, pair = row * channels + c, 2 * row * channels + c
+                a = load(z, pair) + load(bias, c)
+                gate, rest = logistic(load(z, pair + channels) + load(bias, channels + c))
+                ga = gate * _dropped(load(g, at), noise, at, least, factor)
+                gb = ga * a * rest
+                store(gz, pair, ga)
+                store(gz, pair + channels, gb)
+                store(sums, c, load(sums, c) + ga)
+                store(sums, channels + c, load(sums, channels + c) + gb)
+        for c in range(0, 2 * channels, WIDTH):
+            store(gbias, c, load(gbias, c) + load(sums, c))
