@@ -92,6 +92,21 @@ def test_an_array_stays_an_array_and_is_permuted_as_it_is():
     np.testing.assert_allclose(timed.importances, plain.importances, rtol=1e-5)
 
 
+def test_an_index_that_counts_is_read_as_the_estimator_reads_it(tiny):
+    rng = np.random.default_rng(0)
+    stretched = [pd.DataFrame(rng.normal(size=(9, 2)), index=np.arange(9) * 3.0) for _ in range(8)]
+    counting = [frame.set_axis(np.arange(9), axis=0) for frame in stretched]
+    y = np.arange(8) % 2
+    clf = SSMClassifier(**tiny).fit(stretched, y)
+    given = Panel.from_arrays([f.to_numpy().T for f in counting], [f.index.to_numpy(float) for f in counting])
+    by_frames, by_panel = (
+        channel_importance(clf, X, y, scoring="neg_log_loss", n_repeats=2, random_state=0)
+        for X in (counting, given)
+    )
+    assert by_panel.importances.any()
+    np.testing.assert_array_equal(by_frames.importances, by_panel.importances)
+
+
 def test_the_channel_that_tells_the_classes_apart_is_found(tiny):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 3, 12)), np.resize(["a", "b"], 60)

@@ -162,9 +162,9 @@ def test_series_to_judge_by_must_be_like_the_others(labelled, tiny):
     clf = SSMClassifier(**tiny, early_stopping=True)
     with pytest.raises(ValueError, match="early_stopping=True; it is False"):
         SSMClassifier(**tiny).fit(X, y, X_val=X, y_val=y)
-    with pytest.raises(ValueError, match="X has 1 channel"):
+    with pytest.raises(ValueError, match="Of X_val, y_val .*: X has 1 channel"):
         clf.fit(X, y, X_val=X[:, :1], y_val=y)
-    with pytest.raises(ValueError, match=r"not among the classes .*\['unheard'\]"):
+    with pytest.raises(ValueError, match=r"Of X_val, y_val .*not among the classes .*\['unheard'\]"):
         clf.fit(X, y, X_val=X[:1], y_val=["unheard"])
     with pytest.raises(ValueError, match="2 column"):
         SSMRegressor(**tiny, early_stopping=True).fit(X, np.arange(24.0), X_val=X, y_val=np.ones((24, 2)))

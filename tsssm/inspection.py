@@ -82,7 +82,8 @@ def channel_importance(
     if not isinstance(n_repeats, Integral) or isinstance(n_repeats, bool) or n_repeats < 1:
         raise ValueError(f"n_repeats must be an integer of at least 1; got {n_repeats!r}.")
     check_is_fitted(estimator)
-    panel = as_panel(X)
+    # As the estimator itself reads an index that counts.
+    panel = as_panel(X, counting_is_time=getattr(estimator, "_has_times", False))
     check_consistent_length(panel, y)
     scorer = check_scoring(estimator, scoring=scoring)
     rng = check_random_state(random_state)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -111,6 +113,16 @@ def check_validation(
         raise ValueError("X_val and y_val are for early_stopping=True; it is False.")
     if X_val is not None and groups is not None:
         raise ValueError("With X_val nothing is held out of X, so that groups have no meaning; give one.")
+
+
+@contextmanager
+def errors_about(arguments: str) -> Iterator[None]:
+    """Let errors of checks that speak of X and y say which other arguments they were made of."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"Of {arguments}: {error}") from error
 
 
 def seed_of(random_state: int | np.random.RandomState | None) -> int:

@@ -22,6 +22,7 @@ from tsssm.estimators._checks import (
     check_validation,
     checked_groups,
     checked_weights,
+    errors_about,
     seed_of,
 )
 from tsssm.estimators._parameters import RULES, Rule
@@ -142,7 +143,8 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
             data = self._labelled(X, y, sample_weight, groups, reset=not continued)
             held_out = None
             if X_val is not None:
-                held_out = self._labelled(X_val, y_val, sample_weight_val, reset=False)
+                with errors_about("X_val, y_val and sample_weight_val"):
+                    held_out = self._labelled(X_val, y_val, sample_weight_val, reset=False)
             elif self.early_stopping:
                 classes = self._targets_are_classes and data.y.ndim == 1
                 strata = self._strata(data.y)
