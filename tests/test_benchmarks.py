@@ -87,3 +87,5 @@ def test_training_step(load, tmp_path):
     report = json.loads(path.read_text())
     assert report["largest_relative_difference"] < 1e-4
     assert report["scan_over_fft"] > 0
+    assert sum(report["shares"].values()) == pytest.approx(1, abs=0.01)
+    assert min(report["shares"].values()) > 0

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsssm.layers import DSS, LSSL, S4, S4D, S5, LiquidS4, SSMLayer
-from tsssm.ops import dropout_noise, gated_sum, gelu, last_sample, reversed_gaps
+from tsssm.ops import batch_norm, dropout_noise, gated_sum, gelu, last_sample, reversed_gaps
 
 __all__ = ["BACKBONES", "NORMS", "POOLINGS", "Backbone", "LayerChoice"]
 
@@ -63,19 +63,15 @@ class TimeBatchNorm(nn.Module):
 
     def forward(self, h: Tensor, dt: Tensor | None = None) -> Tensor:
         """Normalise h (batch, L, d_model); samples with ``dt`` (batch, L) = 0 become 0 in training."""
-        if dt is None or not self.training:
-            return self._normalised(h.flatten(0, 1)).view_as(h)
-        valid = dt > 0
-        return torch.zeros_like(h).index_put((valid,), self._normalised(h[valid]))
-
-    def _normalised(self, samples: Tensor) -> Tensor:
-        if self.training and len(samples) == 1:
+        norm = self.norm
+        mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
+        if self.training:
+            keep = None if dt is None else dt > 0
             # A batch of one sample has no variance of its own.
-            norm = self.norm
-            return F.batch_norm(
-                samples, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
-            )
-        return self.norm(samples)
+            if (h.shape[0] * h.shape[1] if keep is None else int(keep.sum())) > 1:
+                cast(Tensor, norm.num_batches_tracked).add_(1)
+                return batch_norm(h, mean, variance, norm.weight, norm.bias, keep, eps=norm.eps)
+        return F.batch_norm(h.flatten(0, 1), mean, variance, norm.weight, norm.bias, eps=norm.eps).view_as(h)
 
 
 class TimeLayerNorm(nn.LayerNorm):

@@ -1,9 +1,11 @@
 """The diagonal layer against what else a user could install: time, memory, and how cost grows with length.
 
-All blocks end in the same outer parts, GELU and a gated linear map, and have the same width:
+All blocks have the same width and the same outer parts: GELU, a gated linear map, and the residual sum.
 
 - ``ours``: `S4D` on a regular grid; with half of the samples of a grid missing; at random times, where no two
-  gaps are equal; and `LiquidS4` (exact recurrence) on a regular grid;
+  gaps are equal; and `LiquidS4` (exact recurrence) on a regular grid. The outer parts are those of the
+  package's own blocks, `tsssm.ops.gelu` and `gated_sum`; with ``plain outer parts`` they are PyTorch's, as in
+  all blocks below;
 - ``fft``: S4D as it is usually written in plain PyTorch, a kernel of the whole length and an FFT convolution;
 - ``gru``, ``lstm``: `torch.nn`'s;
 - ``public s4d``, ``public s4``: the code of the state-spaces/s4 repository, if ``--public`` names a checkout.
@@ -34,6 +36,7 @@ from torch import Tensor, nn
 
 from tsssm.backbone import Backbone
 from tsssm.layers import S4D, LiquidS4, SSMLayer
+from tsssm.ops import gated_sum, gelu
 
 # (batch, length, channels, state)
 SHAPES = [(5, 150, 64, 16), (32, 1024, 64, 32), (32, 4096, 128, 32), (16, 16384, 128, 32)]
@@ -50,7 +53,15 @@ class OurBlock(nn.Module):
 
     def forward(self, u: Tensor) -> Tensor:
         y, _ = self.layer(u, self.dt, need_state=False)
-        return F.glu(self.mix(F.gelu(y)), dim=-1)
+        return gated_sum(u, F.linear(gelu(y), self.mix.weight), self.mix.bias)
+
+
+class PlainBlock(OurBlock):
+    """The same with the outer parts in plain PyTorch."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        y, _ = self.layer(u, self.dt, need_state=False)
+        return u + F.glu(self.mix(F.gelu(y)), dim=-1)
 
 
 class FFTBlock(nn.Module):
@@ -76,7 +87,7 @@ class FFTBlock(nn.Module):
         signal = u.transpose(1, 2)
         spectrum = torch.fft.rfft(signal, n=2 * length) * torch.fft.rfft(kernel, n=2 * length)
         y = torch.fft.irfft(spectrum, n=2 * length)[..., :length].transpose(1, 2) + self.D * u
-        return F.glu(self.mix(F.gelu(y)), dim=-1)
+        return u + F.glu(self.mix(F.gelu(y)), dim=-1)
 
 
 class RecurrentBlock(nn.Module):
@@ -88,7 +99,7 @@ class RecurrentBlock(nn.Module):
         self.mix = nn.Linear(d_model, 2 * d_model)
 
     def forward(self, u: Tensor) -> Tensor:
-        return F.glu(self.mix(F.gelu(self.recurrence(u)[0])), dim=-1)
+        return u + F.glu(self.mix(F.gelu(self.recurrence(u)[0])), dim=-1)
 
 
 class PublicBlock(nn.Module):
@@ -99,7 +110,7 @@ class PublicBlock(nn.Module):
         self.block = block
 
     def forward(self, u: Tensor) -> Tensor:
-        return self.block(u.transpose(1, 2))[0].transpose(1, 2)
+        return u + self.block(u.transpose(1, 2))[0].transpose(1, 2)
 
 
 def public_blocks(root: Path, d_model: int, d_state: int) -> dict[str, nn.Module]:
@@ -124,6 +135,7 @@ def make_blocks(shape: tuple[int, int, int, int], public: Path | None) -> dict[s
     random_times = 2 * torch.rand(batch, length)
     blocks: dict[str, nn.Module] = {
         "ours": OurBlock(S4D(d_model, d_state)),
+        "ours, plain outer parts": PlainBlock(S4D(d_model, d_state)),
         "ours, half missing": OurBlock(S4D(d_model, d_state), missing),
         "ours, random times": OurBlock(S4D(d_model, d_state), random_times),
         "ours, liquid": OurBlock(LiquidS4(d_model, d_state)),
@@ -220,7 +232,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name, row in table.items():
             one, both = row["forward"], row["forward and backward"]
             print(
-                f"{name:<20}{one['milliseconds']:>10.1f} ({one['over ours']:.2f})"
+                f"{name:<24}{one['milliseconds']:>10.1f} ({one['over ours']:.2f})"
                 f"{both['milliseconds']:>12.1f} ({both['over ours']:.2f})"
                 f"   [{row['peak memory over u and y']}]",
                 flush=True,

@@ -2,7 +2,11 @@
 
 Both networks are the same `Backbone` (4 layers, 32 channels, state 16, bidirectional) with the same weights;
 only the layers' way of computing differs. The FFT path is what public S4D code does: build the kernel of
-the whole length by complex exponentials, then convolve by FFT. Run as
+the whole length by complex exponentials, then convolve by FFT.
+
+Where the time of a step goes is told of the network with the estimators' dropout, by PyTorch's profiler:
+shares of the operations of `tsssm.ops` (scan, gate, dropout, norm; forward and adjoint), of matrix products,
+of clipping and optimiser, and of the rest, which is Python, the making of parameters and autograd. Run as
 
     OMP_NUM_THREADS=1 python examples/benchmarks/training_step.py --json results.json
 """
@@ -13,13 +17,18 @@ import argparse
 import json
 import statistics
 from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from typing import Any
+from unittest.mock import patch
 
 import torch
 from measuring import in_turns, machine, ratio
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile, record_function
 
+from tsssm import backbone
 from tsssm.backbone import Backbone
-from tsssm.layers import S4D
+from tsssm.layers import S4D, s4d
 
 # Without dropout, whose random numbers would cost both networks the same and blur the comparison.
 NETWORK = {"n_layers": 4, "d_model": 32, "d_state": 16, "bidirectional": True, "dropout": 0.0}
@@ -71,17 +80,66 @@ def make_networks(seed: int, channels: int) -> dict[str, Backbone]:
     return networks
 
 
-def make_step(net: Backbone, u: Tensor, y: Tensor) -> Callable[[], None]:
-    """A training step as the estimators do it."""
+def make_step(
+    net: Backbone, u: Tensor, y: Tensor, section: Callable[[str], Any] = nullcontext
+) -> Callable[[], None]:
+    """A training step as the estimators do it; ``section`` marks the optimiser's part of it."""
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
 
     def step() -> None:
         optimiser.zero_grad()
         nn.functional.cross_entropy(net(u), y).backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
+        with section("optimiser"):
+            nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimiser.step()
 
     return step
+
+
+# What the events of the profiler belong to, by how their names begin; the outermost that is known counts.
+PARTS = {
+    "operations": ("tsssm.ops", "EagerDiagonalScan", "Gelu", "GatedSum", "BatchNorm"),
+    "matrix products": ("aten::mm", "aten::addmm"),
+    "clipping and optimiser": ("optimiser",),
+}
+# Where the network calls operations by name.
+CALLS = {
+    backbone: ("batch_norm", "dropout_noise", "gated_sum", "gelu"),
+    s4d: ("diagonal_scan",),
+}
+
+
+def marked(operation: Callable[..., Any]) -> Callable[..., Any]:
+    """The operation as one event of the profiler, with its checks."""
+
+    def run(*args: Any, **options: Any) -> Any:
+        with record_function("tsssm.ops"):
+            return operation(*args, **options)
+
+    return run
+
+
+def shares(net: Backbone, u: Tensor, y: Tensor, repeats: int) -> dict[str, float]:
+    """Share of the time of a training step that each part takes."""
+    step = make_step(net, u, y, record_function)
+    with ExitStack() as patches:
+        for module, names in CALLS.items():
+            for name in names:
+                patches.enter_context(patch.object(module, name, marked(getattr(module, name))))
+        for _ in range(3):
+            step()
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            for _ in range(repeats):
+                with record_function("step"):
+                    step()
+    seconds = dict.fromkeys([*PARTS, "rest"], 0.0)
+    for event in profiler.events():
+        part, inner = "rest", event
+        while inner is not None:
+            part = next((name for name, starts in PARTS.items() if inner.name.startswith(starts)), part)
+            inner = inner.cpu_parent
+        seconds[part] += event.self_cpu_time_total
+    return {part: round(value / sum(seconds.values()), 3) for part, value in seconds.items()}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -113,6 +171,7 @@ def main(arguments: list[str] | None = None) -> None:
         "milliseconds_scan": round(1e3 * statistics.median(times["scan"]), 3),
         "milliseconds_fft": round(1e3 * statistics.median(times["fft"]), 3),
         "scan_over_fft": round(ratio(times, "scan", "fft"), 3),
+        "shares": shares(Backbone(args.channels, 4).train(), u, y, args.repeats),
     }
     print(json.dumps(report, indent=2))
     if args.json:

@@ -7,12 +7,14 @@ from tsssm.ops.features import pooled_scan, readout_scan
 from tsssm.ops.gating import dropout_noise, gated_sum, gelu
 from tsssm.ops.kernels import cauchy, dplr_kernel, krylov, vandermonde
 from tsssm.ops.liquid import LiquidState, liquid_dplr_scan, liquid_scan
+from tsssm.ops.normalization import batch_norm
 from tsssm.ops.sequence import ScanState, last_sample, reversed_gaps
 from tsssm.ops.tridiagonal import tridiagonal_scan
 
 __all__ = [
     "LiquidState",
     "ScanState",
+    "batch_norm",
     "cauchy",
     "causal_conv",
     "diagonal_scan",

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from tsssm.ops import reference
+from tsssm.ops.operands import fills_registers
 
 _LEVELS = 2**16
 
@@ -64,7 +65,7 @@ def gelu(y: Tensor, noise: Tensor | None = None, p: float = 0.0) -> Tensor:
     """
     _check_noise("y", y, noise)
     level = dropout_level(p)
-    if _runs_compiled(y):
+    if fills_registers(y):
         # Numba is imported, and its kernels are loaded, when the first CPU tensor arrives.
         from tsssm.ops.autograd import gating as compiled
 
@@ -101,7 +102,7 @@ def gated_sum(h: Tensor, z: Tensor, bias: Tensor, noise: Tensor | None = None, p
         )
     _check_noise("h", h, noise)
     level = dropout_level(p)
-    if _runs_compiled(h, z, bias):
+    if fills_registers(h, z, bias):
         from tsssm.ops.autograd import gating as compiled
 
         return compiled.GatedSum.apply(h, z, bias, noise, level)
@@ -114,13 +115,3 @@ def _check_noise(name: str, like: Tensor, noise: Tensor | None) -> None:
             f"noise must be int16 of the shape of {name}, {tuple(like.shape)}; "
             f"got {noise.dtype} {tuple(noise.shape)}."
         )
-
-
-def _runs_compiled(*tensors: Tensor) -> bool:
-    # Registers hold 16 channels of one row. A compiler of whole graphs fuses the plain operations itself.
-    return (
-        all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
-        and tensors[0].shape[-1] % 16 == 0
-        and tensors[0].numel() > 0
-        and not torch.compiler.is_compiling()
-    )

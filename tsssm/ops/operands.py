@@ -28,6 +28,19 @@ def runs_compiled(u: Tensor, dt: Tensor | None = None, on_gpu: bool = False) -> 
     return on_gpu and _HAS_TRITON and u.device.type == "cuda" and u.dtype == torch.float32
 
 
+def fills_registers(*tensors: Tensor) -> bool:
+    """Whether the compiled passes over all entries take a call: float32, on a CPU, 16 k channels.
+
+    A compiler of whole graphs fuses the plain operations itself.
+    """
+    return (
+        all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
+        and tensors[0].shape[-1] % 16 == 0
+        and tensors[0].numel() > 0
+        and not torch.compiler.is_compiling()
+    )
+
+
 def backend(operation: str, device: torch.device) -> ModuleType:
     """The compiled backend of an operation, imported when the first tensor of a device arrives."""
     return import_module(f"tsssm.ops.{'cpu' if device.type == 'cpu' else 'gpu'}.{operation}")

@@ -22,9 +22,11 @@ from tsssm.ops.reference.dplr import dplr_scan
 from tsssm.ops.reference.features import pooled_scan, readout_scan
 from tsssm.ops.reference.gating import gated_sum, gelu
 from tsssm.ops.reference.liquid import liquid_dplr_scan, liquid_scan
+from tsssm.ops.reference.normalization import batch_norm
 from tsssm.ops.reference.tridiagonal import tridiagonal_scan
 
 __all__ = [
+    "batch_norm",
     "causal_conv",
     "diagonal_scan",
     "dplr_scan",
