@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from joblib import parallel_config
 from scipy.special import softmax
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import RidgeClassifierCV
@@ -19,9 +19,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
 from sktime.transformations.series.difference import Differencer
-from sktime.utils.estimator_checks import check_estimator as check_with_sktime
 
 from tsssm import Panel, SSMFeatures, SSMFeaturesClassifier, SSMFeaturesRegressor, load
 from tsssm.features import ALPHAS
@@ -47,33 +45,6 @@ def irregular(waves) -> tuple[Panel, np.ndarray]:
     rng = np.random.default_rng(1)
     rows = [np.sort(rng.choice(80, 54, replace=False)) for _ in X]
     return Panel.from_arrays([x[:, r] for x, r in zip(X, rows, strict=True)], [r / 10 for r in rows]), y
-
-
-# The suites of both libraries
-
-
-def expected_failures(estimator: BaseEstimator) -> dict[str, str]:
-    if isinstance(estimator, SSMFeatures):
-        return {}
-    reason = "leaving one of several equal series out is not leaving out a series of that weight"
-    return {"check_sample_weight_equivalence_on_dense_data": reason}
-
-
-@pytest.mark.filterwarnings("ignore:only single label", "ignore:Skipping check", "ignore:Can't check")
-@parametrize_with_checks(
-    [cls(n_features=64, n_scales=2, random_state=0) for cls in CLASSES],
-    expected_failed_checks=expected_failures,
-)
-def test_scikit_learn(estimator, check):
-    check(estimator)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("cls", CLASSES)
-def test_sktime(cls):
-    results = check_with_sktime(cls, verbose=False)
-    assert {name: result for name, result in results.items() if result != "PASSED"} == {}
 
 
 # Features

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,9 +45,24 @@ def test_classification(waves, monkeypatch, tmp_path, capsys):
     ours = report["summary"]["UCR"]["SSMFeaturesClassifier"]
     assert ours["accuracy"] == 1.0 and ours["mean rank"] == 1.0
     assert set(report["results"]) == {"Beef|0", "CBF|0", "Beef|1", "CBF|1"}
+    assert report["summary"]["UCR"]["seeds timed"] == 2
     capsys.readouterr()
     benchmark.main([*options, "--peers"])  # finds every fit done
     assert json.loads(path.read_text()) == report and "Beef 0" not in capsys.readouterr().out
+
+
+def test_accuracy_without_times(waves, monkeypatch, tmp_path):
+    benchmark = load_benchmark("features_classification")
+    monkeypatch.setattr(benchmark, "fetch_ucr", waves)
+    path = tmp_path / "results.json"
+    options = ["--sets", "CBF", "--n-features", "768", "--json", str(path), "--peers"]
+    benchmark.main([*options, "--seeds", "0"])
+    seconds = json.loads(path.read_text())["summary"]["UCR"]["SSMFeaturesClassifier"]["seconds"]
+    benchmark.main([*options, "--seeds", "0", "1", "--no-times"])
+    table = json.loads(path.read_text())["summary"]["UCR"]
+    assert (table["seeds"], table["seeds timed"]) == (2, 1)
+    assert table["SSMFeaturesClassifier"]["seconds"] == seconds
+    assert len(table["SSMFeaturesClassifier"]["accuracy of seeds"]) == 2
 
 
 def test_ranks_share_ties():
@@ -71,7 +86,57 @@ def test_irregular(waves, monkeypatch, tmp_path):
     path = tmp_path / "results.json"
     benchmark.main(["--sets", "CBF", "--drop", "0.3", "--seeds", "0", "--no-peer", "--json", str(path)])
     result = json.loads(path.read_text())["summary"]["30% dropped"]
-    assert result["SSMFeaturesClassifier"] > 0.8 and 0 < result["movement"] < 3
+    assert result["SSMFeaturesClassifier"]["mean"] > 0.8 and 0 < result["movement"]["mean"] < 3
+
+
+def test_the_difference_of_models_on_the_same_masks():
+    benchmark = load_benchmark("features_irregular")
+    ours, peer = [0.9, 0.8, 0.7], [0.8, 0.8, 0.75]
+    results = {
+        f"{name}|0.5|{mask}": {benchmark.OURS: ours[mask] + shift, benchmark.PEER: peer[mask] + shift}
+        for mask in range(3)
+        for name, shift in (("CBF", 0.0), ("Trace", 0.1))
+    }
+    results["CBF|0.5|3"] = results["CBF|0.5|0"]  # a mask that is not done yet
+    table = benchmark.summary(results, 0.5)
+    assert table["masks"] == 3 and table[benchmark.OURS]["mean"] == 0.85
+    gain = np.subtract(ours, peer)
+    assert table["ahead of the peer"]["mean"] == pytest.approx(gain.mean(), abs=1e-4)
+    expected = gain.std(ddof=1) / np.sqrt(3)
+    assert table["ahead of the peer"]["standard error over masks"] == pytest.approx(expected, abs=1e-4)
+
+
+def test_hybrid(waves, monkeypatch, tmp_path, capsys):
+    benchmark = load_benchmark("features_hybrid")
+    monkeypatch.setattr(benchmark, "fetch_ucr", waves)
+    path = tmp_path / "results.json"
+    options = ["--sets", "Trace", "CBF", "--folds", "2", "--max-steps", "2", "--json", str(path)]
+    benchmark.main(options)
+    report = json.loads(path.read_text())
+    both = np.array([report["results"][name]["mean of both"]["accuracy"] for name in ("Trace", "CBF")])
+    assert both.shape == (2, 2) and report["summary"]["mean of both"]["accuracy"] == both.mean()
+    gain = report["summary"]["gain over SSMFeaturesClassifier"]
+    assert sum(gain["sets won, tied, lost"]) == 2 and gain["mean"] <= 0
+    capsys.readouterr()
+    benchmark.main(options)  # finds every set done
+    assert json.loads(path.read_text()) == report and "Trace {" not in capsys.readouterr().out
+
+
+def test_hybrid_is_compared_with_the_better_model_of_each_set():
+    benchmark = load_benchmark("features_hybrid")
+
+    def scores(*accuracies: list[float]) -> dict[str, dict[str, list[float]]]:
+        return {
+            model: {"accuracy": each, "log loss": each}
+            for model, each in zip(benchmark.MODELS, accuracies, strict=True)
+        }
+
+    table = benchmark.summary(
+        {"a": scores([0.9, 0.9], [0.5, 0.7], [0.8, 1.0]), "b": scores([0.1, 0.2], [0.6, 0.6], [0.7, 0.7])}
+    )
+    assert table["gain over SSMFeaturesClassifier"]["mean"] == pytest.approx(0.2)
+    gain = table["gain over the better of the two on each set"]
+    assert gain["mean"] == pytest.approx(0.05) and gain["sets won, tied, lost"] == [1, 1, 0]
 
 
 def test_masks_leave_what_they_keep():
@@ -88,9 +153,39 @@ def test_masks_leave_what_they_keep():
 def test_regression(monkeypatch, tmp_path):
     benchmark = load_benchmark("features_regression")
     path = tmp_path / "results.json"
-    benchmark.main(["--sets", "Tecator", "--seeds", "0", "--no-peers", "--json", str(path)])
+    benchmark.main(["--sets", "Tecator", "--seeds", "0", "--peers", "--json", str(path)])
     result = json.loads(path.read_text())["results"]["Tecator"]
     assert result["SSMFeaturesRegressor"]["rmse"] < result["training mean"]["rmse"]
+
+
+def test_regression_by_record(monkeypatch, tmp_path):
+    benchmark = load_benchmark("features_regression")
+    rng = np.random.default_rng(0)
+    rate, groups = rng.uniform(1, 3, size=60), np.repeat(["01", "02", "03"], 20)
+    X = np.sin(rate[:, None, None] * np.linspace(0, 20, 50) + rng.uniform(0, 6, size=(60, 1, 1)))
+    data = SimpleNamespace(data=7 + 3 * X, target=rate, groups=groups)
+    monkeypatch.setattr(benchmark, "fetch_bidmc", lambda *arguments, **options: data)
+    path = tmp_path / "results.json"
+    options = ["--sets", "--seeds", "0", "--peers", "--folds", "3", "--every", "2", "--json", str(path)]
+    benchmark.main(options)
+    report = json.loads(path.read_text())["cross-validation"]
+    assert report["windows"] == 30 and report["SSMFeaturesRegressor"]["rmse"] < 0.5 * rate.std()
+    records = report["SSMFeaturesRegressor"]["records"]
+    assert set(records) == {"01", "02", "03"}
+    assert report["SSMFeaturesRegressor"]["median over records"] == pytest.approx(
+        np.median(list(records.values())), abs=0.01
+    )
+
+
+def test_streaming(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(BENCHMARKS)  # the benchmarks share their timing
+    benchmark = load_benchmark("features_streaming")
+    path = tmp_path / "results.json"
+    benchmark.main(["--n-features", "384", "--samples", "60", "--json", str(path)])
+    rows = json.loads(path.read_text())["microseconds a sample"]
+    assert set(rows) == set(benchmark.KINDS)
+    for row in rows.values():
+        assert 0 < row["minimum"] <= row["median"] and row["difference to predict_proba"] < 1e-5
 
 
 def test_scaling():

@@ -15,7 +15,7 @@ import torch
 from sklearn.exceptions import NotFittedError
 from torch import nn
 
-from tsssm import Panel, SSMClassifier, SSMFeaturesClassifier, SSMRegressor, Stream
+from tsssm import Panel, SSMClassifier, SSMRegressor, Stream
 from tsssm.backbone import BACKBONES, NORMS, POOLINGS, Backbone
 
 LENGTH = 10
@@ -330,8 +330,8 @@ def test_models_that_cannot_stream() -> None:
         Stream(fit(SSMClassifier, X, LABELS, bidirectional=True))
     with pytest.raises(ValueError, match="bidirectional=False"):
         Stream(Backbone(3, 4))
-    with pytest.raises(TypeError, match="SSMFeaturesClassifier"):
-        Stream(SSMFeaturesClassifier())
+    with pytest.raises(TypeError, match="got Linear. Of a pipeline, stream the last step"):
+        Stream(nn.Linear(3, 4))
     with pytest.warns(UserWarning, match="single label"):
         single = fit(SSMClassifier, X, np.zeros(12))
     with pytest.raises(ValueError, match="single class"):

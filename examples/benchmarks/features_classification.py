@@ -4,7 +4,8 @@ Every model is fitted to the training part and scored once on the test part, wit
 process on one thread, one after the other on the same set, after a first call that compiles their kernels;
 times are those of fit and predict together. The peers come from aeon, which has to be installed beside tsssm;
 series of unequal length are padded with zeros for them. Finished fits are kept in the JSON file, and a second
-call goes on where the first one ended. Run as
+call goes on where the first one ended; with --no-times it measures accuracy alone, where other processes are
+running. Run as
 
     TSSSM_DATA=FOLDER OMP_NUM_THREADS=1 \
         python examples/benchmarks/features_classification.py --json results.json
@@ -76,7 +77,9 @@ def measure(model: Any, train: tuple[Any, np.ndarray], test: tuple[Any, np.ndarr
     return {"accuracy": float(np.mean(predicted == test[1])), "seconds": round(seconds, 3)}
 
 
-def evaluate(name: str, seed: int, models: dict[str, Callable[[int], Any]]) -> dict[str, dict[str, float]]:
+def evaluate(
+    name: str, seed: int, models: dict[str, Callable[[int], Any]], times: bool = True
+) -> dict[str, dict[str, float]]:
     """Results of all models on one set."""
     (X, y), (X_test, y_test) = load(name, "train"), load(name, "test")
     length = max(9, max(x.shape[1] for x in X))
@@ -89,11 +92,16 @@ def evaluate(name: str, seed: int, models: dict[str, Callable[[int], Any]]) -> d
         compiling = arrays[0][0][few], y[few]
         measure(make(seed), compiling, compiling)
         results[label] = measure(make(seed), *parts)
+        if not times:
+            del results[label]["seconds"]
     return results
 
 
 def summary(results: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
-    """Mean accuracy, mean rank on the means over seeds, and total seconds a seed, of each group of sets."""
+    """Mean accuracy of each seed and of all, mean rank on the means over seeds, and total seconds a seed.
+
+    Of each group of sets; the seconds are those of the seeds that were timed.
+    """
     report: dict[str, Any] = {}
     for group, members in {"UCR": UCR, "UEA": UEA}.items():
         keys = [key.split("|") for key in results]
@@ -106,22 +114,32 @@ def summary(results: dict[str, dict[str, dict[str, float]]]) -> dict[str, Any]:
             continue
         labels = list(results[f"{sets[0]}|{complete[0]}"])
 
-        def table(column: str, sets: list[str] = sets, seeds: list[str] = complete) -> np.ndarray:
+        def table(column: str, seeds: list[str], sets: list[str] = sets) -> np.ndarray:
             rows = [[[r[column] for r in results[f"{n}|{s}"].values()] for s in seeds] for n in sets]
-            return np.mean(rows, axis=1)
+            return np.array(rows)
 
-        accuracy, seconds = table("accuracy"), table("seconds").sum(axis=0)
+        timed = [
+            s
+            for s in complete
+            if all("seconds" in r for name in sets for r in results[f"{name}|{s}"].values())
+        ]
+        by_seed = table("accuracy", complete).mean(axis=0)
+        accuracy = table("accuracy", complete).mean(axis=1)
+        seconds = table("seconds", timed).mean(axis=1).sum(axis=0) if timed else None
         better = (accuracy[:, None, :] > accuracy[:, :, None]).sum(axis=2)
         equal = (accuracy[:, None, :] == accuracy[:, :, None]).sum(axis=2)
         rank = (better + (equal + 1) / 2).mean(axis=0)
-        report[group] = {"sets": len(sets), "seeds": len(complete)}
+        report[group] = {"sets": len(sets), "seeds": len(complete), "seeds timed": len(timed)}
         for i, label in enumerate(labels):
             report[group][label] = {
                 "accuracy": round(float(accuracy[:, i].mean()), 4),
+                "accuracy of seeds": [round(float(row[i]), 4) for row in by_seed],
                 "mean rank": round(float(rank[i]), 2),
-                "seconds": round(float(seconds[i]), 1),
-                "time, ours = 1": round(float(seconds[i] / seconds[labels.index(OURS)]), 2),
             }
+            if seconds is not None:
+                ours = seconds[labels.index(OURS)]
+                report[group][label]["seconds"] = round(float(seconds[i]), 1)
+                report[group][label]["time, ours = 1"] = round(float(seconds[i] / ours), 2)
     return report
 
 
@@ -130,6 +148,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sets", nargs="+", choices=[*UCR, *UEA], default=[*UCR, *UEA])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--peers", nargs="*", default=["MiniRocket", "MultiRocket-Hydra"])
+    parser.add_argument("--no-times", dest="times", action="store_false")
     parser.add_argument("--n-features", type=int, default=12288)
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args(arguments)
@@ -147,7 +166,7 @@ def main(arguments: list[str] | None = None) -> None:
         for name in options.sets:
             if f"{name}|{seed}" in report["results"]:
                 continue
-            result = report["results"][f"{name}|{seed}"] = evaluate(name, seed, models)
+            result = report["results"][f"{name}|{seed}"] = evaluate(name, seed, models, options.times)
             report["summary"] = summary(report["results"])
             options.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
             print(name, seed, result, flush=True)

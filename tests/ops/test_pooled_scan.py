@@ -9,6 +9,7 @@ from scipy.integrate import solve_ivp
 
 from tsssm.hippo import transition
 from tsssm.ops import pooled_scan, readout_scan, reference
+from tsssm.ops.cpu.features import ResumedScan
 
 # Sums of up to a thousand products of numbers near one.
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
@@ -95,6 +96,40 @@ def test_series_longer_than_a_chunk():
     given = operands((1100, 512, 513), groups=2, readouts=8)
     slow = reference.pooled_scan(*given.values(), 8, True, True)
     torch.testing.assert_close(pooled_scan(**given), slow, rtol=0, atol=TOLERANCE[torch.float64])
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("shares, competition", [(True, True), (True, False), (False, True)])
+def test_piece_by_piece(dense, shares, competition):
+    given = operands((1200,), dense=dense, modes=17 if dense else 5)
+    whole = pooled_scan(**given, shares=shares, competition=competition)[0].numpy()
+    names = ("A", "B", "mix_u", "mix_held", "C", "D", "thresholds")
+    scan = ResumedScan(*(given[name] for name in names), shares, competition)
+    steps = given["steps"][given["index"]].numpy()
+    u, held, weight = (given[name].numpy() for name in ("u", "held", "weight"))
+    state, pooled = scan.initial_state(), np.zeros(scan.shape)
+    start = 0
+    for stop in (1, 2, 7, 600, 1200):
+        first = max(0, start - 1)
+        parts = (np.ascontiguousarray(signal[:, first:stop]) for signal in (u, held))
+        scan.advance(state, *parts, steps[first:stop], weight[first:stop], pooled, start == 0)
+        start = stop
+    np.testing.assert_allclose(pooled, whole, rtol=0, atol=TOLERANCE[torch.float64])
+
+
+def test_more_distinct_steps_than_are_kept():
+    given = operands((600,))
+    given["steps"] = torch.linspace(0.1, 3.0, 600, dtype=torch.float64)
+    given["index"] = torch.arange(600)
+    names = ("A", "B", "mix_u", "mix_held", "C", "D", "thresholds")
+    scan = ResumedScan(*(given[name] for name in names), True, True)
+    state, pooled = scan.initial_state(), np.zeros(scan.shape)
+    for k in range(600):
+        part = slice(max(0, k - 1), k + 1)
+        parts = (np.ascontiguousarray(given[name].numpy()[:, part]) for name in ("u", "held"))
+        steps, weight = given["steps"].numpy()[part], given["weight"].numpy()[part]
+        scan.advance(state, *parts, steps, weight, pooled, k == 0)
+    np.testing.assert_allclose(pooled, pooled_scan(**given)[0].numpy(), rtol=0, atol=TOLERANCE[torch.float64])
 
 
 @pytest.mark.parametrize("lengths", [(40, 1, 23, 700), (900,)])

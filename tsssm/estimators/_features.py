@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_consistent_length
 from sktime.transformations.base import BaseTransformer
 
-from tsssm.estimators._base import PanelEstimator
+from tsssm.estimators._base import PanelEstimator, declared_tags
 from tsssm.estimators._checks import FloatArray, checked_weights, is_table, seed_of
 from tsssm.estimators._parameters import Rule, one_of
 from tsssm.estimators._splits import Labelled
@@ -170,7 +170,7 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
     normalize : {"auto", "series", "global"} or None, default="auto"
         "series" removes mean and scale of every channel of every series, "global" those of the training
         series, None nothing. "auto" is "global", but with one channel the slopes of every series have a scale
-        of their own.
+        of their own. A `tsssm.Stream` cannot know the scale of a whole series: it takes "global" and None.
     random_state : int or RandomState, optional
         Seed; the same data and seed give the same features, whatever ``n_jobs``. None is a fresh seed.
     n_jobs : int, optional
@@ -205,15 +205,18 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
     (20, 768)
     """
 
-    _tags = {
-        **CONTAINER_TAGS,
-        "y_inner_mtype": "None",
-        "scitype:transform-input": "Series",
-        "scitype:transform-output": "Primitives",
-        "scitype:instancewise": False,
-        "capability:categorical_in_X": False,
-        "fit_is_empty": False,
-    }
+    _tags = declared_tags(
+        BaseTransformer,
+        {
+            **CONTAINER_TAGS,
+            "y_inner_mtype": "None",
+            "scitype:transform-input": "Series",
+            "scitype:transform-output": "Primitives",
+            "scitype:instancewise": False,
+            "capability:categorical_in_X": False,
+            "fit_is_empty": False,
+        },
+    )
 
     def __init__(
         self,

@@ -16,6 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from sktime.classification.base import BaseClassifier
 from sktime.regression.base import BaseRegressor
 
+from tsssm.estimators._base import declared_tags
 from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._class_targets import ClassTargets
 from tsssm.estimators._features import CONTAINER_TAGS, FEATURE_RULES, RidgeEstimator
@@ -88,13 +89,16 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
     array(['rest', 'walk'], dtype='<U4')
     """
 
-    _tags = {
-        **CONTAINER_TAGS,
-        "y_inner_mtype": "numpy2D",
-        "capability:multioutput": True,
-        "capability:predict_proba": True,
-        "capability:class_weight": True,
-    }
+    _tags = declared_tags(
+        BaseClassifier,
+        {
+            **CONTAINER_TAGS,
+            "y_inner_mtype": "numpy2D",
+            "capability:multioutput": True,
+            "capability:predict_proba": True,
+            "capability:class_weight": True,
+        },
+    )
     rules = {**FEATURE_RULES, "class_weight": RULES["class_weight"]}
 
     def __init__(
@@ -202,7 +206,11 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         return self._predict(X)
 
     def _predict_proba(self, X: Any) -> FloatArray | list[FloatArray]:
-        decisions = zip(self._by_class(self._outputs(X)), self._slopes, strict=True)
+        return self._answers(self._outputs(X))
+
+    def _answers(self, outputs: FloatArray) -> FloatArray | list[FloatArray]:
+        """Probabilities that outputs (n, m) of the ridge regression stand for."""
+        decisions = zip(self._by_class(outputs), self._slopes, strict=True)
         proba = [softmax(slope * decision, axis=1) for decision, slope in decisions]
         return proba if isinstance(self.classes_, list) else proba[0]
 
@@ -269,11 +277,14 @@ class SSMFeaturesRegressor(NumberTargets, RidgeEstimator, BaseRegressor, Regress
     (40,)
     """
 
-    _tags = {
-        **CONTAINER_TAGS,
-        "y_inner_mtype": "numpy2D",
-        "capability:multioutput": True,
-    }
+    _tags = declared_tags(
+        BaseRegressor,
+        {
+            **CONTAINER_TAGS,
+            "y_inner_mtype": "numpy2D",
+            "capability:multioutput": True,
+        },
+    )
 
     def __init__(
         self,
@@ -321,7 +332,12 @@ class SSMFeaturesRegressor(NumberTargets, RidgeEstimator, BaseRegressor, Regress
         return self._predict(X)
 
     def _predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
-        return self._in_shape_of_y(self._outputs(X) * self._y_std + self._y_mean)
+        return self._in_shape_of_y(self._in_units_of_y(self._outputs(X)[..., None])[..., 0])
+
+    def _answers(self, outputs: FloatArray) -> FloatArray:
+        """Predictions (n,) or (n, m) that outputs (n, m) of the ridge regression stand for."""
+        values = self._in_units_of_y(outputs[..., None])[..., 0]
+        return values if self._y_ndim == 2 else values[:, 0]
 
     def score(
         self,

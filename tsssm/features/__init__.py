@@ -1,13 +1,14 @@
 """Closed-form features and models of time series: fixed state-space systems, pooled over time, and a ridge.
 
 ``_timeline`` turns a panel into functions of time, ``_systems`` draws the systems, ``_features`` pools their
-readouts, ``_ridge`` and ``_calibration`` make predictions of them. Panels and arrays in, arrays out; the
-classes for scikit-learn and sktime are in ``tsssm.estimators``.
+readouts, and ``_running`` does so sample by sample; ``_ridge`` and ``_calibration`` make predictions of them.
+Panels and arrays in, arrays out; the classes for scikit-learn and sktime are in ``tsssm.estimators``.
 """
 
 from tsssm.features._calibration import fit_slope
 from tsssm.features._features import POOLINGS, StateSpaceFeatures
 from tsssm.features._ridge import ALPHAS, Ridge, fit_ridge, predict_ridge
+from tsssm.features._running import Running, RunningFeatures
 from tsssm.features._systems import BASES
 from tsssm.features._timeline import Timeline
 
@@ -16,6 +17,8 @@ __all__ = [
     "BASES",
     "POOLINGS",
     "Ridge",
+    "Running",
+    "RunningFeatures",
     "StateSpaceFeatures",
     "Timeline",
     "fit_ridge",

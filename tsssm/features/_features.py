@@ -165,10 +165,7 @@ class StateSpaceFeatures:
                 competition="competition" in self.pooling,
                 n_threads=n_threads,
             ).numpy()
-            if "competition" in self.pooling:
-                last = pooled[:, :, -2:]
-                np.sqrt(np.maximum(last, 0.0, out=last), out=last)
-            features[part] = pooled.reshape(len(pooled), -1)
+            features[part] = finished(pooled, "competition" in self.pooling).reshape(len(pooled), -1)
         return features
 
     def names(self) -> list[str]:
@@ -177,6 +174,14 @@ class StateSpaceFeatures:
         kept = [kind for pooling in POOLINGS if pooling in self.pooling for kind in kinds[pooling]]
         groups, readouts = range(self.n_groups), range(self.n_readouts)
         return [f"group{g}_{kind}{r}" for g in groups for kind in kept for r in readouts]
+
+
+def finished(pooled: npt.NDArray[np.float32], competition: bool) -> npt.NDArray[np.float32]:
+    """Features (..., G, kinds, R) of what is kept, the last two kinds those of a competition; in place."""
+    if competition:
+        last = pooled[..., -2:, :]
+        np.sqrt(np.maximum(last, 0.0, out=last), out=last)
+    return pooled
 
 
 def _signals(sampled: Sampled) -> dict[str, Any]:

@@ -47,6 +47,14 @@ class Sampled(NamedTuple):
     which: IntArray
 
 
+class Course(NamedTuple):
+    """A piece of one series at its instants: values and slopes (d, m), and the step (m,) to each of them."""
+
+    values: npt.NDArray[np.float32]
+    slopes: npt.NDArray[np.float32]
+    steps: FloatArray
+
+
 class Timeline:
     """Turns panels into functions of time, with units and scales learned from the training panel.
 
@@ -122,7 +130,7 @@ class Timeline:
         offsets, steps = panel.offsets, np.full(len(panel.values), per_time)
         if panel.times is not None:
             since_start = panel.times - np.repeat(panel.times[offsets[:-1]], panel.lengths)
-            ticks = np.rint(since_start * (per_time * _TICKS)).astype(np.int64)
+            ticks = _ticks(since_start, per_time)
             values, ticks, offsets = _merged(values, ticks, offsets)
             values, offsets, steps = _refined(values, ticks, offsets)
         elif np.isnan(values).any():
@@ -130,8 +138,7 @@ class Timeline:
             values = _interpolated(values, counting, offsets, counting, offsets)
         weight = _shares(steps, offsets)
         values = self._normalised(values, weight, offsets)
-        climbs = np.diff(values, axis=1, prepend=0.0) / steps
-        climbs[:, offsets[:-1]] = 0.0
+        climbs = _climbs(values, steps, offsets)
         if self.normalize_slopes == "series":
             scale = _or_one(np.sqrt(_sums(climbs**2 * weight, offsets)))
             climbs /= np.repeat(scale, np.diff(offsets), axis=1)
@@ -140,10 +147,32 @@ class Timeline:
         distinct, which = np.unique(steps, return_inverse=True)
         return Sampled(_single(values), _single(climbs), _single(weight), offsets, distinct, which)
 
+    def tick(self, since_start: float) -> int:
+        """Return the time since the first sample of a series, in the training panel's unit, in ticks."""
+        return int(_ticks(np.array(since_start), 1.0 / self.unit))
+
+    def course(self, values: FloatArray, ticks: IntArray) -> Course:
+        """Return a piece of one series at its instants, the first of which is its first sample.
+
+        What is normalised by series in `sample` is by the training panel here, as nothing else is known.
+
+        Parameters
+        ----------
+        values : array (d, n)
+            Samples in the order of their ticks, NaN where missing.
+        ticks : array (n,)
+            Increasing.
+        """
+        offsets = np.array([0, len(ticks)])
+        values, offsets, steps = _refined(values, ticks, offsets)
+        values = self._standardised(values)
+        climbs = _climbs(values, steps, offsets) / self.slope_scale[:, None]
+        return Course(_single(values), _single(climbs), steps)
+
     def _normalised(self, values: FloatArray, weight: FloatArray, offsets: IntArray) -> FloatArray:
         """Normalise values (d, total); a channel without values in a series becomes zero."""
         if self.normalize != "series":
-            return np.nan_to_num((values - self._mean[:, None]) / self._std[:, None])
+            return self._standardised(values)
         lengths = np.diff(offsets)
         values = np.nan_to_num(values)
         values = values - np.repeat(_sums(values * weight, offsets), lengths, axis=1)
@@ -151,6 +180,20 @@ class Timeline:
         varies = np.maximum.reduceat(values, starts, axis=1) > np.minimum.reduceat(values, starts, axis=1)
         std = np.where(varies, np.sqrt(_sums(values**2 * weight, offsets)), 0.0)
         return values / np.repeat(_or_one(std), lengths, axis=1)
+
+    def _standardised(self, values: FloatArray) -> FloatArray:
+        return np.nan_to_num((values - self._mean[:, None]) / self._std[:, None])
+
+
+def _ticks(since_start: FloatArray, per_time: float) -> IntArray:
+    return np.rint(since_start * (per_time * _TICKS)).astype(np.int64)
+
+
+def _climbs(values: FloatArray, steps: FloatArray, offsets: IntArray) -> FloatArray:
+    """Slopes (d, total) over the step that leads to an instant, zero at the first one of a series."""
+    climbs = np.diff(values, axis=1, prepend=0.0) / steps
+    climbs[:, offsets[:-1]] = 0.0
+    return climbs
 
 
 def _merged(values: FloatArray, ticks: IntArray, offsets: IntArray) -> tuple[FloatArray, IntArray, IntArray]:

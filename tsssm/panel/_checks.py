@@ -71,7 +71,9 @@ def _numbers_from_objects(array: npt.NDArray[np.object_], name: str) -> npt.NDAr
     # float() would accept "1.5": text among the numbers is a mistake in the caller's data, not a number.
     text = next((item for item in array.flat if isinstance(item, (str, bytes))), None)
     if text is not None:
-        raise TypeError(f"{name} must hold real numbers, got the text {text!r} in an object array.")
+        raise TypeError(
+            f"{name} must hold real numbers, nothing categorical; got the text {text!r} in an object array."
+        )
     try:
         return np.where(pd.isna(array), np.nan, array).astype(np.float64)
     except (TypeError, ValueError) as error:

@@ -159,6 +159,15 @@ class Samples:
             before = result[k]
         return result
 
+    def move_clock(self, time: FloatArray | None, memory: Memory) -> FloatArray:
+        """Return when a sample of each series was taken, or its number if there are no times; keep it."""
+        memory.timed = time is not None
+        if time is None:
+            time = np.where(np.isnan(memory.time), 0.0, memory.time + 1)
+        # A view would keep the times of a whole piece alive.
+        memory.time = time.copy()
+        return memory.time
+
     def encode(
         self, values: InputArray, time: FloatArray | None, memory: Memory
     ) -> tuple[InputArray, InputArray]:
@@ -167,11 +176,7 @@ class Samples:
         A series whose values are all missing has no sample: its gap is `NO_SAMPLE`, and its u of no meaning.
         """
         first = np.isnan(memory.taken)
-        memory.timed = time is not None
-        if time is None:
-            time = np.where(np.isnan(memory.time), 0.0, memory.time + 1)
-        # A view would keep the times of a whole piece alive.
-        memory.time = time = time.copy()
+        time = self.move_clock(time, memory)
         gap = time - memory.taken
         encoder = self.encoder
         if encoder is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, is_dataclass
 from numbers import Integral
 from typing import Any
@@ -10,11 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsssm.backbone import Backbone
-from tsssm.estimators import SSMClassifier, SSMRegressor
-from tsssm.streaming._compiled import CompiledNetwork, has_compiled_form
-from tsssm.streaming._layerwise import LayerwiseNetwork
-from tsssm.streaming._samples import Memory, Samples
+from tsssm.streaming._models import Streamable, model_of
+from tsssm.streaming._samples import Memory
 
 
 @dataclass(frozen=True)
@@ -24,24 +20,28 @@ class StreamState:
     It can be pickled, and belongs to streams of the same model with the same ``n_series``.
     """
 
-    _network: Any
+    _model: Any
     _memory: Memory
 
     def _copy(self) -> StreamState:
-        return StreamState(self._network.copy(), self._memory.copy())
+        return StreamState(self._model.copy(), self._memory.copy())
 
 
 class Stream:
     """A model that is fed sample by sample, and answers after each one.
 
     After the last sample of a series, the answer is that of the model for the whole series, up to rounding.
-    Memory and time for a sample do not grow with the samples before it.
+    Memory and time for a sample do not grow with the samples before it, with one exception (see *Missing
+    values*).
 
     Parameters
     ----------
-    model : SSMClassifier, SSMRegressor or Backbone
-        A fitted estimator, or a network, with ``bidirectional=False``: a layer that also runs backwards needs
-        to see the end of the series. Weights are copied: what happens to the model later has no effect.
+    model : estimator or Backbone
+        A fitted `SSMClassifier` or `SSMRegressor`, or a network, with ``bidirectional=False``: a layer that
+        also runs backwards needs to see the end of the series. Or a fitted `SSMFeatures`,
+        `SSMFeaturesClassifier` or `SSMFeaturesRegressor` with ``normalize="global"`` or None; "auto" will do
+        for several channels, and for irregular times. Weights are copied: what happens to the model later has
+        no effect.
     n_series : int, optional
         Number B of series that are fed in lockstep, one sample of each at a time. By default there is one
         series, and arrays have no axis of series.
@@ -51,31 +51,34 @@ class Stream:
     compiled : bool
         Whether one compiled call runs all layers for a sample: for the layers "s4d", "dss", "s5" and
         "liquid-s4" on float32 weights. Other layers run one after the other, some ten times as slow.
+        Features are always compiled.
 
     Raises
     ------
     TypeError
         If ``model`` is none of the above, or ``n_series`` no integer.
     ValueError
-        If the model is bidirectional or saw a single class in ``fit``, or ``n_series`` is not positive.
+        If the model is a network that is bidirectional or saw a single class in ``fit``, or features whose
+        normalisation needs the whole series, or if ``n_series`` is not positive.
     NotFittedError
         If the estimator is not fitted.
 
     Notes
     -----
     *Answers* are those of ``predict_proba`` for a classifier (a list of arrays where y had several columns),
-    of ``predict`` for a regressor, and the outputs for a network, always without the axis of the series if
-    there is one series.
+    of ``predict`` for a regressor, of ``transform`` for `SSMFeatures`, and the outputs for a network, always
+    without the axis of the series if there is one series.
 
     *Missing values* are NaN, and treated as in ``fit``. A sample whose values are all missing changes nothing
     but the clock. Before the first value, the answer is that for a series without values. The inputs of a
-    network cannot be missing.
+    network cannot be missing. For features a channel runs straight from one of its values to the next, which
+    is not known before that comes: the samples since all channels were seen are kept, and gone through again
+    with each sample.
 
-    *Times* are numbers in the unit of the training series (``encoder_.time_unit``; seconds if they had
-    stamps), counted from any origin, and must not go back. A model that was trained on series with times
-    needs one with each sample. To others they need not be given: then samples lie on the regular grid of
-    training. If they are, they count in units of its samples, or of ``time_scale`` if that is a number; for a
-    network in units of ``dt``.
+    *Times* are numbers in the unit of the training series (seconds if they had stamps), counted from any
+    origin, and must not go back. A model that was trained on series with times needs one with each sample. To
+    others they need not be given: then samples lie on the regular grid of training. If they are, they count
+    in units of its samples, or of ``time_scale`` if that is a number; for a network in units of ``dt``.
 
     A stream is for one thread at a time; different streams, copies included, may run at once.
 
@@ -97,9 +100,8 @@ class Stream:
 
     compiled: bool
 
-    def __init__(self, model: SSMClassifier | SSMRegressor | Backbone, n_series: int | None = None) -> None:
-        net, self._estimator, encoder = _parts(model)
-        net = copy.deepcopy(net).cpu().eval().requires_grad_(False)
+    def __init__(self, model: Streamable, n_series: int | None = None) -> None:
+        self._model, self._estimator = model_of(model)
         if n_series is not None:
             if isinstance(n_series, bool) or not isinstance(n_series, Integral):
                 raise TypeError(f"n_series must be None or a positive int; got {n_series!r}.")
@@ -107,30 +109,20 @@ class Stream:
                 raise ValueError(f"n_series must be None or a positive int; got {n_series!r}.")
         self._alone = n_series is None
         self._batch = 1 if n_series is None else int(n_series)
-        self._n_outputs = net.head.out_features
-        n_channels = net.encoder.in_features if encoder is None else encoder.n_channels
-        self._samples = Samples(encoder, n_channels)
-        self.compiled = has_compiled_form(net)
-        form: Any = CompiledNetwork if self.compiled else LayerwiseNetwork
-        self._network = form(net)
-        # Standardised inputs of a sample without values are zeros, with those of the missing mask.
-        u = np.zeros((1, 1, net.encoder.in_features), np.float32)
-        y = np.empty((1, 1, self._n_outputs))
-        self._network.advance(self._network.initial_state(1), u, np.ones((1, 1), np.float32), y)
-        self._before = y[0, 0]
+        self._samples = self._model.samples
+        self.compiled = self._model.compiled
         self.reset()
 
     def reset(self) -> None:
         """Return to the state before the first sample."""
-        self._state = self._network.initial_state(self._batch)
-        self._state.current[:] = self._before
+        self._state = self._model.initial_state(self._batch)
         self._memory = self._samples.memory(self._batch)
 
     def copy(self) -> Stream:
         """A stream that has seen the same samples and goes its own way from here; it shares the weights."""
         other = object.__new__(Stream)
         other.__dict__.update(self.__dict__)
-        other._network = self._network.fork()
+        other._model = self._model.fork()
         other.state = self.state
         return other
 
@@ -143,10 +135,10 @@ class Stream:
     def state(self, state: StreamState) -> None:
         if not isinstance(state, StreamState):
             raise TypeError(f"state must be the state of a Stream; got {type(state).__name__}.")
-        own, other = _shapes((self._state, self._memory)), _shapes((state._network, state._memory))
+        own, other = _shapes((self._state, self._memory)), _shapes((state._model, state._memory))
         if own != other:
             raise ValueError("state is that of a stream of another model, or of another number of series.")
-        self._state, self._memory = state._network.copy(), state._memory.copy()
+        self._state, self._memory = state._model.copy(), state._memory.copy()
 
     def push(self, values: Any, time: Any = None) -> Any:
         """Take the next sample in and return the answer for the samples so far.
@@ -199,24 +191,20 @@ class Stream:
         checked = self._samples.checked_values(values, (None, *shape, self._samples.n_channels))
         return self._answers(self._advance(checked, times), (len(checked), *shape))
 
-    def _advance(self, values: npt.NDArray[np.float32], times: Any) -> npt.NDArray[np.float64]:
-        """Outputs (L, B, n_outputs) of the network after each of the samples (L, B, channels)."""
+    def _advance(self, values: npt.NDArray[np.float32], times: Any) -> npt.NDArray[Any]:
+        """Outputs (L, B, n_outputs) of the model after each of the samples (L, B, channels)."""
         length, batch = len(values), self._batch
         values = values.reshape(length, batch, self._samples.n_channels)
         checked = self._samples.checked_times(times, self._memory, (length, batch), self._alone)
-        outputs = np.empty((length, batch, self._n_outputs))
+        shape = length, batch, self._model.n_outputs
+        outputs: npt.NDArray[Any] = np.empty(shape, self._model.dtype)
         if length:
-            encoded = [
-                self._samples.encode(values[k], None if checked is None else checked[k], self._memory)
-                for k in range(length)
-            ]
-            u, dt = (np.stack(parts) for parts in zip(*encoded, strict=True))
-            self._network.advance(self._state, u, dt, outputs)
+            self._model.advance(self._state, self._memory, values, checked, outputs)
         return outputs
 
-    def _answers(self, outputs: npt.NDArray[np.float64], shape: tuple[int, ...]) -> Any:
-        """Outputs (L, B, n_outputs) in the terms of the model, with leading axes ``shape``."""
-        flat = outputs.reshape(-1, self._n_outputs)
+    def _answers(self, outputs: npt.NDArray[Any], shape: tuple[int, ...]) -> Any:
+        """Outputs (L, B, n_outputs) in the terms of the estimator, with leading axes ``shape``."""
+        flat = outputs.reshape(-1, self._model.n_outputs)
         answers = flat if self._estimator is None else self._estimator._answers(flat)
         several = isinstance(answers, list)
         # The index makes a number of an array without axes.
@@ -224,31 +212,6 @@ class Stream:
             column.reshape((*shape, *column.shape[1:]))[()] for column in (answers if several else [answers])
         ]
         return columns if several else columns[0]
-
-
-def _parts(model: Any) -> tuple[Backbone, Any, Any]:
-    """Network, estimator and encoder of a model; the latter two None for a network."""
-    if isinstance(model, (SSMClassifier, SSMRegressor)):
-        model.check_is_fitted()
-        if model.net_ is None:
-            raise ValueError(
-                "model saw a single class in fit and has no network: its answer does not depend on samples."
-            )
-        net, estimator, encoder = model.net_, copy.copy(model), model.encoder_
-    elif isinstance(model, Backbone):
-        net, estimator, encoder = model, None, None
-    else:
-        raise TypeError(
-            "model must be a fitted SSMClassifier or SSMRegressor, or a Backbone; got "
-            f"{type(model).__name__}. Of a pipeline, stream the last step."
-        )
-    blocks: list[Any] = list(net.blocks)
-    if any(block.layer.bidirectional for block in blocks):
-        raise ValueError(
-            "model is bidirectional and has to see the end of a series before it can answer: fit it with "
-            "bidirectional=False to stream."
-        )
-    return net, estimator, encoder
 
 
 def _shapes(state: Any) -> Any:

@@ -1,7 +1,8 @@
 """Pooled readouts of many fixed systems over ragged series: recurrence, readouts and pooling in one pass.
 
 From the bottom up: ``states`` (input and states of a chunk), ``pooling`` (eight readouts of a chunk and what
-is kept of them), ``passes`` (the loop over series and groups), ``scan`` (the operation on tensors).
+is kept of them), ``passes`` (the loops over series and groups), ``scan`` (the operation on tensors),
+``resumed`` (the same for one series that comes piece by piece).
 
 A chunk of states is all that exists at one time: memory beside the result depends neither on the number of
 readouts nor on the length. Each number of the result is a sum in a fixed order, whoever computes it, so that
@@ -11,9 +12,10 @@ the result does not depend on the number of threads.
 from pathlib import Path
 
 from tsssm.ops.cpu import caching
-from tsssm.ops.cpu.features.passes import pooled_pass, readout_pass
+from tsssm.ops.cpu.features.passes import pooled_pass, readout_pass, resumed_pass
+from tsssm.ops.cpu.features.resumed import ResumedScan
 from tsssm.ops.cpu.features.scan import pooled_scan, readout_scan
 
-caching.stamp(Path(__file__).parent, pooled_pass, readout_pass)
+caching.stamp(Path(__file__).parent, pooled_pass, readout_pass, resumed_pass)
 
-__all__ = ["pooled_scan", "readout_scan"]
+__all__ = ["ResumedScan", "pooled_scan", "readout_scan"]

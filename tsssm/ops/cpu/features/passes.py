@@ -15,6 +15,77 @@ from tsssm.ops.cpu.simd import BYTES, load, store
 CHUNK = 512
 
 
+@njit(nogil=True)
+def pool_span(
+    u: Any,
+    held: Any,
+    index: Any,
+    weight: Any,
+    mixing: Any,
+    table: Any,
+    diagonal: bool,
+    C: Any,
+    thresholds: Any,
+    shares: bool,
+    competition: bool,
+    group: int,
+    first: int,
+    last: int,
+    at_rest: bool,
+    x: Any,
+    out: Any,
+    at_out: int,
+    readouts: int,
+    room: Any,
+) -> None:
+    """Add what is kept of the readouts of a group from one sample to another to ``out``, which is flat.
+
+    ``x`` is the state before and after. With ``at_rest`` the first sample is the first one of its series.
+    """
+    v, Z, w, by_mode, buffers = room
+    rows = Z.shape[0]
+    flat_C, flat_thresholds = C.reshape(-1), thresholds.reshape(-1)
+    for start in range(first, last, CHUNK):
+        count = min(CHUNK, last - start)
+        w[:count] = weight[start : start + count]
+        w[count:] = 0
+        mix(u, held, mixing[group], start, count, at_rest and start == first, v)
+        if diagonal:
+            run_diagonal(table, index, start, count, group, v, x, by_mode, Z)
+        else:
+            run_dense(table, index, start, count, group, v, x, by_mode, Z)
+        for b in range(readouts // BLOCK):
+            block = group * (readouts // BLOCK) + b
+            pool_block(
+                Z,
+                v,
+                w,
+                count,
+                flat_C,
+                block * (rows + 1) * BLOCK,
+                flat_thresholds,
+                block * 2 * BLOCK,
+                shares,
+                competition,
+                buffers,
+                out,
+                at_out + b * BLOCK,
+                readouts,
+            )
+
+
+@njit(nogil=True)
+def make_room(u: Any, rows: int, padded: int) -> Any:
+    """Buffers that `pool_span` works in: input, states, weights, states mode by mode, and registers."""
+    return (
+        np.zeros((2, CHUNK), u.dtype),
+        np.zeros((rows, CHUNK), u.dtype),
+        np.zeros(CHUNK, u.dtype),
+        np.empty(2 * CHUNK * padded, u.dtype),
+        np.empty((5 * BLOCK, BYTES // u.itemsize), u.dtype),
+    )
+
+
 @njit(nogil=True, cache=True)
 def pooled_pass(
     u: Any,
@@ -40,47 +111,87 @@ def pooled_pass(
     ``C`` is (G, R / 8, states + 1, 8), ``thresholds`` (G, R / 8, 2, 8), ``mixing`` (G, H + H') and
     ``table`` what `run_diagonal` or `run_dense` takes.
     """
-    groups, blocks, rows = C.shape[0], C.shape[1], C.shape[2] - 1
-    width = BYTES // u.itemsize
+    groups, kinds, readouts = out.shape[1:]
     padded = table.shape[3]
-    v = np.zeros((2, CHUNK), u.dtype)
-    Z = np.zeros((rows, CHUNK), u.dtype)
-    w = np.zeros(CHUNK, u.dtype)
-    by_mode = np.empty(2 * CHUNK * padded, u.dtype)
+    room = make_room(u, C.shape[2] - 1, padded)
     x = np.empty(2 * padded, u.dtype)
-    buffers = np.empty((5 * BLOCK, width), u.dtype)
-    readouts = blocks * BLOCK
-    flat_C, flat_thresholds, flat_out = C.reshape(-1), thresholds.reshape(-1), out.reshape(-1)
+    flat_out = out.reshape(-1)
     for i in range(first, last):
         for group in range(group_first, group_last):
             x[:] = 0
-            for start in range(offsets[i], offsets[i + 1], CHUNK):
-                count = min(CHUNK, offsets[i + 1] - start)
-                w[:count] = weight[start : start + count]
-                w[count:] = 0
-                mix(u, held, mixing[group], start, count, start == offsets[i], v)
-                if diagonal:
-                    run_diagonal(table, index, start, count, group, v, x, by_mode, Z)
-                else:
-                    run_dense(table, index, start, count, group, v, x, by_mode, Z)
-                for b in range(blocks):
-                    block = group * blocks + b
-                    pool_block(
-                        Z,
-                        v,
-                        w,
-                        count,
-                        flat_C,
-                        block * (rows + 1) * BLOCK,
-                        flat_thresholds,
-                        block * 2 * BLOCK,
-                        shares,
-                        competition,
-                        buffers,
-                        flat_out,
-                        ((i * groups + group) * out.shape[2]) * readouts + b * BLOCK,
-                        readouts,
-                    )
+            pool_span(
+                u,
+                held,
+                index,
+                weight,
+                mixing,
+                table,
+                diagonal,
+                C,
+                thresholds,
+                shares,
+                competition,
+                group,
+                offsets[i],
+                offsets[i + 1],
+                True,
+                x,
+                flat_out,
+                (i * groups + group) * kinds * readouts,
+                readouts,
+                room,
+            )
+
+
+@njit(nogil=True, cache=True)
+def resumed_pass(
+    u: Any,
+    held: Any,
+    index: Any,
+    weight: Any,
+    mixing: Any,
+    table: Any,
+    diagonal: bool,
+    C: Any,
+    thresholds: Any,
+    shares: bool,
+    competition: bool,
+    first: int,
+    at_rest: bool,
+    states: Any,
+    out: Any,
+) -> None:
+    """All groups from sample ``first`` of a series on, from ``states`` (G, 2 modes), which move on with it.
+
+    Unless the series is ``at_rest`` before, the sample before the first one has to be there. What is kept is
+    added to ``out`` (G, kinds, R); the other operands are as in `pooled_pass`.
+    """
+    groups, kinds, readouts = out.shape
+    room = make_room(u, C.shape[2] - 1, table.shape[3])
+    flat_out = out.reshape(-1)
+    for group in range(groups):
+        pool_span(
+            u,
+            held,
+            index,
+            weight,
+            mixing,
+            table,
+            diagonal,
+            C,
+            thresholds,
+            shares,
+            competition,
+            group,
+            first,
+            u.shape[1],
+            at_rest,
+            states[group],
+            flat_out,
+            group * kinds * readouts,
+            readouts,
+            room,
+        )
 
 
 @njit(nogil=True, cache=True)

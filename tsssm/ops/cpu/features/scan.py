@@ -40,9 +40,8 @@ def pooled_scan(
     if competitors != BLOCK:
         raise ValueError(f"competitors must be {BLOCK}; got {competitors}.")
     groups, readouts, _ = C.shape
-    blocks = readouts // BLOCK
     scanned = _operands(u, held, offsets, steps, index, A, B, mix_u, mix_held, C, D)
-    levels = as_array(thresholds.view(groups, 2, blocks, BLOCK).transpose(1, 2))
+    levels = packed_thresholds(thresholds)
     shape = (len(offsets) - 1, groups, 2 * (shares + competition), readouts)
     out = torch.zeros(shape, dtype=u.dtype)
     # The order of the arguments of the pass: signals, weight, systems, levels.
@@ -85,23 +84,37 @@ def _operands(
     D: Tensor,
 ) -> tuple[Any, ...]:
     """Signals and systems as the passes take them: arrays of the dtype of ``u``."""
-    real = u.dtype
-    groups, readouts, _ = C.shape
-    planes = [C.real, -C.imag, D[..., None]] if C.is_complex() else [C, D[..., None]]
-    coefficients = torch.cat([plane.to(real) for plane in planes], dim=2)
+    mixing, coefficients = packed_systems(mix_u, mix_held, C, D)
     return (
         as_array(u),
         as_array(held),
         as_array(offsets),
         as_array(index.int()),
-        as_array(torch.cat([mix_u, mix_held], dim=1)),
-        as_array(_table(A, B, steps, real)),
+        mixing,
+        as_array(step_table(A, B, steps, u.dtype)),
         A.ndim == 2,
+        coefficients,
+    )
+
+
+def packed_systems(mix_u: Tensor, mix_held: Tensor, C: Tensor, D: Tensor) -> tuple[Any, Any]:
+    """Proportions (G, H + H') and coefficients of readouts (G, R / 8, states + 1, 8) in the dtype of D."""
+    groups, readouts, _ = C.shape
+    planes = [C.real, -C.imag, D[..., None]] if C.is_complex() else [C, D[..., None]]
+    coefficients = torch.cat([plane.to(D.dtype) for plane in planes], dim=2)
+    return (
+        as_array(torch.cat([mix_u, mix_held], dim=1)),
         as_array(coefficients.view(groups, readouts // BLOCK, BLOCK, -1).transpose(2, 3)),
     )
 
 
-def _table(A: Tensor, B: Tensor, steps: Tensor, dtype: torch.dtype) -> Tensor:
+def packed_thresholds(thresholds: Tensor) -> Any:
+    """Thresholds (G, 2, R) as (G, R / 8, 2, 8)."""
+    groups, _, readouts = thresholds.shape
+    return as_array(thresholds.view(groups, 2, readouts // BLOCK, BLOCK).transpose(1, 2))
+
+
+def step_table(A: Tensor, B: Tensor, steps: Tensor, dtype: torch.dtype) -> Tensor:
     """The discretised system of every distinct step, the modes last and padded to full registers."""
     step = steps.to(B.real.dtype)
     if A.ndim == 2:

@@ -1,0 +1,107 @@
+"""The pooled scan of a series that goes on: systems made ready once, and a state between calls."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tsssm.ops.cpu.features.passes import resumed_pass
+from tsssm.ops.cpu.features.scan import packed_systems, packed_thresholds, step_table
+from tsssm.ops.cpu.layout import as_array
+
+Array = NDArray[Any]
+
+# Steps whose discretised systems are kept: more than there are with times rounded to 64ths of a unit.
+_MOST_STEPS = 256
+
+
+class ResumedScan:
+    """`tsssm.ops.pooled_scan` for one series, some samples at a time.
+
+    Parameters
+    ----------
+    A, B, mix_u, mix_held, C, D, thresholds : Tensor
+        As in `tsssm.ops.pooled_scan`, on the CPU; copied.
+    shares, competition : bool
+        What is kept.
+    """
+
+    def __init__(
+        self,
+        A: Tensor,
+        B: Tensor,
+        mix_u: Tensor,
+        mix_held: Tensor,
+        C: Tensor,
+        D: Tensor,
+        thresholds: Tensor,
+        shares: bool,
+        competition: bool,
+    ) -> None:
+        self._A, self._B, self._dtype = A.clone(), B.clone(), D.dtype
+        self._mixing, self._coefficients = packed_systems(mix_u, mix_held, C, D)
+        self._thresholds = packed_thresholds(thresholds)
+        self._kept = shares, competition
+        self._tables: dict[float, Array] = {}
+        padded = self._table(1.0).shape[-1]
+        self._state_shape = len(A), 2 * padded
+        #: Shape (G, kinds, R) of what is kept.
+        self.shape = len(A), 2 * (shares + competition), C.shape[1]
+
+    def initial_state(self) -> Array:
+        """The state of a series at rest."""
+        return np.zeros(self._state_shape, self._mixing.dtype)
+
+    def advance(
+        self, state: Array, u: Array, held: Array, steps: Array, weight: Array, out: Array, at_rest: bool
+    ) -> None:
+        """Go on from ``state`` through samples, and add what is kept of them to ``out`` (G, kinds, R).
+
+        Parameters
+        ----------
+        state : array
+            Changed in place.
+        u, held : array (H, m) and (H', m), C-contiguous
+            The last sample that the state knows, unless ``at_rest``, and the new ones after it.
+        steps : array (m,), float64
+            The step that leads to each sample.
+        weight : array (m,)
+            Weight of each sample.
+        out : array (G, kinds, R), C-contiguous
+        at_rest : bool
+            Whether there was no sample before.
+        """
+        first = 0 if at_rest else 1
+        distinct, index = np.unique(steps[first:], return_inverse=True)
+        tables = [self._table(step) for step in distinct.tolist()]
+        resumed_pass(
+            u,
+            held,
+            np.concatenate([np.zeros(first, np.int32), index], dtype=np.int32),
+            weight,
+            self._mixing,
+            tables[0][None] if len(tables) == 1 else np.stack(tables),
+            self._A.ndim == 2,
+            self._coefficients,
+            self._thresholds,
+            *self._kept,
+            first,
+            at_rest,
+            state,
+            out,
+        )
+
+    def _table(self, step: float) -> Array:
+        """The discretised systems of a step."""
+        tables = self._tables
+        table = tables.get(step)
+        if table is None:
+            steps = torch.tensor([step], dtype=torch.float64)
+            table = as_array(step_table(self._A, self._B, steps, self._dtype))[0]
+            # Streams in other threads may share it, so that it is replaced and not emptied.
+            self._tables = {**(tables if len(tables) < _MOST_STEPS else {}), step: table}
+        return table
