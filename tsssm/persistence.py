@@ -329,8 +329,13 @@ def _index(content: Any, arrays: Arrays) -> pd.Index:
 
 
 def _restored_random_state(content: Any, arrays: Arrays) -> np.random.RandomState:
+    name, key, position, has_gauss, gauss = _from_tree(content, arrays)
+    # NumPy 1.26 takes a damaged state as it is, and crashes when it draws from it.
+    whole = isinstance(key, np.ndarray) and key.dtype == np.uint32 and key.shape == (624,)
+    if not whole or name != "MT19937" or type(position) is not int or not 0 <= position <= 624:
+        raise ModelFileError("a random state in it is damaged")
     state = np.random.RandomState()
-    state.set_state(tuple(_from_tree(content, arrays)))
+    state.set_state((name, key, position, int(has_gauss), float(gauss)))
     return state
 
 

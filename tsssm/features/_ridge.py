@@ -18,7 +18,6 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import eigh
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -116,7 +115,7 @@ def _dual(
     for c in _columns(d):
         part = _standardised(features, mean, scale, root, c)
         K += part @ part.T
-    spectrum, basis = eigh(K, overwrite_a=True, check_finite=False, driver="evd")
+    spectrum, basis = np.linalg.eigh(K)
     return basis, np.maximum(spectrum, 0.0)
 
 
@@ -125,7 +124,7 @@ def _primal(
 ) -> tuple[FloatArray, FloatArray]:
     """The eigenvectors (n, d) of K with a positive eigenvalue, from those of X^T X."""
     X = _standardised(features, mean, scale, root, slice(None))
-    spectrum, V = eigh(X.T @ X, overwrite_a=True, check_finite=False, driver="evd")
+    spectrum, V = np.linalg.eigh(X.T @ X)
     positive = spectrum > spectrum[-1] * len(spectrum) * np.finfo(np.float64).eps
     spectrum = spectrum[positive]
     return X @ (V[:, positive] / np.sqrt(spectrum)), spectrum
