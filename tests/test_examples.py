@@ -36,57 +36,6 @@ def thread_count_as_before():
     torch.set_num_threads(count)
 
 
-@pytest.mark.data
-@pytest.mark.skipif("TSSSM_DATA" not in os.environ, reason="TSSSM_DATA is not set")
-class TestBIDMC:
-    @pytest.fixture
-    def bidmc(self, monkeypatch):
-        """The example on every tenth window of a few training records, so that the test records rest."""
-        example = load_example("bidmc")
-        fetch_bidmc = example.fetch_bidmc
-
-        def fetch_few(target, *, channels, part, decimate):
-            few = {"train": ["02", "15", "45"], "test": ["03", "50"]}[part]
-            windows = fetch_bidmc(target, channels=channels, records=few, decimate=decimate)
-            return Bunch(**{name: windows[name][::10] for name in ("data", "target", "groups")})
-
-        monkeypatch.setattr(example, "fetch_bidmc", fetch_few)
-        return example
-
-    def test_report(self, bidmc, tmp_path, capsys):
-        path = tmp_path / "bidmc.json"
-        options = ["--decimate", "16", "--seeds", "0", "1", "--max-steps", "2", "--json", str(path)]
-        bidmc.main(options)
-        printed = capsys.readouterr().out
-        report = json.loads(path.read_text())
-        train, test = bidmc.load_windows("train", 16), bidmc.load_windows("test", 16)
-        assert report["split"]["train"] == {"records": ["02", "15", "45"], "windows": 45}
-        assert report["split"]["test"] == {"records": ["03", "50"], "windows": 30}
-        assert report["hertz"] == 125 / 16 and report["regressor"]["max_steps"] == 2
-
-        mean = report["results"]["training mean"]
-        assert mean["rmse"] == pytest.approx(np.sqrt(((test.y - train.y.mean()) ** 2).mean()))
-        assert mean["mae"] == pytest.approx(np.abs(test.y - train.y.mean()).mean())
-        for name, result in report["results"].items():
-            # Fifteen windows of either record.
-            squares = np.square(list(result["records"].values()))
-            assert squares.mean() == pytest.approx(np.square(result["rmse_of_seeds"]).mean()), name
-            assert 0 < result["mae"] <= result["rmse"] < 40 and result["seconds"] > 0, name
-            assert f"{name:22}{result['rmse']:7.2f}" in printed
-        assert len(set(report["results"]["SSMRegressor"]["rmse_of_seeds"])) == 2
-
-    def test_windows_are_standardised(self, bidmc):
-        X, y, record = bidmc.load_windows("test", 16)
-        assert X.shape == (30, 2, 250) and X.dtype == np.float32 and y.shape == record.shape == (30,)
-        np.testing.assert_allclose(X.mean(axis=2), 0, atol=1e-5)  # float32
-        np.testing.assert_allclose(X.std(axis=2), 1, rtol=1e-5)
-
-    def test_a_subject_in_both_parts_is_refused(self, bidmc):
-        train = bidmc.load_windows("train", 16)
-        with pytest.raises(ValueError, match=r"records \['02', '15', '45'\] are in train and in test"):
-            bidmc.compare(train, train, [0], 2)
-
-
 def test_quickstart(tmp_path, capsys):
     figure, scores = tmp_path / "curves" / "quickstart.png", tmp_path / "scores.json"
     arguments = ["--seeds", "1", "--max-steps", "3", "--figure", str(figure), "--json", str(scores)]
