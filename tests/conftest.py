@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -24,3 +26,18 @@ def labelled() -> Arrays:
     level = {"high": 1.5, "low": -1.5, "mid": 0.0}
     X = rng.normal(size=(24, 2, 12)) + np.array([level[label] for label in y])[:, None, None]
     return X, y
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """How many checks of the suites of scikit-learn and sktime each estimator has been through."""
+    suites: dict[tuple[str, str], Counter[str]] = {}
+    for outcome in ("passed", "xfailed", "skipped", "failed"):
+        for report in terminalreporter.stats.get(outcome, []):
+            found = re.search(r"test_conformance\.py::test_(scikit_learn|sktime)\[(\w+)", report.nodeid)
+            if found:
+                suites.setdefault((found[2], found[1]), Counter())[outcome] += 1
+    if suites:
+        terminalreporter.section("check suites")
+    for (estimator, suite), counts in sorted(suites.items()):
+        listed = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+        terminalreporter.write_line(f"{estimator}, {suite.replace('_', '-')}: {listed}")
