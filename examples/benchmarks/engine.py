@@ -10,9 +10,9 @@ All blocks have the same width and the same outer parts: GELU, a gated linear ma
 - ``gru``, ``lstm``: `torch.nn`'s;
 - ``public s4d``, ``public s4``: the code of the state-spaces/s4 repository, if ``--public`` names a checkout.
 
-Figures are medians over rounds in which every block has its turn. With several threads, those of OpenMP go on
-spinning after PyTorch's own operations and take the cores from the compiled kernels; ``OMP_WAIT_POLICY=passive``
-in the environment prevents it. Run as
+Figures are medians over rounds in which every block has its turn. With several threads, those of OpenMP go
+on spinning after PyTorch's own operations and take the cores from the compiled kernels;
+``OMP_WAIT_POLICY=passive`` in the environment prevents it. Run as
 
     python examples/benchmarks/engine.py --json results.json
 """
