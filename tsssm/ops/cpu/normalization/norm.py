@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from tsssm.ops.cpu import threads
 from tsssm.ops.cpu.layout import as_array
 from tsssm.ops.cpu.normalization import kernels
+from tsssm.ops.cpu.spans import flat, for_each_span, span_count
 
 _ALL = np.empty(0, np.bool_)
 # Entries below which a second thread costs more than it brings.
 _ENTRIES_PER_THREAD = 2**20
-
-
-def _flat(tensor: Tensor) -> NDArray[Any]:
-    return as_array(tensor).reshape(-1)
-
-
-def _parts(h: Tensor) -> int:
-    return max(1, min(torch.get_num_threads(), h.numel() // _ENTRIES_PER_THREAD))
-
-
-def _for_each(h: Tensor, parts: int, task: Callable[[int, int, int], object]) -> None:
-    """Call ``task(part, first, last)`` for each of the ranges of rows."""
-    rows = h.numel() // h.shape[-1]
-    edges = [rows * part // parts for part in range(parts + 1)]
-    threads.run([partial(task, part, *edges[part : part + 2]) for part in range(parts)], parts)
 
 
 def batch_norm(
@@ -47,15 +27,15 @@ def batch_norm(
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output, and the mean and 1 / sqrt(variance + eps) of the ``count`` samples that count, (H,)."""
-    parts, channels = _parts(h), h.shape[-1]
-    rows = (_flat(h), _ALL if keep is None else _flat(keep))
+    parts, channels = span_count(h.numel(), _ENTRIES_PER_THREAD), h.shape[-1]
+    rows = (flat(h), _ALL if keep is None else flat(keep))
     means, squares = (np.zeros((parts, channels), np.float32) for _ in range(2))
     counts = np.zeros((parts, 1), np.float32)
 
     def measure(part: int, first: int, last: int) -> None:
         counts[part] = kernels.statistics(*rows, first, last, means[part], squares[part])
 
-    _for_each(h, parts, measure)
+    for_each_span(parts, h.numel() // channels, measure)
     mean = means[0] if parts == 1 else (means * counts).sum(0) / count
     square = squares[0] if parts == 1 else (squares + counts * (means - mean) ** 2).sum(0)
     for running, value in ((running_mean, mean), (running_var, square / (count - 1))):
@@ -63,12 +43,12 @@ def batch_norm(
         array += np.float32(momentum) * (value - array)
     scale = 1 / np.sqrt(square / count + np.float32(eps))
     out = torch.empty_like(h, memory_format=torch.contiguous_format)
-    columns, target = (mean, scale * as_array(weight), as_array(bias)), _flat(out)
+    columns, target = (mean, scale * as_array(weight), as_array(bias)), flat(out)
 
     def normalise(part: int, first: int, last: int) -> None:
         kernels.normalised(*rows, *columns, first, last, target)
 
-    _for_each(h, parts, normalise)
+    for_each_span(parts, h.numel() // channels, normalise)
     return out, torch.from_numpy(mean), torch.from_numpy(scale)
 
 
@@ -76,23 +56,23 @@ def batch_norm_adjoint(
     g: Tensor, h: Tensor, weight: Tensor, keep: Tensor | None, mean: Tensor, scale: Tensor, count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of h, weight and bias from that of the output."""
-    parts, channels = _parts(h), h.shape[-1]
-    rows = (_flat(g), _flat(h), _ALL if keep is None else _flat(keep))
+    parts, channels = span_count(h.numel(), _ENTRIES_PER_THREAD), h.shape[-1]
+    rows = (flat(g), flat(h), _ALL if keep is None else flat(keep))
     middle, spread = as_array(mean), as_array(scale)
     products, sums = (np.zeros((parts, channels), np.float32) for _ in range(2))
 
     def add_up(part: int, first: int, last: int) -> None:
         kernels.parameter_gradients(*rows, middle, first, last, products[part], sums[part])
 
-    _for_each(h, parts, add_up)
+    for_each_span(parts, h.numel() // channels, add_up)
     gweight, gbias = products.sum(0) * spread, sums.sum(0)
     n = np.float32(count)
     columns = (middle, spread * as_array(weight), spread * gweight / n, gbias / n)
     gh = torch.empty_like(h, memory_format=torch.contiguous_format)
-    target = _flat(gh)
+    target = flat(gh)
 
     def spread_out(part: int, first: int, last: int) -> None:
         kernels.input_gradient(*rows, *columns, first, last, target)
 
-    _for_each(h, parts, spread_out)
+    for_each_span(parts, h.numel() // channels, spread_out)
     return gh, torch.from_numpy(gweight), torch.from_numpy(gbias)
