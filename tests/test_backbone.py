@@ -146,10 +146,12 @@ def test_a_block_in_training_drops_a_share_and_in_evaluation_nothing():
     net.set_dropout_generator(torch.Generator().manual_seed(0))
     block = net.blocks[0]
     h = torch.randn(20, 50, net.config["d_model"])
-    noise = block.dropout(h)
     level = 2**15 - 2**16 * 0.75  # values below it are dropped
-    # five standard deviations of a share of 8,000 draws
-    assert abs((noise < level).float().mean() - 0.25) < 5 * (0.25 * 0.75 / noise.numel()) ** 0.5
+    first, second = block.dropout(h)
+    assert not torch.equal(first, second)
+    for noise in (first, second):
+        # five standard deviations of a share of 8,000 draws
+        assert abs((noise < level).float().mean() - 0.25) < 5 * (0.25 * 0.75 / noise.numel()) ** 0.5
     assert block.eval().dropout(h) is None
     by_hand = block.mix(F.gelu(block.layer(block.norm(h))[0]))
     torch.testing.assert_close(block(h), h + F.glu(by_hand, dim=-1))

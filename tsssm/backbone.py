@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsssm.layers import DSS, LSSL, S4, S4D, S5, LiquidS4, SSMLayer
-from tsssm.ops import batch_norm, dropout_noise, gated_sum, gelu, last_sample, reversed_gaps
+from tsssm.ops import batch_norm, dropout_noise, gated_mix, last_sample, reversed_gaps
 
 __all__ = ["BACKBONES", "NORMS", "POOLINGS", "Backbone", "LayerChoice"]
 
@@ -155,9 +155,11 @@ class DropoutNoise(nn.Module):
         super().__init__()
         self.p = p
 
-    def forward(self, h: Tensor) -> Tensor | None:
-        """Noise for `gelu` and `gated_sum` of the shape of h, or None outside of training."""
-        return dropout_noise(h, self.generator) if self.training and self.p > 0 else None
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Two tensors of noise of the shape of h for `gated_mix`, or None outside of training."""
+        if not self.training or self.p == 0:
+            return None
+        return dropout_noise(h, self.generator), dropout_noise(h, self.generator)
 
 
 class Block(nn.Module):
@@ -181,9 +183,7 @@ class Block(nn.Module):
     def forward(self, h: Tensor, dt: Tensor | None = None) -> Tensor:
         """Map h (batch, L, d_model) to the same shape."""
         y, _ = self.layer(self.norm(h, dt), dt, need_state=False)
-        y = gelu(y, self.dropout(y), self.dropout.p)
-        # The gate adds the bias as it reads its input.
-        return gated_sum(h, F.linear(y, self.mix.weight), self.mix.bias, self.dropout(h), self.dropout.p)
+        return gated_mix(h, y, self.mix.weight, self.mix.bias, self.dropout(h), self.dropout.p)
 
 
 class Backbone(nn.Module):

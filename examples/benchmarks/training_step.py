@@ -98,13 +98,13 @@ def make_step(
 
 # What the events of the profiler belong to, by how their names begin; the outermost that is known counts.
 PARTS = {
-    "operations": ("tsssm.ops", "EagerDiagonalScan", "Gelu", "GatedSum", "BatchNorm"),
+    "operations": ("tsssm.ops", "EagerDiagonalScan", "GatedMix", "BatchNorm"),
     "matrix products": ("aten::mm", "aten::addmm"),
     "clipping and optimiser": ("optimiser",),
 }
 # Where the network calls operations by name.
 CALLS = {
-    backbone: ("batch_norm", "dropout_noise", "gated_sum", "gelu"),
+    backbone: ("batch_norm", "dropout_noise", "gated_mix"),
     s4d: ("diagonal_scan",),
 }
 

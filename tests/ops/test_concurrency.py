@@ -60,8 +60,23 @@ def test_eight_threads_at_once(two_threads: None) -> None:
                 assert_close(found, expected[seed], torch.float64)
 
 
-def test_error_in_a_task_reaches_the_caller() -> None:
-    """Of the pool's tasks as of the caller's own; and the pool goes on working."""
+@pytest.fixture(params=["PyTorch's threads", "a pool"])
+def team(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both kinds of threads that tasks can run on."""
+    if request.param == "a pool":
+        monkeypatch.setattr(threads, "_parallel_region", lambda: None)
+    elif threads._parallel_region() is None:
+        pytest.skip("PyTorch is not linked with an OpenMP library that has GNU's entry points")
+
+
+def test_linux_has_threads_of_openmp() -> None:
+    if not sys.platform.startswith("linux") or "OpenMP" not in torch.__config__.parallel_info():
+        pytest.skip("another platform")
+    assert threads._parallel_region() is not None
+
+
+def test_error_in_a_task_reaches_the_caller(team: None) -> None:
+    """Of another thread's tasks as of the caller's own; and the threads go on working."""
     done: list[int] = []
 
     def fail() -> None:
@@ -74,9 +89,23 @@ def test_error_in_a_task_reaches_the_caller() -> None:
     assert sorted(done) == [1, 2, 3, 4]
 
 
-def test_tasks_run_at_the_same_time() -> None:
+def test_tasks_run_at_the_same_time(team: None) -> None:
     meeting = threading.Barrier(3, timeout=SECONDS)
     threads.run([meeting.wait] * 3, 3)
+
+
+def test_more_tasks_than_threads(team: None) -> None:
+    done: list[int] = []
+    threads.run([lambda i=i: done.append(i) for i in range(100)], 3)
+    assert sorted(done) == list(range(100))
+
+
+def test_tasks_of_tasks(team: None) -> None:
+    """As where a caller's thread is itself one of a team."""
+    done: list[int] = []
+    inner = [lambda i=i: done.append(i) for i in range(4)]
+    threads.run([lambda: threads.run(inner, 2), lambda: None], 2)
+    assert sorted(done) == [0, 1, 2, 3]
 
 
 def _send_answers(connection: Connection) -> None:
@@ -85,10 +114,9 @@ def _send_answers(connection: Connection) -> None:
 
 
 @pytest.mark.skipif(not hasattr(threads.os, "fork"), reason="there is no fork on this platform")
-def test_fork(two_threads: None) -> None:
-    """Call, fork, call in the child and in the parent; the child inherits a pool without threads."""
+def test_fork(two_threads: None, team: None) -> None:
+    """Call, fork, call in the child and in the parent; the child inherits a team without threads."""
     expected = answers(3)
-    assert 2 in threads._pools
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_send_answers, args=(sender,), daemon=True)
@@ -109,11 +137,12 @@ def test_fork(two_threads: None) -> None:
     assert_close(answers(3), expected, torch.float64)
 
 
-def test_fork_while_the_pool_is_made(two_threads: None) -> None:
+def test_fork_while_the_pool_is_made(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The child of a fork at the moment another thread holds the pool's lock gets a lock of its own."""
     with threads._lock:
         before = threads._lock
         pools = dict(threads._pools)
+        monkeypatch.setattr(threads, "_forked", False)  # and back again afterwards
         try:
             threads._forget()
             assert threads._lock is not before and not threads._lock.locked()

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
 from scipy.special import expit, ndtr
 from scipy.stats import norm
 
-from tsssm.ops import dropout_noise, gated_sum, gelu, reference
-from tsssm.ops.cpu.gating import kernels
+from tsssm.ops import dropout_noise, gated_mix, gating, reference
+from tsssm.ops.cpu.gating import gate, kernels
 from tsssm.ops.cpu.gating.noise import fill
 from tsssm.ops.gating import dropout_level
+
+
+@pytest.fixture(autouse=True)
+def small_calls_too(monkeypatch):
+    """Let small calls without noise run the compiled kernels as well."""
+    monkeypatch.setattr(gating, "_SMALL", 0)
+
 
 # float32: a few roundings of numbers of about the size of the largest input, 30.
 CLOSE = {"rtol": 1e-6, "atol": 4e-6}
@@ -21,78 +30,109 @@ def noise_of(shape, seed=0):
     return dropout_noise(torch.empty(shape), torch.Generator().manual_seed(seed))
 
 
+def noises_of(shape):
+    return noise_of(shape, 1), noise_of(shape, 2)
+
+
 def operands(*shape, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    h = torch.randn(*shape, generator=generator)
-    z = 5 * torch.randn(*shape[:-1], 2 * shape[-1], generator=generator)
-    bias = torch.randn(2 * shape[-1], generator=generator)
-    return [t.requires_grad_() for t in (h, z, bias)]
+    channels = shape[-1]
+    h, y = torch.randn(*shape, generator=generator), 2 * torch.randn(*shape, generator=generator)
+    weight = 3 * torch.randn(2 * channels, channels, generator=generator) / channels**0.5
+    bias = torch.randn(2 * channels, generator=generator)
+    return [t.requires_grad_() for t in (h, y, weight, bias)]
 
 
-def by_reference(function, tensors, noise, p):
-    """Output and gradients in float64 of the reference, and those of ``function`` in float32."""
-    plain = [t.detach().double().requires_grad_() for t in tensors]
-    expected = getattr(reference, function.__name__)(*plain, noise, dropout_level(p))
-    g = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
-    out = function(*tensors, noise, p)
-    return (
-        [expected, *torch.autograd.grad(expected, plain, g.double())],
-        [out, *torch.autograd.grad(out, tensors, g)],
-    )
+def identity(channels):
+    """A weight and a bias that make a equal to the activation and b equal to 0."""
+    weight = torch.cat([torch.eye(channels), torch.zeros(channels, channels)])
+    return weight, torch.zeros(2 * channels)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3])
-@pytest.mark.parametrize("shape", [(3, 7, 32), (1, 1, 16), (5, 48), (600, 16)])
+@pytest.mark.parametrize("shape", [(3, 7, 32), (1, 1, 16), (5, 48), (700, 16), (3, 2000, 32)])
 def test_compiled_equals_the_reference(shape, p):
-    noise = noise_of(shape) if p else None
-    y = (4 * torch.randn(*shape, generator=torch.Generator().manual_seed(2))).requires_grad_()
-    for function, tensors in ((gelu, [y]), (gated_sum, operands(*shape))):
-        for expected, got in zip(*by_reference(function, tensors, noise, p), strict=True):
-            # The gradient of the bias is a sum over all rows.
-            scale = max(1.0, float(expected.detach().abs().max()))
-            torch.testing.assert_close(got.double() / scale, expected / scale, **CLOSE)
+    """Output and gradients of float32 against those of the reference in float64."""
+    tensors, noises = operands(*shape), noises_of(shape) if p else None
+    plain = [t.detach().double().requires_grad_() for t in tensors]
+    expected = reference.gated_mix(*plain, *(noises or (None, None)), dropout_level(p))
+    g = torch.randn(shape, generator=torch.Generator().manual_seed(3))
+    out = gated_mix(*tensors, noises, p)
+    slow = [expected, *torch.autograd.grad(expected, plain, g.double())]
+    fast = [out, *torch.autograd.grad(out, tensors, g)]
+    for name, want, got in zip(("out", "h", "y", "weight", "bias"), slow, fast, strict=True):
+        # Gradients of the weight and the bias are sums over all rows.
+        scale = max(1.0, float(want.detach().abs().max()))
+        torch.testing.assert_close(
+            got.double() / scale, want / scale, **CLOSE, msg=lambda m, n=name: f"{n}: {m}"
+        )
 
 
-def test_gelu_and_its_slope_over_the_whole_range():
-    y = torch.linspace(-20, 20, 40_016, dtype=torch.float32).requires_grad_()
-    out = gelu(y)
+@pytest.mark.parametrize("missing", [1, 2, 3])
+def test_gradients_of_some_operands(missing):
+    """As where a weight is frozen: the others get what they get otherwise."""
+    tensors = operands(6, 16)
+    complete = torch.autograd.grad(gated_mix(*tensors).square().sum(), tensors)
+    frozen = [t.detach() if i == missing else t for i, t in enumerate(tensors)]
+    wanted = [t for t in frozen if t.requires_grad]
+    some = torch.autograd.grad(gated_mix(*frozen).square().sum(), wanted)
+    expected = [g for i, g in enumerate(complete) if i != missing]
+    assert all(torch.equal(one, two) for one, two in zip(some, expected, strict=True))
+
+
+def test_without_gradient_the_same_comes_out():
+    tensors = operands(5, 300, 16)
+    with torch.no_grad():
+        out = gated_mix(*tensors)
+    assert torch.equal(out, gated_mix(*tensors))
+
+
+def test_activation_and_its_slope_over_the_whole_range():
+    y = torch.linspace(-20, 20, 40_016, dtype=torch.float32).reshape(-1, 16).requires_grad_()
+    out = gated_mix(torch.zeros(y.shape), y, *identity(16))
     (slope,) = torch.autograd.grad(out.sum(), y)
     at = y.detach().double().numpy()
-    np.testing.assert_allclose(out.detach().numpy(), at * ndtr(at), rtol=3e-7, atol=3e-8)
-    np.testing.assert_allclose(slope.numpy(), ndtr(at) + at * norm.pdf(at), rtol=5e-7, atol=1e-7)
+    # Half of it, because the gate is half open.
+    np.testing.assert_allclose(2 * out.detach().numpy(), at * ndtr(at), rtol=3e-7, atol=3e-8)
+    np.testing.assert_allclose(2 * slope.numpy(), ndtr(at) + at * norm.pdf(at), rtol=5e-7, atol=1e-7)
 
 
 def test_the_gate_saturates_without_cancellation():
-    b = torch.linspace(-60, 60, 1600)
-    z = torch.stack([torch.ones_like(b), b], -1).reshape(100, 16, 2).transpose(1, 2).reshape(100, 32)
-    z.requires_grad_()
-    out = gated_sum(torch.zeros(100, 16), z, torch.zeros(32))
-    (gz,) = torch.autograd.grad(out.sum(), z)
-    b = b.double().reshape(100, 16).numpy()
-    np.testing.assert_allclose(out.detach().numpy(), expit(b), rtol=1e-6)
-    np.testing.assert_allclose(gz[:, 16:].numpy(), expit(b) * expit(-b), rtol=1e-6)
+    b = torch.linspace(-60, 60, 1600).reshape(100, 16)
+    outs, slopes = [], []
+    for row in b:  # a = 1 and b from the bias alone
+        bias = torch.cat([torch.ones(16), row]).requires_grad_()
+        out = gated_mix(torch.zeros(1, 16), torch.ones(1, 16), torch.zeros(32, 16), bias)
+        outs.append(out.detach().numpy()[0])
+        slopes.append(torch.autograd.grad(out.sum(), bias)[0][16:].numpy())
+    b = b.double().numpy()
+    np.testing.assert_allclose(outs, expit(b), rtol=1e-6)
+    np.testing.assert_allclose(slopes, expit(b) * expit(-b), rtol=1e-6)
 
 
 def test_what_is_dropped_is_zero_and_the_rest_is_scaled_up():
-    y = torch.full((50, 200, 16), 2.0)
-    noise = noise_of(y.shape)
-    out, kept = gelu(y, noise, 0.25), noise >= -(2**15) + 2**14
-    assert torch.equal(out != 0, kept)
-    torch.testing.assert_close(out[kept], (gelu(y) / 0.75)[kept])
+    shape = (50, 200, 16)
+    h, y, (weight, bias) = torch.zeros(shape), torch.full(shape, 2.0), identity(16)
+    noises = noises_of(shape)
+    out = gated_mix(h, y, weight, bias, noises, 0.25)
+    first, second = (noise >= -(2**15) + 2**14 for noise in noises)
+    assert torch.equal(out != 0, first & second)
+    expected = gated_mix(h, y, weight, bias) / 0.75**2
+    torch.testing.assert_close(out[first & second], expected[first & second])
     # five standard deviations of the mean of 160,000 draws
-    assert abs(kept.double().mean() - 0.75) < 5 * (0.25 * 0.75 / y.numel()) ** 0.5
+    for kept in (first, second):
+        assert abs(kept.double().mean() - 0.75) < 5 * (0.25 * 0.75 / y.numel()) ** 0.5
 
 
 @pytest.mark.parametrize("p", [0.0, 1e-9])
 def test_a_share_that_rounds_to_zero_drops_nothing(p):
-    h, z, bias = operands(4, 16)
-    assert torch.equal(gelu(h, noise_of(h.shape), p), gelu(h))
-    assert torch.equal(gated_sum(h, z, bias, noise_of(h.shape), p), gated_sum(h, z, bias))
+    tensors = operands(4, 16)
+    assert torch.equal(gated_mix(*tensors, noises_of((4, 16)), p), gated_mix(*tensors))
 
 
 def test_all_dropped_is_finite():
-    h = torch.ones(4, 16)
-    assert gelu(h, noise_of(h.shape), 1.0).isfinite().all()
+    tensors = operands(4, 16)
+    assert gated_mix(*tensors, noises_of((4, 16)), 1.0).isfinite().all()
 
 
 def test_words_are_those_of_splitmix64():
@@ -128,24 +168,54 @@ def test_no_noise_for_no_entry():
 
 def test_threads_change_nothing(threads):
     tensors = operands(16, 4096, 32)  # large enough for several threads
-    noise = noise_of(tensors[0].shape)
+    noises = noises_of(tensors[0].shape)
     results = []
     for count in (1, 2, 3):
         threads(count)
-        out = gated_sum(*tensors, noise, 0.1)
-        active = gelu(tensors[0], noise, 0.1)
-        results.append([out, active, *torch.autograd.grad(out.sum() + active.sum(), tensors)])
+        out = gated_mix(*tensors, noises, 0.1)
+        results.append([out, *torch.autograd.grad(out.sum(), tensors)])
     for other in results[1:]:
-        for one, two in zip(results[0][:4], other[:4], strict=True):
+        for one, two in zip(results[0][:3], other[:3], strict=True):
             assert torch.equal(one, two)
-        torch.testing.assert_close(results[0][4], other[4], rtol=1e-5, atol=1e-3)  # sums of 65,536 rows
+        for one, two in zip(results[0][3:], other[3:], strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-2)  # sums of 65,536 rows
+
+
+def test_calls_at_the_same_time():
+    """Each has buffers of its own."""
+    problems = [operands(40, 100, 16, seed=seed) for seed in range(8)]
+    expected = [torch.autograd.grad(gated_mix(*p).square().sum(), p) for p in problems]
+
+    def work(seed):
+        return [
+            torch.autograd.grad(gated_mix(*problems[seed]).square().sum(), problems[seed]) for _ in range(5)
+        ]
+
+    with ThreadPoolExecutor(8) as pool:
+        for seed, repeated in enumerate(pool.map(work, range(8), timeout=60)):
+            for found in repeated:
+                assert all(torch.equal(one, two) for one, two in zip(found, expected[seed], strict=True))
+
+
+def test_modes_of_pytorch(monkeypatch):
+    """Buffers that inference made serve training, whatever dtype is the default."""
+    tensors = operands(6, 16)
+    expected = gated_mix(*tensors)
+    monkeypatch.setattr(gate, "_free", [])
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            assert torch.equal(gated_mix(*tensors), expected)
+        gated_mix(*tensors).sum().backward()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(t.grad.isfinite().all() for t in tensors) and gate._free
 
 
 def test_inputs_need_not_be_contiguous():
-    h, z, bias = operands(32, 6, 16)
-    swapped = gated_sum(h.transpose(0, 1), z.transpose(0, 1), bias)
-    assert torch.equal(swapped, gated_sum(h, z, bias).transpose(0, 1))
-    assert torch.equal(gelu(h.transpose(0, 1)), gelu(h).transpose(0, 1))
+    h, y, weight, bias = operands(32, 6, 16)
+    swapped = gated_mix(h.transpose(0, 1), y.transpose(0, 1), weight.t().contiguous().t(), bias)
+    torch.testing.assert_close(swapped, gated_mix(h, y, weight, bias).transpose(0, 1), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -154,42 +224,58 @@ def test_inputs_need_not_be_contiguous():
 def test_other_widths_and_dtypes_run_the_reference(shape, dtype, monkeypatch):
     for name in ("gelu", "gated_sum"):
         monkeypatch.setattr(kernels, name, None)
-    h, z, bias = (t.detach().to(dtype) for t in operands(*shape))
-    noise = noise_of(shape)
-    level = dropout_level(0.2)
-    assert torch.equal(gelu(h, noise, 0.2), reference.gelu(h, noise, level))
-    assert torch.equal(gated_sum(h, z, bias, noise, 0.2), reference.gated_sum(h, z, bias, noise, level))
+    tensors = [t.detach().to(dtype) for t in operands(*shape)]
+    noises = noises_of(shape)
+    expected = reference.gated_mix(*tensors, *noises, dropout_level(0.2))
+    assert torch.equal(gated_mix(*tensors, noises, 0.2), expected)
+
+
+@pytest.mark.parametrize(("rows", "compiled"), [(100, False), (2**13, True)])
+def test_small_calls_without_noise_run_the_reference(rows, compiled, monkeypatch):
+    monkeypatch.undo()
+    calls = []
+    monkeypatch.setattr(kernels, "gelu", lambda *arguments: calls.append(1))
+    gated_mix(*(t.detach() for t in operands(rows, 16)))
+    assert bool(calls) == compiled
 
 
 def test_nan_comes_through():
-    h, z, bias = (t.detach() for t in operands(4, 16))
-    h[1, 2], z[2, 20] = float("nan"), float("nan")
-    assert torch.equal(gelu(h).isnan(), h.isnan())
+    h, y, weight, bias = (t.detach() for t in operands(4, 16))
+    h[1, 2], y[2, 5] = float("nan"), float("nan")
     expected = h.isnan()
-    expected[2, 4] = True
-    assert torch.equal(gated_sum(h, z, bias).isnan(), expected)
+    expected[2] = True  # the map mixes the channels of a sample
+    assert torch.equal(gated_mix(h, y, weight, bias).isnan(), expected)
 
 
 def test_compiled_graphs_take_the_plain_operations():
-    h, z, bias = (t.detach() for t in operands(4, 16))
-    graph = torch.compile(lambda h, z, bias: gated_sum(gelu(h), z, bias), backend="eager", fullgraph=True)
-    torch.testing.assert_close(graph(h, z, bias), gated_sum(gelu(h), z, bias))
+    tensors = [t.detach() for t in operands(4, 16)]
+    graph = torch.compile(gated_mix, backend="eager", fullgraph=True)
+    torch.testing.assert_close(graph(*tensors), gated_mix(*tensors))
 
 
 @pytest.mark.parametrize(
-    ("z", "bias", "noise", "message"),
+    ("y", "weight", "bias", "noise", "message"),
     [
-        ((4, 16), (32,), None, r"z must be .*\(4, 16\); got \(4, 16\)"),
-        ((4, 32), (16,), None, r"bias \(2 H,\).*got \(4, 32\) and \(16,\)"),
         (
             (4, 32),
+            (32, 16),
+            (32,),
+            None,
+            r"y must be of the shape of h .* = \(4, 16\).*got \(4, 32\)",
+        ),
+        ((4, 16), (16, 32), (32,), None, r"weight \(2 H, H\).*got \(4, 16\), \(16, 32\) and \(32,\)"),
+        ((4, 16), (32, 16), (16,), None, r"bias \(2 H,\).*got .*\(16,\)"),
+        (
+            (4, 16),
+            (32, 16),
             (32,),
             torch.zeros(4, 15, dtype=torch.int16),
-            r"noise must be int16 .*got torch.int16 \(4, 15\)",
+            r"noises must be int16 of the shape of h, \(4, 16\); got torch.int16 \(4, 15\)",
         ),
-        ((4, 32), (32,), torch.zeros(4, 16), r"noise must be int16 .*got torch.float32"),
+        ((4, 16), (32, 16), (32,), torch.zeros(4, 16), r"noises must be int16 .*got torch.float32"),
     ],
 )
-def test_shapes_that_disagree_are_refused(z, bias, noise, message):
+def test_shapes_that_disagree_are_refused(y, weight, bias, noise, message):
+    noises = None if noise is None else (noise, noise)
     with pytest.raises(ValueError, match=message):
-        gated_sum(torch.zeros(4, 16), torch.zeros(z), torch.zeros(bias), noise, 0.1)
+        gated_mix(torch.zeros(4, 16), *(torch.zeros(shape) for shape in (y, weight, bias)), noises, 0.1)

@@ -4,7 +4,7 @@ from tsssm.ops.convolution import causal_conv
 from tsssm.ops.diagonal import diagonal_scan
 from tsssm.ops.dplr import dplr_scan
 from tsssm.ops.features import pooled_scan, readout_scan
-from tsssm.ops.gating import dropout_noise, gated_sum, gelu
+from tsssm.ops.gating import dropout_noise, gated_mix
 from tsssm.ops.kernels import cauchy, dplr_kernel, krylov, vandermonde
 from tsssm.ops.liquid import LiquidState, liquid_dplr_scan, liquid_scan
 from tsssm.ops.normalization import batch_norm
@@ -21,8 +21,7 @@ __all__ = [
     "dplr_kernel",
     "dplr_scan",
     "dropout_noise",
-    "gated_sum",
-    "gelu",
+    "gated_mix",
     "krylov",
     "last_sample",
     "liquid_dplr_scan",

@@ -1,8 +1,7 @@
-"""What stands between state-space layers: activation, gate, dropout and the residual sum, in two operations.
+"""What stands between state-space layers: activation, gated linear map, dropout and residual sum, in one.
 
-A block maps the output y of its layer to h + dropout(glu(W dropout(gelu(y)) + b)). All but the product with W
-is element by element, and in separate steps each of them reads and writes the memory once: together they took
-longer than the layer.
+In separate steps each of them reads and writes memory once, and all but the matrix product do little else:
+together they took longer than the layer.
 """
 
 from __future__ import annotations
@@ -14,6 +13,8 @@ from tsssm.ops import reference
 from tsssm.ops.operands import fills_registers
 
 _LEVELS = 2**16
+# Numbers below which, without noise, the calls for a block cost more than what they save.
+_SMALL = 2**17
 
 
 def dropout_noise(like: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -42,48 +43,32 @@ def dropout_level(p: float) -> int:
     return min(round(p * _LEVELS), _LEVELS - 1)
 
 
-def gelu(y: Tensor, noise: Tensor | None = None, p: float = 0.0) -> Tensor:
-    r"""Gaussian error linear unit and dropout: m y Phi(y), with Phi the normal distribution function.
+def gated_mix(
+    h: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    noises: tuple[Tensor, Tensor] | None = None,
+    p: float = 0.0,
+) -> Tensor:
+    r"""Activation, gated linear map and residual sum: what maps the output of a layer to that of its block.
+
+    .. math:: h + m' \, a \, \sigma(b), \qquad (a, b) = W \, (m \, y \, \Phi(y)) + \beta,
+
+    with the normal distribution function Phi (GELU) and the logistic function sigma (GLU). m and m' are 0 for
+    dropped entries and 1 / (1 - p) for the others.
 
     Parameters
     ----------
-    y : Tensor, floating point
-    noise : Tensor of the shape of y, int16, optional
-        From `dropout_noise`; m is 0 for a share ``p`` of its values and 1 / (1 - p) for the others. Without
-        it m = 1.
+    h, y : Tensor (..., H), floating point
+    weight : Tensor (2 H, H)
+        W; its first half makes a, its second b.
+    bias : Tensor (2 H,)
+    noises : tuple of two Tensors of the shape of h, int16, optional
+        From `dropout_noise`: of the values of the first a share ``p`` drops entries of the activation, of the
+        second, entries of what is added to h. Without them nothing is dropped.
     p : float in [0, 1]
         Share of dropped entries, rounded to a multiple of 2^-16.
-
-    Returns
-    -------
-    Tensor like y
-
-    Raises
-    ------
-    ValueError
-        If the noise has another shape or dtype.
-    """
-    _check_noise("y", y, noise)
-    level = dropout_level(p)
-    if fills_registers(y):
-        # Numba is imported, and its kernels are loaded, when the first CPU tensor arrives.
-        from tsssm.ops.autograd import gating as compiled
-
-        return compiled.Gelu.apply(y, noise, level)
-    return reference.gelu(y, noise, level)
-
-
-def gated_sum(h: Tensor, z: Tensor, bias: Tensor, noise: Tensor | None = None, p: float = 0.0) -> Tensor:
-    r"""Gated linear unit, dropout and residual sum: h + m (a sigmoid(b)), with (a, b) = z + bias.
-
-    Parameters
-    ----------
-    h : Tensor (..., H), floating point
-    z : Tensor (..., 2 H)
-        a and b beside each other.
-    bias : Tensor (2 H,)
-    noise, p
-        As in `gelu`, of the shape of h.
 
     Returns
     -------
@@ -92,26 +77,25 @@ def gated_sum(h: Tensor, z: Tensor, bias: Tensor, noise: Tensor | None = None, p
     Raises
     ------
     ValueError
-        If shapes disagree, or the noise has another dtype.
+        If shapes disagree, or noise has another dtype.
     """
     channels = h.shape[-1] if h.ndim else 0
-    if z.shape != (*h.shape[:-1], 2 * channels) or bias.shape != (2 * channels,):
+    if y.shape != h.shape or weight.shape != (2 * channels, channels) or bias.shape != (2 * channels,):
         raise ValueError(
-            f"z must be (..., 2 H) and bias (2 H,) for h (..., H) = {tuple(h.shape)}; "
-            f"got {tuple(z.shape)} and {tuple(bias.shape)}."
+            f"y must be of the shape of h (..., H) = {tuple(h.shape)}, weight (2 H, H) and bias (2 H,); "
+            f"got {tuple(y.shape)}, {tuple(weight.shape)} and {tuple(bias.shape)}."
         )
-    _check_noise("h", h, noise)
+    for noise in noises or ():
+        if noise.shape != h.shape or noise.dtype != torch.int16:
+            raise ValueError(
+                f"noises must be int16 of the shape of h, {tuple(h.shape)}; "
+                f"got {noise.dtype} {tuple(noise.shape)}."
+            )
+    inner, outer = noises or (None, None)
     level = dropout_level(p)
-    if fills_registers(h, z, bias):
+    if (noises or h.numel() >= _SMALL) and fills_registers(h, y, weight, bias):
+        # Numba is imported, and its kernels are loaded, when the first CPU tensor arrives.
         from tsssm.ops.autograd import gating as compiled
 
-        return compiled.GatedSum.apply(h, z, bias, noise, level)
-    return reference.gated_sum(h, z, bias, noise, level)
-
-
-def _check_noise(name: str, like: Tensor, noise: Tensor | None) -> None:
-    if noise is not None and (noise.shape != like.shape or noise.dtype != torch.int16):
-        raise ValueError(
-            f"noise must be int16 of the shape of {name}, {tuple(like.shape)}; "
-            f"got {noise.dtype} {tuple(noise.shape)}."
-        )
+        return compiled.GatedMix.apply(h, y, weight, bias, inner, outer, level)
+    return reference.gated_mix(h, y, weight, bias, inner, outer, level)

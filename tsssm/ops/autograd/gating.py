@@ -1,4 +1,4 @@
-"""The gate's operations as nodes of autograd. Compilers see the plain ones, which they fuse themselves."""
+"""The gated linear map as a node of autograd. Compilers see the plain one, which they fuse themselves."""
 
 from __future__ import annotations
 
@@ -11,34 +11,28 @@ from torch.autograd.function import once_differentiable
 from tsssm.ops.cpu import gating as cpu
 
 
-class Gelu(torch.autograd.Function):
-    """`tsssm.ops.gating.gelu`."""
+class GatedMix(torch.autograd.Function):
+    """`tsssm.ops.gating.gated_mix`."""
 
     @staticmethod
-    def forward(ctx: Any, y: Tensor, noise: Tensor | None, level: int) -> Tensor:
-        ctx.save_for_backward(y, noise)
+    def forward(
+        ctx: Any,
+        h: Tensor,
+        y: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        noise_y: Tensor | None,
+        noise_h: Tensor | None,
+        level: int,
+    ) -> Tensor:
+        out, z = cpu.gated_mix(h, y, weight, bias, noise_y, noise_h, level, any(ctx.needs_input_grad[1:4]))
+        ctx.save_for_backward(z, y, weight, bias, noise_y, noise_h)
         ctx.level = level
-        return cpu.gelu(y, noise, level)
+        return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        y, noise = ctx.saved_tensors
-        return cpu.gelu_adjoint(g, y, noise, ctx.level), None, None
-
-
-class GatedSum(torch.autograd.Function):
-    """`tsssm.ops.gating.gated_sum`."""
-
-    @staticmethod
-    def forward(ctx: Any, h: Tensor, z: Tensor, bias: Tensor, noise: Tensor | None, level: int) -> Tensor:
-        ctx.save_for_backward(z, bias, noise)
-        ctx.level = level
-        return cpu.gated_sum(h, z, bias, noise, level)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        z, bias, noise = ctx.saved_tensors
-        gz, gbias = cpu.gated_sum_adjoint(g, z, bias, noise, ctx.level)
-        return g, gz, gbias, None, None
+        z, y, weight, bias, noise_y, noise_h = ctx.saved_tensors
+        gradients = cpu.gated_mix_adjoint(g, z, y, weight, bias, noise_y, noise_h, ctx.level)
+        return g, *gradients, None, None, None

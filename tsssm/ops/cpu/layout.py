@@ -13,8 +13,7 @@ from torch import Tensor
 from tsssm.ops.cpu import threads
 from tsssm.ops.cpu.simd import BYTES
 
-# Fused multiply-adds of whole registers, about 0.3 ms, below which a second thread costs more than it brings:
-# it competes with those of OpenMP, which go on spinning for a while after torch's own operations.
+# Fused multiply-adds of whole registers, about 0.3 ms, below which a second thread costs more than it brings.
 _MIN_WORK_PER_THREAD = 1_000_000
 
 
@@ -41,6 +40,11 @@ def as_array(tensor: Tensor) -> NDArray[Any]:
     if tensor.is_complex():
         tensor = torch.view_as_real(tensor.resolve_conj())
     return tensor.detach().resolve_neg().contiguous().numpy()
+
+
+def flat(tensor: Tensor) -> NDArray[Any]:
+    """The tensor's numbers as a contiguous array with one axis."""
+    return as_array(tensor).reshape(-1)
 
 
 def ranges(u: Tensor, work: int) -> Ranges:

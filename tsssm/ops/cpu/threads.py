@@ -1,25 +1,39 @@
-"""A pool of threads for kernels that release the interpreter lock.
+"""Tasks of kernels that release the interpreter lock, spread over threads.
 
-Numba's own thread layers do not survive ``fork`` or calls from several threads; a plain pool does. It has
-as many threads as `torch.get_num_threads` says at the time of the call, is made at first use, and is
-made anew in a child process.
+They run on PyTorch's own OpenMP threads wherever its library has GNU's entry point for a parallel region
+(Linux): those spin for a while after each matrix product, and threads of ours would have to share the cores
+with them. Elsewhere, and in a forked child, which inherits OpenMP's records but not its threads, they run on
+a pool that is made at first use.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Task = Callable[[], object]
 
 _lock = threading.Lock()
 _pools: dict[int, ThreadPoolExecutor] = {}
+_forked = False
+
+# void body(void *data), run once by every thread of the team
+_BODY = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
 def _forget() -> None:
     """A forked child has the records but not the threads, and maybe a lock that nobody will release."""
-    global _lock
+    global _lock, _forked
     _lock = threading.Lock()
+    _forked = True
     _pools.clear()
 
 
@@ -27,23 +41,54 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def run(tasks: Iterable[Callable[[], object]], threads: int) -> None:
+@cache
+def _parallel_region() -> Callable[..., None] | None:
+    """``GOMP_parallel(body, data, threads, flags)`` of the OpenMP library that PyTorch is linked with."""
+    try:
+        # Looked up in the libraries that this one depends on as well.
+        library: Any = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        function = library.GOMP_parallel
+    except (OSError, AttributeError):
+        return None
+    function.argtypes = [_BODY, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+    function.restype = None
+    return function
+
+
+def run(tasks: Iterable[Task], threads: int) -> None:
     """Run the tasks on ``threads`` threads, the caller's own among them; the first error is raised."""
-    first, *others = tasks
-    if not others or threads == 1:
-        for task in (first, *others):
+    todo = list(tasks)
+    if len(todo) == 1 or threads == 1:
+        for task in todo:
             task()
         return
+    region = None if _forked else _parallel_region()
+    # Whoever is free takes the next one: a team may have fewer threads than were asked for.
+    remaining, errors = iter(todo), list[BaseException]()
+    if region is None:
+        _run_on_pool(remaining, errors, threads)
+    else:
+        region(_BODY(lambda _: _work(remaining, errors)), None, threads, 0)
+    if errors:
+        raise errors[0]
+
+
+def _work(tasks: Iterator[Task], errors: list[BaseException]) -> None:
+    for task in tasks:
+        try:
+            task()
+        except BaseException as error:
+            errors.append(error)
+
+
+def _run_on_pool(tasks: Iterator[Task], errors: list[BaseException], threads: int) -> None:
     with _lock:
         pool = _pools.get(threads)
         if pool is None:
             pool = _pools[threads] = ThreadPoolExecutor(threads - 1, thread_name_prefix="tsssm")
-    pending = [pool.submit(task) for task in others]
-    try:
-        first()
-    finally:
-        # Buffers belong to the caller: no task may outlive this call, whatever happened to the first.
-        errors = [future.exception() for future in pending]
-    for error in errors:
-        if error is not None:
-            raise error
+    pending = [pool.submit(_work, tasks, errors) for _ in range(threads - 1)]
+    _work(tasks, errors)
+    # Buffers belong to the caller: no task may outlive this call. Who has not begun has nothing left to do.
+    for future in pending:
+        if not future.cancel():
+            future.result()

@@ -20,7 +20,7 @@ from tsssm.ops.reference.convolution import causal_conv
 from tsssm.ops.reference.diagonal import diagonal_scan, project_to_disc
 from tsssm.ops.reference.dplr import dplr_scan
 from tsssm.ops.reference.features import pooled_scan, readout_scan
-from tsssm.ops.reference.gating import gated_sum, gelu
+from tsssm.ops.reference.gating import gated_mix
 from tsssm.ops.reference.liquid import liquid_dplr_scan, liquid_scan
 from tsssm.ops.reference.normalization import batch_norm
 from tsssm.ops.reference.tridiagonal import tridiagonal_scan
@@ -30,8 +30,7 @@ __all__ = [
     "causal_conv",
     "diagonal_scan",
     "dplr_scan",
-    "gated_sum",
-    "gelu",
+    "gated_mix",
     "liquid_dplr_scan",
     "liquid_scan",
     "pooled_scan",

@@ -1,4 +1,4 @@
-"""Activation, gate, dropout and residual sum between state-space layers."""
+"""Activation, gated linear map, dropout and residual sum between state-space layers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def gelu(y: Tensor, noise: Tensor | None, level: int) -> Tensor:
-    """m y Phi(y), where m is 0 for the ``level`` lowest values of the noise."""
-    return _dropped(F.gelu(y), noise, level)
-
-
-def gated_sum(h: Tensor, z: Tensor, bias: Tensor, noise: Tensor | None, level: int) -> Tensor:
-    """h + m (a sigmoid(b)), with (a, b) the halves of z + bias."""
-    return h + _dropped(F.glu(z + bias, dim=-1), noise, level)
+def gated_mix(
+    h: Tensor,
+    y: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    noise_y: Tensor | None,
+    noise_h: Tensor | None,
+    level: int,
+) -> Tensor:
+    """h + m' glu(W (m gelu(y)) + bias), where m and m' are 0 for the ``level`` lowest values of the noise."""
+    x = _dropped(F.gelu(y), noise_y, level)
+    return h + _dropped(F.glu(F.linear(x, weight, bias), dim=-1), noise_h, level)
 
 
 def _dropped(value: Tensor, noise: Tensor | None, level: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tsssm.ops.cpu.allocation import empty, empty_like
 from tsssm.ops.cpu.convolution.convolve import convolve, convolve_adjoint
 from tsssm.ops.cpu.layout import as_array, block_count, for_each, ranges
 
@@ -20,7 +21,7 @@ def causal_conv(u: Tensor, kernel: Tensor) -> Tensor:
         spectrum = _transform(u, size)[:, None] * _transform(kernel, size)
         # The strides of the other path: an operator promises one layout.
         return _inverse(spectrum, size, u.shape[1]).transpose(0, 1).contiguous().transpose(0, 1)
-    y = u.new_empty(kernel.shape[0], *u.shape)
+    y = empty((kernel.shape[0], *u.shape), u.dtype)
     arrays = [as_array(t) for t in (u, kernel)]
     target = as_array(y)
     for_each(ranges(u, _work(u, kernel)), lambda part, *where: convolve(*arrays, *where, target))
@@ -39,7 +40,7 @@ def causal_conv_adjoint(gy: Tensor, u: Tensor, kernel: Tensor) -> tuple[Tensor, 
         gkernel = _inverse(by_input.sum(0), size, kernel.shape[1])
         return gu.contiguous(), gkernel.contiguous()
     cut = ranges(u, 2 * _work(u, kernel))
-    gu = torch.empty_like(u, memory_format=torch.contiguous_format)
+    gu = empty_like(u)
     gkernel = kernel.new_zeros(len(cut.series), *kernel.shape)
     arrays = [as_array(t) for t in (gy.transpose(0, 1), u, kernel)]
     target, by_part = as_array(gu), as_array(gkernel)

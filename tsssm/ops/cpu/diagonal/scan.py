@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tsssm.ops.cpu.allocation import empty, empty_like
 from tsssm.ops.cpu.blocks import CHUNK
 from tsssm.ops.cpu.diagonal.backward import backward_pass
 from tsssm.ops.cpu.diagonal.forward import forward_pass
@@ -66,9 +67,9 @@ def diagonal_scan(
     """
     batch, length, channels = u.shape
     directions, readouts, _, modes = C.shape
-    y = u.new_empty(readouts, batch, length, channels)
+    y = empty((readouts, batch, length, channels), u.dtype)
     x = A.new_zeros(batch, channels, modes) if x0 is None else x0.clone(memory_format=torch.contiguous_format)
-    saved = u.new_empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save))
+    saved = empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save), u.dtype)
     gaps = distinct_gaps(u, dt, modes, _budget(C, rule, liquid, x0 is None))
     longest, _ = extent(u, dt, gaps[0], rule)
     inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, longest, mean_duration(u, dt), as_array(x))
@@ -107,8 +108,8 @@ def diagonal_scan_adjoint(
     """
     cut = ranges(u, 3 * _work(u, C))
     gx = gx.clone(memory_format=torch.contiguous_format)
-    gu = torch.empty_like(u, memory_format=torch.contiguous_format)
-    gv = u.new_empty((0, 0, 0, 0) if u_prev is None else u_prev.shape)
+    gu = empty_like(u)
+    gv = empty((0, 0, 0, 0) if u_prev is None else tuple(u_prev.shape), u.dtype)
     # One entry for each range of series, so that no two tasks write to the same place.
     parts = len(cut.series)
     no_D = u.new_empty((0, 0))

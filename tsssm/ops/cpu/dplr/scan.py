@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tsssm.ops.cpu.allocation import empty, empty_like
 from tsssm.ops.cpu.dplr.feedback import CHUNK
 from tsssm.ops.cpu.dplr.passes import backward_pass, forward_pass
 from tsssm.ops.cpu.layout import as_array, block_count, for_each, lane_count, ranges
@@ -88,9 +89,9 @@ def dplr_scan(
     rest.
     """
     batch, length, channels = u.shape
-    y = u.new_empty(C.shape[1], batch, length, channels)
+    y = empty((C.shape[1], batch, length, channels), u.dtype)
     x = u.new_zeros(batch, channels, C.shape[3], dtype=C.dtype) if x0 is None else _copy(x0)
-    kept = [u.new_empty(shape) for shape in saved_shapes(u, P, C, dt, alpha, save)]
+    kept = [empty(shape, u.dtype) for shape in saved_shapes(u, P, C, dt, alpha, save)]
     inputs = (*_inputs(u, Lambda, P, Q, B, C, D, dt, alpha), as_array(x))
     outputs = [as_array(t) for t in (y, *kept)]
 
@@ -125,7 +126,7 @@ def dplr_scan_adjoint(
     """
     cut = ranges(u, 2 * _work(u, P, C))
     gx = _copy(gx)
-    gu = torch.empty_like(u, memory_format=torch.contiguous_format)
+    gu = empty_like(u)
     # One entry for each range of series, so that no two tasks write to the same place.
     parts = len(cut.series)
     no_D = u.new_empty((0, 0))

@@ -1,8 +1,8 @@
 """One pass over memory each: activation and gate with their dropout, and the adjoints.
 
-Arrays are flat and float32, whole registers long; ``noise`` (int16) is empty where nothing is dropped, else
-an entry counts ``scale`` times where its noise is at least ``least``, and not at all elsewhere. Calls on
-different ranges may run at the same time.
+Arrays are float32, flat where they are indexed, and whole registers long; ``noise`` (int16) is empty where
+nothing is dropped, else an entry counts ``scale`` times where its noise is at least ``least``, and not at all
+elsewhere.
 """
 
 from __future__ import annotations
@@ -30,36 +30,40 @@ def _dropped(value: Any, noise: Any, at: int, least: int, scale: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def gelu(y: Any, noise: Any, least: int, scale: float, first: int, last: int, out: Any) -> None:
-    """Entries ``first`` to ``last`` of m y Phi(y)."""
+def gelu(y: Any, noise: Any, least: int, scale: float, out: Any) -> None:
+    """m y Phi(y)."""
     factor = splat(scale, y)
-    for at in range(first, last, WIDTH):
+    for at in range(0, y.size, WIDTH):
         value = load(y, at)
         share, _ = normal(value)
         store(out, at, _dropped(value * share, noise, at, least, factor))
 
 
 @njit(nogil=True, cache=True)
-def gelu_adjoint(
-    g: Any, y: Any, noise: Any, least: int, scale: float, first: int, last: int, gy: Any
-) -> None:
-    """Entries ``first`` to ``last`` of the gradient of y: g m (Phi(y) + y phi(y))."""
+def gelu_and_slope(y: Any, noise: Any, least: int, scale: float, out: Any, slope: Any) -> None:
+    """m y Phi(y), and its derivative m (Phi(y) + y phi(y))."""
     factor = splat(scale, y)
-    for at in range(first, last, WIDTH):
+    for at in range(0, y.size, WIDTH):
         value = load(y, at)
         share, bell = normal(value)
-        slope = share + value * bell * constant(value, "1/sqrt(2 pi)")
-        store(gy, at, _dropped(load(g, at) * slope, noise, at, least, factor))
+        store(out, at, _dropped(value * share, noise, at, least, factor))
+        rise = share + value * bell * constant(value, "1/sqrt(2 pi)")
+        store(slope, at, _dropped(rise, noise, at, least, factor))
 
 
 @njit(nogil=True, cache=True)
-def gated_sum(
-    h: Any, z: Any, bias: Any, noise: Any, least: int, scale: float, first: int, last: int, out: Any
-) -> None:
-    """Rows ``first`` to ``last`` of h + m a sigmoid(b)."""
+def product(one: Any, other: Any, out: Any) -> None:
+    """Entry by entry."""
+    for at in range(0, out.size, WIDTH):
+        store(out, at, load(one, at) * load(other, at))
+
+
+@njit(nogil=True, cache=True)
+def gated_sum(h: Any, z: Any, bias: Any, noise: Any, least: int, scale: float, out: Any) -> None:
+    """h + m a sigmoid(b) for each row, with (a, b) = z + bias."""
     channels = bias.size // 2
     factor = splat(scale, h)
-    for row in range(first, last):
+    for row in range(h.size // channels):
         for c in range(0, channels, WIDTH):
             at, pair = row * channels + c, 2 * row * channels + c
             a = load(z, pair) + load(bias, c)
@@ -69,24 +73,16 @@ def gated_sum(
 
 @njit(nogil=True, cache=True)
 def gated_sum_adjoint(
-    g: Any,
-    z: Any,
-    bias: Any,
-    noise: Any,
-    least: int,
-    scale: float,
-    first: int,
-    last: int,
-    gz: Any,
-    gbias: Any,
+    g: Any, z: Any, bias: Any, noise: Any, least: int, scale: float, gz: Any, gbias: Any
 ) -> None:
-    """Rows ``first`` to ``last`` of the gradient of z, and their sum, the gradient of the bias."""
+    """The gradient of z; its sum over the rows is added to ``gbias``."""
     channels = bias.size // 2
+    rows = g.size // channels
     factor = splat(scale, z)
     sums = zeros((2 * channels,), z)
-    for start in range(first, last, _ROWS):
+    for start in range(0, rows, _ROWS):
         sums[:] = 0
-        for row in range(start, min(start + _ROWS, last)):
+        for row in range(start, min(start + _ROWS, rows)):
             for c in range(0, channels, WIDTH):
                 at, pair = row * channels + c, 2 * row * channels + c
                 a = load(z, pair) + load(bias, c)

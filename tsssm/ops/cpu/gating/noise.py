@@ -9,6 +9,7 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from tsssm.ops.cpu.allocation import empty
 from tsssm.ops.cpu.layout import as_array
 
 
@@ -28,6 +29,6 @@ def fill(words: Any, seed: int) -> None:
 def noise(shape: torch.Size, generator: torch.Generator | None) -> Tensor:
     """int16 tensor of random bits that follow from 63 bits of the generator."""
     seed = torch.randint(2**63 - 1, (), generator=generator)
-    words = torch.empty(-(-shape.numel() // 4), dtype=torch.int64)
+    words = empty((-(-shape.numel() // 4),), torch.int64)
     fill(as_array(words).view(np.uint64), int(seed))
     return words.view(torch.int16)[: shape.numel()].view(shape)

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tsssm.ops.cpu.allocation import empty, empty_like
 from tsssm.ops.cpu.blocks import CHUNK
 from tsssm.ops.cpu.gaps import distinct_gaps, extent
 from tsssm.ops.cpu.layout import as_array, block_count, for_each, lane_count, ranges
@@ -69,12 +70,12 @@ def liquid_scan(
     """
     batch, length, channels = u.shape
     directions, readouts, _, modes = C.shape
-    y = u.new_empty(readouts, batch, length, channels)
+    y = empty((readouts, batch, length, channels), u.dtype)
     if start is None:
         x = A.new_zeros(order, batch, channels, modes)
     else:
         x = start.clone(memory_format=torch.contiguous_format)
-    saved = u.new_empty(saved_shape(directions, batch, length, channels, modes, order, u.dtype, save))
+    saved = empty(saved_shape(directions, batch, length, channels, modes, order, u.dtype, save), u.dtype)
     gaps = distinct_gaps(u, dt, modes)
     longest, _ = extent(u, dt, gaps[0], rule)
     inputs = (*_inputs(u, A, B, C, D, step), *gaps, longest, as_array(x))
@@ -110,7 +111,7 @@ def liquid_scan_adjoint(
     """
     cut = ranges(u, 3 * _work(u, C, gx.shape[0]))
     gx = gx.clone(memory_format=torch.contiguous_format)
-    gu = torch.empty_like(u, memory_format=torch.contiguous_format)
+    gu = empty_like(u)
     # One entry for each range of series, so that no two tasks write to the same place.
     parts = len(cut.series)
     no_D = u.new_empty((0, 0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tsssm.ops.cpu.allocation import empty, empty_like
 from tsssm.ops.cpu.gaps import distinct_gaps
 from tsssm.ops.cpu.layout import as_array, block_count, for_each, lane_count, ranges
 from tsssm.ops.cpu.tridiagonal.passes import backward_pass, forward_pass
@@ -48,9 +49,9 @@ def tridiagonal_scan(
     """
     batch, length, channels = u.shape
     directions, readouts, _, modes = C.shape
-    y = u.new_empty(readouts, batch, length, channels)
+    y = empty((readouts, batch, length, channels), u.dtype)
     x = B.new_zeros(batch, channels, modes) if x0 is None else x0.clone(memory_format=torch.contiguous_format)
-    saved = u.new_empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save))
+    saved = empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save), u.dtype)
     system = [as_array(t) for t in (u, T, V, B, C)]
     inputs = (*system, *distinct_gaps(u, dt, modes, _MAX_SHARED_FACTORS), as_array(x), alpha, reverse)
     outputs = (as_array(y), as_array(saved))
@@ -78,7 +79,7 @@ def tridiagonal_scan_adjoint(
     """Gradients of u, T, V, B, C and x0 from those of the outputs and of the final states."""
     cut = ranges(u, 3 * _work(u, C))
     gx = gx.clone(memory_format=torch.contiguous_format)
-    gu = torch.empty_like(u, memory_format=torch.contiguous_format)
+    gu = empty_like(u)
     # One entry for each range of series, so that no two tasks write to the same place.
     parts = len(cut.series)
     gradients = [t.new_empty((parts, *t.shape)) for t in (T, V, B, C)]
