@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tsssm import Panel, SSMClassifier, SSMRegressor
+from tsssm import Panel, SSMClassifier, SSMRegressor, load
 from tsssm.backbone import BACKBONES
 
 
@@ -478,6 +478,14 @@ def test_refit_on_other_data_starts_afresh(labelled, tiny):
         ("discretization", "magic", ValueError),
         ("time_scale", -1.0, ValueError),
         ("time_scale", None, TypeError),
+        ("timescales", "fast", ValueError),
+        ("timescales", 3.0, TypeError),
+        ("timescales", (0.0, 1.0), ValueError),
+        ("timescales", (2.0, 1.0), ValueError),
+        ("timescales", (1.0, np.inf), ValueError),
+        ("timescales", (1.0, True), ValueError),
+        ("timescales", [], ValueError),
+        ("timescales", [(1.0, 2.0)] * 7, ValueError),
         ("max_epochs", 0, ValueError),
         ("max_steps", 1.5, TypeError),
         ("batch_size", "large", ValueError),
@@ -531,6 +539,42 @@ def test_bad_labels_are_refused(labelled, tiny, y, message):
 def test_bad_targets_are_refused(labelled, tiny, y):
     with pytest.raises(ValueError):
         SSMRegressor(**tiny).fit(labelled[0], y)
+
+
+def initial_timescales(estimator):
+    """Those of the layers of an estimator that has hardly learnt, in the unit of the times of X."""
+    return [
+        estimator.time_scale_ * np.exp(-block.layer.log_dt.detach().double().numpy())
+        for block in estimator.net_.blocks
+    ]
+
+
+@pytest.mark.parametrize("cls", [SSMClassifier, SSMRegressor])
+def test_layers_start_from_the_timescales_that_are_asked_for(cls):
+    """Whatever the unit of elapsed time inside; the seed draws the same places in the ranges."""
+    rng = np.random.default_rng(0)
+    times = np.cumsum(rng.uniform(0.1, 0.4, (12, 30)), axis=1)
+    X, y = Panel.from_numpy(rng.normal(size=(12, 1, 30)), times=times), np.arange(12) % 2
+    start = {"n_layers": 3, "d_model": 8, "d_state": 4, "max_steps": 1, "ssm_learning_rate": 1e-9}
+    plain = initial_timescales(cls(**start, random_state=0).fit(X, y))
+    assert 0.2 * 29 / 50 < np.min(plain) and np.max(plain) < 4 * 0.3 * 30  # "auto", as documented
+    for timescales in ((0.7, 0.9), [(0.01, 0.02), (1, 2), (30, 50)]):
+        for time_scale in ("median", 5.0):
+            model = cls(**start, timescales=timescales, time_scale=time_scale, random_state=0).fit(X, y)
+            pairs = timescales if isinstance(timescales, list) else [timescales] * 3
+            for found, (low, high), before in zip(initial_timescales(model), pairs, plain, strict=True):
+                assert low * 0.999 < found.min() < found.max() < high * 1.001
+                assert found.argsort().tolist() == before.argsort().tolist()
+
+
+def test_timescales_survive_a_file(labelled, tiny, tmp_path):
+    X, y = labelled
+    timescales = [(1.0, 2.0)] * SSMClassifier(**tiny).n_layers
+    model = SSMClassifier(**{**tiny, "timescales": timescales}).fit(X, y)
+    model.save(tmp_path / "model.safetensors")
+    loaded = load(tmp_path / "model.safetensors")
+    assert loaded.get_params()["timescales"] == timescales
+    np.testing.assert_array_equal(loaded.predict_proba(X), model.predict_proba(X))
 
 
 def test_both_estimators_share_their_parameters():

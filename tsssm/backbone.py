@@ -6,7 +6,7 @@ regular grid, 0 on padding), h (batch, L, d_model) features between the layers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
@@ -186,6 +186,14 @@ class Block(nn.Module):
         return gated_mix(h, y, self.mix.weight, self.mix.bias, self.dropout(h), self.dropout.p)
 
 
+def _for_each_layer(name: str, value: float | Sequence[float], n_layers: int) -> list[float]:
+    if not isinstance(value, Sequence):
+        return [value] * n_layers
+    if len(value) != n_layers:
+        raise ValueError(f"{name} must be a number or one a layer, {n_layers}; got {len(value)}.")
+    return list(value)
+
+
 class Backbone(nn.Module):
     """Linear encoder, blocks around state-space layers, norm, pooling over time, linear head.
 
@@ -207,8 +215,8 @@ class Backbone(nn.Module):
         Summary over time; "mean" weighs every sample by the time it stands for (`mean_pool`).
     discretization : str, optional
         One of ``BACKBONES[backbone].methods``; by default the first.
-    dt_min, dt_max : float
-        Range of the initial timescales of the layers, in 1 / (unit of ``dt``).
+    dt_min, dt_max : float or sequence of float
+        Range of the initial Delta of the layers, in 1 / (unit of ``dt``); sequences have a number a layer.
 
     Attributes
     ----------
@@ -218,7 +226,7 @@ class Backbone(nn.Module):
     Raises
     ------
     ValueError
-        If a name is none of those listed.
+        If a name is none of those listed, or a sequence has not one number a layer.
     """
 
     def __init__(
@@ -235,8 +243,8 @@ class Backbone(nn.Module):
         norm: str = "batch",
         pooling: str = "mean",
         discretization: str | None = None,
-        dt_min: float = 1e-3,
-        dt_max: float = 1e-1,
+        dt_min: float | Sequence[float] = 1e-3,
+        dt_max: float | Sequence[float] = 1e-1,
     ) -> None:
         super().__init__()
         self.config: dict[str, Any] = {
@@ -267,17 +275,13 @@ class Backbone(nn.Module):
                 f"discretization must be None or, for backbone {backbone!r}, one of "
                 f"{', '.join(map(repr, methods))}; got {discretization!r}."
             )
-        options = {
-            "bidirectional": bidirectional,
-            "method": discretization or methods[0],
-            "dt_min": dt_min,
-            "dt_max": dt_max,
-            **fixed,
-        }
+        options = {"bidirectional": bidirectional, "method": discretization or methods[0], **fixed}
+        lows, highs = (_for_each_layer(*one, n_layers) for one in (("dt_min", dt_min), ("dt_max", dt_max)))
         self.pooling = pooling
         self.encoder = nn.Linear(d_in, d_model)
         self.blocks = nn.ModuleList(
-            Block(layer(d_model, d_state, **options), norm, dropout) for _ in range(n_layers)
+            Block(layer(d_model, d_state, dt_min=low, dt_max=high, **options), norm, dropout)
+            for low, high in zip(lows, highs, strict=True)
         )
         self.norm = NORMS[norm](d_model)
         self.head = nn.Linear(d_model, n_outputs)

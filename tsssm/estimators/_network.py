@@ -25,7 +25,7 @@ from tsssm.estimators._checks import (
     errors_about,
     seed_of,
 )
-from tsssm.estimators._parameters import RULES, Rule
+from tsssm.estimators._parameters import RULES, Rule, is_pair
 from tsssm.estimators._splits import Labelled, split
 from tsssm.training import Batches, TrainingOptions, isolated_rng, predict, prediction_device, train
 
@@ -55,6 +55,7 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
     pooling: str
     discretization: str | None
     time_scale: str | float
+    timescales: str | tuple[float, float] | Sequence[tuple[float, float]]
     max_epochs: int | None
     max_steps: int | None
     batch_size: int | str
@@ -264,7 +265,7 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
         )
 
     def _new_network(self, data: Encoded | EncodedOnDemand, seed: int) -> Backbone:
-        duration = max(1.0, float(data.durations().median()))
+        slowest, fastest = self._initial_steps(data)
         with isolated_rng(seed):
             net = Backbone(
                 self.encoder_.n_inputs,
@@ -278,10 +279,27 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
                 norm=self.norm,
                 pooling=self.pooling,
                 discretization=self.discretization,
-                dt_min=_SLOWEST / duration,
-                dt_max=min(_FASTEST / duration, _FASTEST_EVER),
+                dt_min=slowest,
+                dt_max=fastest,
             )
         return net.float()  # whatever torch.set_default_dtype says
+
+    def _initial_steps(self, data: Encoded | EncodedOnDemand) -> tuple[Any, Any]:
+        """Smallest and largest initial Delta, in 1 / (unit of elapsed time), for all layers or for each."""
+        timescales: Any = self.timescales
+        if timescales == "auto":
+            duration = max(1.0, float(data.durations().median()))
+            return _SLOWEST / duration, min(_FASTEST / duration, _FASTEST_EVER)
+        if is_pair(timescales):
+            shortest, longest = timescales
+            return self.time_scale_ / longest, self.time_scale_ / shortest
+        if len(timescales) != self.n_layers:
+            raise ValueError(
+                "timescales must be 'auto', one pair, or one pair a layer, "
+                f"and n_layers={self.n_layers}; got {len(timescales)} pairs."
+            )
+        shortest, longest = zip(*timescales, strict=True)
+        return tuple(self.time_scale_ / t for t in longest), tuple(self.time_scale_ / t for t in shortest)
 
     def _adopt_weights(self, net: Backbone) -> None:
         """Give the weights of the fitted network to one that is made of today's parameters."""

@@ -53,6 +53,23 @@ LEVELS = Rule(
     "a sequence of rising numbers in (0, 1) with 0.5 among them",
 )
 
+
+def is_pair(value: Any) -> bool:
+    """Whether a value is a shortest and a longest timescale."""
+    return (
+        isinstance(value, (tuple, list))
+        and len(value) == 2
+        and all(isinstance(number, Real) and not isinstance(number, bool) for number in value)
+    )
+
+
+def _are_timescales(value: Any) -> bool:
+    if isinstance(value, str):
+        return value == "auto"
+    pairs = [value] if is_pair(value) else value
+    return len(pairs) > 0 and all(is_pair(pair) and 0 < pair[0] <= pair[1] < np.inf for pair in pairs)
+
+
 _PATH = Rule((str, os.PathLike, type(None)), lambda value: True, "None or a path")
 
 RULES: dict[str, Rule] = {
@@ -64,6 +81,11 @@ RULES: dict[str, Rule] = {
     "dropout": _SHARE,
     "norm": one_of(NORMS),
     "pooling": one_of(POOLINGS),
+    "timescales": Rule(
+        (str, tuple, list),
+        _are_timescales,
+        "'auto', a pair of positive finite numbers, the smaller first, or a sequence of such pairs",
+    ),
     "max_epochs": _optional(_integer(1)),
     "max_steps": _optional(_integer(1)),
     "batch_size": Rule(

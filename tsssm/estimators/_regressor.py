@@ -64,6 +64,12 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
     time_scale : "median" or float, default="median"
         Unit of elapsed time, in the unit of the times of X. "median" is the median gap between the samples
         of the training series. Without times in X, a sample is one unit.
+    timescales : "auto", (float, float), or a sequence of those, default="auto"
+        Shortest and longest timescale (1 / Delta) that the systems of the layers start from, in the unit of
+        the times of X: what they remember at first. A sequence has one pair a layer, from the input on.
+        "auto" is, for all layers, a 50th of the typical duration of a series, but at least two units of
+        ``time_scale``, to twice that duration; audio, whose sounds are much shorter than a recording, wants
+        less in the first layers.
     max_epochs, max_steps : int, optional
         Length of training; whichever is reached first. With neither, 600 steps or 10 epochs, whichever is
         more.
@@ -187,6 +193,7 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
         pooling: str = "mean",
         discretization: str | None = None,
         time_scale: str | float = "median",
+        timescales: str | tuple[float, float] | Sequence[tuple[float, float]] = "auto",
         max_epochs: int | None = None,
         max_steps: int | None = None,
         batch_size: int | str = "auto",
@@ -219,6 +226,7 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
         self.pooling = pooling
         self.discretization = discretization
         self.time_scale = time_scale
+        self.timescales = timescales
         self.max_epochs = max_epochs
         self.max_steps = max_steps
         self.batch_size = batch_size
