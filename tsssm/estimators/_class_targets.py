@@ -99,12 +99,48 @@ class ClassTargets:
             return pd.DataFrame(dict(enumerate(chosen))).set_axis(self._y_columns, axis=1)
         return side_by_side(chosen)
 
+    def predict_proba(self, X: Any) -> FloatArray | list[FloatArray]:
+        """Return the probability of each class.
+
+        Parameters
+        ----------
+        X : as in ``fit``
+            n series.
+
+        Returns
+        -------
+        array of shape (n, n_classes), float64, or a list of one such array for each column of y
+            In the order of ``classes_``; rows sum to 1. For a y of several columns this is what
+            scikit-learn's forests return; the probability of label k of a multi-label y is
+            ``predict_proba(X)[k][:, 1]``.
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            Before ``fit``, and for X that is not as documented.
+        """
+        self.check_is_fitted()  # type: ignore[attr-defined]
+        return self._predict_proba(X)  # type: ignore[attr-defined]
+
+    def predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
+        """Return the most probable class of each series.
+
+        Parameters and errors as in `predict_proba`.
+
+        Returns
+        -------
+        array of shape (n,) or (n, n_outputs), or DataFrame
+            In the shape that y had in ``fit``; a frame if that was one with several columns.
+        """
+        self.check_is_fitted()  # type: ignore[attr-defined]
+        return self._predict(X)  # type: ignore[attr-defined]
+
     def score(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> float:
         """Return the accuracy of ``predict(X)``, optionally weighted.
 
         With several columns in y a prediction is right if it is right in all of them, as in scikit-learn.
         """
-        predicted, y = self.predict(X), np.asarray(y)  # type: ignore[attr-defined]
+        predicted, y = self.predict(X), np.asarray(y)
         if np.ndim(predicted) == 1:
             return accuracy_score(y, predicted, sample_weight=sample_weight)
         if y.shape != predicted.shape:

@@ -322,42 +322,6 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         self.validation_scores_ = self.best_validation_score_ = None
         FitReport(self, data.panel, data.y, {}, 0, lambda: {"_is_fitted": True}).ends()
 
-    def predict_proba(self, X: Any) -> FloatArray | list[FloatArray]:
-        """Return the probability of each class.
-
-        Parameters
-        ----------
-        X : as in ``fit``
-            n series.
-
-        Returns
-        -------
-        array of shape (n, n_classes), float64, or a list of one such array for each column of y
-            In the order of ``classes_``; rows sum to 1. For a y of several columns this is what
-            scikit-learn's forests return; the probability of label k of a multi-label y is
-            ``predict_proba(X)[k][:, 1]``.
-
-        Raises
-        ------
-        NotFittedError, TypeError, ValueError
-            Before ``fit``, and for X that is not as documented.
-        """
-        self.check_is_fitted()
-        return self._predict_proba(X)
-
-    def predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
-        """Return the most probable class of each series.
-
-        Parameters and errors as in `predict_proba`.
-
-        Returns
-        -------
-        array of shape (n,) or (n, n_outputs), or DataFrame
-            In the shape that y had in ``fit``; a frame if that was one with several columns.
-        """
-        self.check_is_fitted()
-        return self._predict(X)
-
     def _predict_proba(self, X: Any) -> FloatArray | list[FloatArray]:
         if self.net_ is None:
             return np.ones((len(self._panel(X, reset=False)), 1))
