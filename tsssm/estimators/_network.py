@@ -25,7 +25,7 @@ from tsssm.estimators._checks import (
     errors_about,
     seed_of,
 )
-from tsssm.estimators._parameters import RULES, Rule, is_pair
+from tsssm.estimators._parameters import RULES, Rule, steps_of
 from tsssm.estimators._splits import Labelled, split
 from tsssm.training import Batches, TrainingOptions, isolated_rng, predict, prediction_device, train
 
@@ -286,20 +286,10 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
 
     def _initial_steps(self, data: Encoded | EncodedOnDemand) -> tuple[Any, Any]:
         """Smallest and largest initial Delta, in 1 / (unit of elapsed time), for all layers or for each."""
-        timescales: Any = self.timescales
-        if timescales == "auto":
+        if self.timescales == "auto":
             duration = max(1.0, float(data.durations().median()))
             return _SLOWEST / duration, min(_FASTEST / duration, _FASTEST_EVER)
-        if is_pair(timescales):
-            shortest, longest = timescales
-            return self.time_scale_ / longest, self.time_scale_ / shortest
-        if len(timescales) != self.n_layers:
-            raise ValueError(
-                "timescales must be 'auto', one pair, or one pair a layer, "
-                f"and n_layers={self.n_layers}; got {len(timescales)} pairs."
-            )
-        shortest, longest = zip(*timescales, strict=True)
-        return tuple(self.time_scale_ / t for t in longest), tuple(self.time_scale_ / t for t in shortest)
+        return steps_of(self.timescales, self.time_scale_, self.n_layers)
 
     def _adopt_weights(self, net: Backbone) -> None:
         """Give the weights of the fitted network to one that is made of today's parameters."""

@@ -54,7 +54,7 @@ LEVELS = Rule(
 )
 
 
-def is_pair(value: Any) -> bool:
+def _is_pair(value: Any) -> bool:
     """Whether a value is a shortest and a longest timescale."""
     return (
         isinstance(value, (tuple, list))
@@ -66,8 +66,30 @@ def is_pair(value: Any) -> bool:
 def _are_timescales(value: Any) -> bool:
     if isinstance(value, str):
         return value == "auto"
-    pairs = [value] if is_pair(value) else value
-    return len(pairs) > 0 and all(is_pair(pair) and 0 < pair[0] <= pair[1] < np.inf for pair in pairs)
+    pairs = [value] if _is_pair(value) else value
+    return len(pairs) > 0 and all(_is_pair(pair) and 0 < pair[0] <= pair[1] < np.inf for pair in pairs)
+
+
+def steps_of(timescales: Any, unit: float, n_layers: int) -> tuple[Any, Any]:
+    """Smallest and largest initial Delta, in 1 / ``unit``, of all layers or, in tuples, of each.
+
+    Raises
+    ------
+    ValueError
+        If there are several pairs of timescales, and not one a layer.
+    """
+    if _is_pair(timescales):
+        shortest, longest = timescales
+        return unit / longest, unit / shortest
+    if len(timescales) != n_layers:
+        raise ValueError(
+            f"timescales must be 'auto', one pair, or one pair a layer, and n_layers={n_layers}; "
+            f"got {len(timescales)} pairs."
+        )
+    slowest, fastest = zip(
+        *((unit / longest, unit / shortest) for shortest, longest in timescales), strict=True
+    )
+    return slowest, fastest
 
 
 _PATH = Rule((str, os.PathLike, type(None)), lambda value: True, "None or a path")
