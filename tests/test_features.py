@@ -198,6 +198,8 @@ def test_features_depend_neither_on_threads_nor_on_other_series():
     F = features.transform(panel)
     np.testing.assert_array_equal(features.transform(panel, n_threads=3), F)
     np.testing.assert_array_equal(features.transform(panel[[7, 2]]), F[[7, 2]])
+    # No kernels are compiled for it; it could not hold a result either.
+    np.testing.assert_array_equal(features.transform(panel, device=torch.device("meta")), F)
 
 
 def test_shares_of_time_are_those_of_the_training_series():

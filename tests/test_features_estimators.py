@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from joblib import parallel_config
 from scipy.special import softmax
 from sklearn.base import clone
@@ -21,8 +22,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sktime.transformations.series.difference import Differencer
 
-from tsssm import Panel, SSMFeatures, SSMFeaturesClassifier, SSMFeaturesRegressor, load
-from tsssm.features import ALPHAS
+from tsssm import Panel, SSMClassifier, SSMFeatures, SSMFeaturesClassifier, SSMFeaturesRegressor, load
+from tsssm.features import ALPHAS, StateSpaceFeatures
 
 SMALL = {"n_features": 256, "n_scales": 4, "random_state": 0}
 CLASSES = (SSMFeatures, SSMFeaturesClassifier, SSMFeaturesRegressor)
@@ -94,6 +95,7 @@ def test_threads_change_nothing(waves):
         ({"pooling": ()}, ValueError, "pooling must be a tuple"),
         ({"normalize": "both"}, ValueError, "normalize must be 'auto', 'series', 'global' or None"),
         ({"n_jobs": 0}, ValueError, "n_jobs must be None or an integer other than 0"),
+        ({"accelerator": "mps"}, ValueError, "accelerator must be one of 'auto', 'cpu', 'gpu', 'cuda'"),
         ({"random_state": "a"}, ValueError, "random_state must be None"),
     ],
 )
@@ -102,6 +104,41 @@ def test_bad_parameters(cls, change, error, message, waves):
     X, y = waves
     with pytest.raises(error, match=message):
         cls(**{**SMALL, **change}).fit(X, np.arange(40) % 2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a CUDA device")
+@pytest.mark.parametrize("cls", [*CLASSES, SSMClassifier])
+def test_a_gpu_that_is_not_there(cls, waves):
+    X, y = waves
+    with pytest.raises(ValueError, match="accelerator='gpu' asks for a CUDA device"):
+        cls(accelerator="gpu", random_state=0).fit(X, np.arange(40) % 2)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a CUDA device")
+def test_fitted_on_a_gpu_and_used_where_there_is_none(waves):
+    X, _ = waves
+    trafo = SSMFeatures(**SMALL).fit(X)
+    expected = trafo.transform(X)
+    trafo.accelerator = "gpu"
+    np.testing.assert_array_equal(trafo.transform(X), expected)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_the_accelerator_is_where_features_are_computed(cls, waves, monkeypatch):
+    X, y = waves
+    asked, transform = [], StateSpaceFeatures.transform
+
+    def watched(self, panel, n_threads, device):
+        asked.append(device.type)
+        return transform(self, panel, n_threads)
+
+    monkeypatch.setattr(StateSpaceFeatures, "transform", watched)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for accelerator, device in (("auto", "cuda"), ("gpu", "cuda"), ("cpu", "cpu")):
+        fitted = cls(**SMALL, accelerator=accelerator).fit(X, np.arange(40) % 2)
+        fitted.transform(X) if cls is SSMFeatures else fitted.predict(X)
+        assert set(asked) == {device}
+        asked.clear()
 
 
 # Classification

@@ -94,6 +94,25 @@ def test_every_kind_of_features(change: dict[str, Any], times: str) -> None:
         assert_close(many[k], features.transform(prefix(values, stamps, k + 1))[0])
 
 
+@pytest.mark.parametrize("missing", ["no", "some"])
+@pytest.mark.parametrize("times", ["no", "regular", "irregular"])
+def test_channels_that_are_bent_between_samples(times: str, missing: str) -> None:
+    panel = recordings(times, missing)
+    k = np.concatenate([np.arange(n) for n in panel.lengths])
+    place = k if panel.times is None else panel.times / 60.0
+    smooth = np.stack([np.sin(0.2 * place), np.cos(0.3 * place), np.sin(0.1 * place) ** 2], axis=1)
+    smooth[:, 1] += np.random.default_rng(0).normal(size=len(smooth))
+    panel = Panel(np.where(np.isnan(panel.values), np.nan, smooth), panel.offsets, panel.times)
+    features = SSMFeatures(**SMALL).fit(panel)
+    bend = features.features_.timeline.bend
+    assert bend[0] > 0 and bend[2] > 0
+    for i in (0, 1):
+        values, stamps = one(panel, i)
+        many = Stream(features).push_many(values, stamps)
+        for n in range(1, len(values) + 1):
+            assert_close(many[n - 1], features.transform(prefix(values, stamps, n))[0])
+
+
 @pytest.mark.parametrize("columns", [1, 2])
 def test_a_classifier(columns: int) -> None:
     panel = recordings("irregular", "some")
@@ -210,6 +229,19 @@ def test_what_is_pending_goes_when_every_channel_is_seen() -> None:
         stream.push([1.0, np.nan if 5 < k < 20 else 2.0])
         sizes.append(len(pickle.dumps(stream.state)))
     assert sizes[5] == sizes[20] == sizes[29] < sizes[10] < sizes[19]
+
+
+def test_what_is_pending_of_bent_channels_goes_with_the_next_sample() -> None:
+    t = np.arange(40.0)
+    X = np.sin(0.3 * t + np.arange(2 * N).reshape(N, 2, 1))
+    features = SSMFeatures(**SMALL).fit(Panel.from_numpy(X, times=t))
+    sizes, stream = [], Stream(features)
+    for k in range(200):
+        # Gaps in which there are instants, and gaps in which there are none.
+        stream.push(X[0, :, k % 40], k * (3.0 if k // 20 % 2 else 1.0) + 1000.0 * (k // 20))
+        sizes.append(len(pickle.dumps(stream.state)))
+    assert max(sizes[150:]) <= max(sizes[:50]) + 10  # larger counts
+    assert sizes[19] < sizes[39]
 
 
 # What is refused

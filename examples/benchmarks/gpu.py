@@ -1,11 +1,12 @@
-"""What the scans cost on a CUDA device: against copying, against FFT and recurrent peers, and on MNIST.
+"""What the scans cost on a CUDA device: against copying, FFT, recurrent peers and the CPU, and on MNIST.
 
 `make gpu-check` runs it after the tests that need a device. By itself:
 
     PYTHONPATH=. python examples/benchmarks/gpu.py --json results.json
 
 It needs PyTorch with CUDA, Triton and this package, and of the package no more than operations, layers and
-backbone. Sequential MNIST is trained where TSSSM_DATA has it. Every part that fails leaves its error in the
+backbone. The pooled scan of closed-form features is compared with the CPU where Numba is installed, too.
+Sequential MNIST is trained where TSSSM_DATA has it. Every part that fails leaves its error in the
 report instead of its figures, and the others run.
 """
 
@@ -15,7 +16,6 @@ import argparse
 import gzip
 import json
 import os
-import statistics
 import subprocess
 import sys
 import time
@@ -27,18 +27,36 @@ from typing import Any
 
 import numpy as np
 import torch
+from gpu_measuring import milliseconds, peak_mebibytes, synchronize
+from gpu_pooled import POOLED_SHAPES, pooled
 from torch import Tensor, nn
 
 import tsssm
 from tsssm.backbone import Backbone
 from tsssm.layers import S4D
-from tsssm.ops import diagonal_scan
+from tsssm.ops import diagonal_scan, liquid_scan
 
 #: batch, L, channels, real state dimensions.
 SCAN_SHAPES = [(32, 4096, 128, 16), (32, 4096, 128, 32)]
 LAYER_SHAPES = [(5, 150, 64, 16), (32, 1024, 64, 32), (32, 4096, 128, 32), (16, 16384, 128, 32)]
-#: What a scan runs over: its gaps, and whether it has liquid terms.
-VARIANTS = {"regular": (True, False), "irregular": (False, False), "liquid": (True, True)}
+#: What runs, and whether over a regular grid. Liquid terms are those of all orders or of the first two.
+VARIANTS: dict[str, tuple[bool, Callable[..., Any]]] = {
+    "regular": (True, diagonal_scan),
+    "irregular": (False, diagonal_scan),
+    "liquid": (True, partial(diagonal_scan, liquid=True)),
+    **{
+        f"liquid, {name}": (regular, partial(liquid_scan, kernel=kernel, order=2))
+        for name, regular, kernel in (
+            ("truncated", True, "exact"),
+            ("truncated, irregular", False, "exact"),
+            ("K-B", True, "kb"),
+            ("K-B, irregular", False, "kb"),
+            ("P-B", True, "pb"),
+        )
+    },
+}
+#: Those that are measured for half precision too.
+IN_HALF = ("regular", "irregular")
 
 
 class FFTS4D(nn.Module):
@@ -58,44 +76,6 @@ class FFTS4D(nn.Module):
         spectrum = torch.fft.rfft(u.transpose(1, 2), n=2 * length) * torch.fft.rfft(kernel, n=2 * length)
         y = torch.fft.irfft(spectrum, n=2 * length)[..., :length].transpose(1, 2)
         return y + layer.D * u
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait for the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def milliseconds(run: Callable[[], Any], device: torch.device, repeats: int) -> float:
-    """Median time of a call, after two that are not counted; a fast call is repeated within a measurement."""
-    for _ in range(2):
-        run()
-    synchronize(device)
-    started = time.perf_counter()
-    run()
-    synchronize(device)
-    inner = max(1, min(20, int(5e-3 / max(1e-6, time.perf_counter() - started))))
-    times = []
-    for _ in range(repeats):
-        synchronize(device)
-        started = time.perf_counter()
-        for _ in range(inner):
-            run()
-        synchronize(device)
-        times.append(1e3 * (time.perf_counter() - started) / inner)
-    return statistics.median(times)
-
-
-def peak_mebibytes(run: Callable[[], Any], device: torch.device) -> float | None:
-    """Growth of the memory that tensors take during a call; None on a CPU."""
-    if device.type != "cuda":
-        return None
-    synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    run()
-    synchronize(device)
-    return round((torch.cuda.max_memory_allocated(device) - before) / 2**20, 1)
 
 
 def forward_and_backward(run: Callable[[], Tensor], leaves: list[Tensor]) -> Callable[[], Any]:
@@ -151,7 +131,7 @@ def scan_operands(shape: tuple[int, int, int, int], device: torch.device) -> dic
 
 
 def scans(device: torch.device, repeats: int, copy: float, shapes: list[Any]) -> Iterator[dict[str, Any]]:
-    """`diagonal_scan` at every shape and precision of the input, and its share of the copy bandwidth."""
+    """The scans at every shape and precision of the input, and their shares of the copy bandwidth."""
     for shape in shapes:
         for dtype in (torch.float32, torch.bfloat16):
             row: dict[str, Any] = {"shape": shape, "input": str(dtype).removeprefix("torch.")}
@@ -159,13 +139,14 @@ def scans(device: torch.device, repeats: int, copy: float, shapes: list[Any]) ->
             operands["u"] = operands["u"].detach().to(dtype).requires_grad_()
             gaps = 2 * torch.rand(shape[0], shape[1], device=device)
             moved = 2 * operands["u"].numel() * operands["u"].element_size()
-            for name, (regular, liquid) in VARIANTS.items():
-                if liquid and dtype != torch.float32:
+            for name, (regular, scan) in VARIANTS.items():
+                if name not in IN_HALF and dtype != torch.float32:
                     continue
-                dt = None if regular else gaps
 
-                def run(dt: Tensor | None = dt, liquid: bool = liquid, operands: Any = operands) -> Tensor:
-                    return diagonal_scan(**operands, dt=dt, liquid=liquid)[0]
+                def run(
+                    scan: Any = scan, dt: Any = None if regular else gaps, given: Any = operands
+                ) -> Tensor:
+                    return scan(**given, dt=dt)[0]
 
                 with torch.no_grad():
                     forward = milliseconds(run, device, repeats)
@@ -312,6 +293,8 @@ def main(arguments: list[str] | None = None, device: str = "cuda") -> int:
     part("copy GB/s", lambda: round(copy_bandwidth(where, options.repeats, entries), 1))
     copy = report.get("copy GB/s", float("nan"))
     part("scans", lambda: scans(where, options.repeats, copy, small or SCAN_SHAPES))
+    few = [(3, 20, 2, 2, 8)] if options.small else None
+    part("pooled scans", lambda: pooled(where, options.repeats, copy, few or POOLED_SHAPES))
     part("layers", lambda: layers(where, options.repeats, small or LAYER_SHAPES))
     folder = find_mnist()
     if folder is not None and options.epochs:

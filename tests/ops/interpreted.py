@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from tsssm.ops.autograd import diagonal
+from tsssm.ops import features
+from tsssm.ops.autograd import diagonal, liquid
 
 if torch.cuda.is_available():
     pytest.skip("the kernels run on the device here: tests/ops/test_gpu_device.py", allow_module_level=True)
@@ -24,8 +25,12 @@ os.environ["TRITON_INTERPRET"] = "1"
 try:
     pytest.importorskip("triton")
     from tsssm.ops.gpu import diagonal as kernels
+    from tsssm.ops.gpu import features as pooling_kernels
     from tsssm.ops.gpu import lanes
+    from tsssm.ops.gpu import liquid as liquid_kernels
     from tsssm.ops.gpu.diagonal import scan
+    from tsssm.ops.gpu.features import scan as pooling
+    from tsssm.ops.gpu.liquid import scan as liquid_scan
 finally:
     del os.environ["TRITON_INTERPRET"]
 
@@ -40,4 +45,19 @@ def on_kernels(samples: int = 4, group: int = 2, modes: int = 2) -> Iterator[Non
         patch.setattr(scan, "_FORWARD_MODES", modes)
         patch.setattr(scan, "_GROUP", group)
         patch.setattr(scan, "_BACKWARD_GROUP", {"light": group, "heavy": group})
+        patch.setattr(liquid, "backend", lambda *_: liquid_kernels)
+        patch.setattr(liquid_scan, "_GROUP", group)
+        patch.setattr(liquid_scan, "_FORWARD_SLOTS", 2 * modes)
+        yield
+
+
+@contextmanager
+def pooled_by_kernels(samples: int = 4, readouts: int = 8, least: int = 1) -> Iterator[None]:
+    """Let `pooled_scan` run the kernel, on tiles so small that a short test has several of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        patch.setattr(features, "backend", lambda *_: pooling_kernels)
+        patch.setattr(pooling, "_SAMPLES", samples)
+        patch.setattr(pooling, "_READOUTS", readouts)
+        patch.setattr(pooling, "_LEAST", least)
         yield

@@ -11,7 +11,7 @@ from systems import by_reference, weighted_sum
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from tsssm.ops import causal_conv
+from tsssm.ops import causal_conv, convolution
 from tsssm.ops.autograd import convolution as compiled
 from tsssm.ops.cpu import layout
 from tsssm.ops.cpu.convolution import conv
@@ -102,6 +102,26 @@ def test_threads_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         torch.set_num_threads(before)
     for found, value in zip(together, alone, strict=True):
         torch.testing.assert_close(found, value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=str)
+def test_by_transforms_as_on_other_devices(sizes: tuple[int, ...]) -> None:
+    """Without an operator of ours, and with the gradients of PyTorch."""
+    u, kernel = operands(*sizes)
+    with by_reference():
+        expected = with_gradients(u, kernel)
+    u, kernel = u.requires_grad_(), kernel.requires_grad_()
+    y = convolution._by_transforms(u, kernel[:, : u.shape[1]])
+    found = (y, *torch.autograd.grad(weighted_sum(y), (u, kernel)))
+    for value, truth in zip(found, expected, strict=True):
+        torch.testing.assert_close(value, truth, rtol=1e-12, atol=1e-12)
+
+
+def test_no_loop_over_time_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convolution.reference, "causal_conv", None)
+    u, kernel = torch.empty(2, 9, 3, device="meta").half(), torch.empty(2, 5, 3, device="meta")
+    y = causal_conv(u, kernel)
+    assert y.shape == (2, 2, 9, 3) and y.dtype == torch.float16 and y.device.type == "meta"
 
 
 def test_half_precision_input(path: str) -> None:

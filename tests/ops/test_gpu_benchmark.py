@@ -14,7 +14,8 @@ PATH = Path(__file__).parents[2] / "examples" / "benchmarks" / "gpu.py"
 
 
 @pytest.fixture
-def benchmark() -> ModuleType:
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(PATH.parent)
     spec = importlib.util.spec_from_file_location("benchmark_gpu", PATH)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -31,6 +32,9 @@ def test_report(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.Monke
     for name in benchmark.VARIANTS:
         assert report["scans"][0][name]["forward and backward ms"] > 0
     assert all("ms" in figures for name, figures in report["layers"][0].items() if name != "shape")
+    for name in ("regular", "irregular", "dense"):
+        figures = report["pooled scans"][0][name]
+        assert figures["readouts a second"] > 0 and figures["CPU, one thread, ratio to device"] > 0
 
 
 def test_the_fft_peer_computes_the_same(benchmark: ModuleType) -> None:

@@ -5,60 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from pooled_systems import TOLERANCE, operands
 from scipy.integrate import solve_ivp
 
-from tsssm.hippo import transition
 from tsssm.ops import pooled_scan, readout_scan, reference
 from tsssm.ops.cpu.features import ResumedScan
-
-# Sums of up to a thousand products of numbers near one.
-TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-12}
-
-
-def operands(
-    lengths: tuple[int, ...] = (40, 1, 23),
-    *,
-    dense: bool = False,
-    modes: int = 5,
-    groups: int = 3,
-    readouts: int = 16,
-    channels: int = 2,
-    held: int = 2,
-    dtype: torch.dtype = torch.float64,
-) -> dict[str, torch.Tensor]:
-    rng = np.random.default_rng(0)
-    total = sum(lengths)
-
-    def normal(*shape: int) -> torch.Tensor:
-        return torch.as_tensor(rng.normal(size=shape), dtype=dtype)
-
-    if dense:
-        A, B = (torch.as_tensor(part).expand(groups, *part.shape) for part in transition("legt", modes))
-        scale = torch.linspace(0.05, 0.4, groups, dtype=torch.float64)
-        A, B = A * scale[:, None, None], B * scale[:, None]
-        C = torch.as_tensor(rng.normal(size=(groups, readouts, modes)))
-    else:
-        A = torch.as_tensor(
-            -rng.uniform(0.01, 1.0, (groups, modes)) + 1j * rng.uniform(0, 3, (groups, modes))
-        )
-        B = torch.ones_like(A)
-        C = torch.as_tensor(rng.normal(size=(groups, readouts, modes, 2))).view(torch.complex128)[..., 0]
-    weight = torch.as_tensor(np.concatenate([rng.dirichlet(np.ones(n)) for n in lengths]), dtype=dtype)
-    return {
-        "u": normal(channels, total),
-        "held": normal(held, total),
-        "offsets": torch.as_tensor(np.concatenate([[0], np.cumsum(lengths)])),
-        "steps": torch.tensor([1.0, 0.25, 0.0, 3.5], dtype=torch.float64),
-        "index": torch.as_tensor(rng.integers(0, 4, total)),
-        "weight": weight,
-        "A": A,
-        "B": B,
-        "mix_u": normal(groups, channels),
-        "mix_held": normal(groups, held),
-        "C": C,
-        "D": normal(groups, readouts),
-        "thresholds": normal(groups, 2, readouts),
-    }
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

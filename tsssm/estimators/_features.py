@@ -16,11 +16,12 @@ from sktime.transformations.base import BaseTransformer
 
 from tsssm.estimators._base import PanelEstimator, declared_tags
 from tsssm.estimators._checks import FloatArray, checked_weights, is_table, seed_of
-from tsssm.estimators._parameters import Rule, one_of
+from tsssm.estimators._parameters import RULES, Rule, one_of
 from tsssm.estimators._splits import Labelled
 from tsssm.features import BASES, POOLINGS, StateSpaceFeatures, Timeline, fit_ridge, predict_ridge
 from tsssm.panel import Panel
 from tsssm.persistence import register
+from tsssm.training import prediction_device, resolve_device
 
 Estimator = TypeVar("Estimator", bound="RidgeEstimator")
 
@@ -41,6 +42,7 @@ FEATURE_RULES: dict[str, Rule] = {
         "'auto', 'series', 'global' or None",
     ),
     "n_jobs": Rule((Integral, type(None)), lambda value: value != 0, "None or an integer other than 0"),
+    "accelerator": RULES["accelerator"],
 }
 
 #: The tags that sktime reads, of everything that takes a panel.
@@ -67,18 +69,21 @@ class FeaturesEstimator(PanelEstimator):
     normalize: str | None
     random_state: int | np.random.RandomState | None
     n_jobs: int | None
+    accelerator: str
 
     features_: StateSpaceFeatures
 
     rules: dict[str, Rule] = FEATURE_RULES
 
     def _fit_features(self, panel: Panel) -> None:
+        resolve_device(self.accelerator)  # raises where there is none
         seed = seed_of(self.random_state)
         options = (self.basis, self.n_scales, self.pooling, self.normalize)
         self.features_ = StateSpaceFeatures(self.n_features, *options, seed).fit(panel)
 
     def _features(self, panel: Panel) -> npt.NDArray[np.float32]:
-        return self.features_.transform(panel, effective_n_jobs(self.n_jobs))
+        threads, device = effective_n_jobs(self.n_jobs), prediction_device(self.accelerator)
+        return self.features_.transform(panel, threads, device)
 
 
 class RidgeEstimator(FeaturesEstimator):
@@ -175,6 +180,9 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
         Seed; the same data and seed give the same features, whatever ``n_jobs``. None is a fresh seed.
     n_jobs : int, optional
         Threads; -1 is one for each processor, None is one unless a joblib context says otherwise.
+    accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
+        Where the features are computed, as in `SSMClassifier`; they are the same up to rounding. Where there
+        is no CUDA device, or no Triton to compile for it, a fitted transformer computes on the CPU.
 
     Attributes
     ----------
@@ -187,10 +195,11 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
 
     Notes
     -----
-    Between the samples that hold a value of it, a channel is linear; before the first and after the last it
-    is constant. The unit of time is the sampling step or, for irregular times, a typical short gap of the
-    training series; times are rounded to a 64th of it. Series without times lie on the regular grid of the
-    training series.
+    Between the samples that hold a value of it, a channel runs between straight lines and a smooth curve, as
+    near to the curve as samples of the training series are that are left out; before the first and after the
+    last it is constant. The unit of time is the sampling step or, for irregular times, a typical short gap of
+    the training series; times are rounded to a 64th of it. Series without times lie on the regular grid of
+    the training series.
 
     A flat frame of numbers or an array (n, length) holds one series a row, as in scikit-learn. A pandas
     Series, and a flat frame with an index of dates, are one series to sktime, and so they are here.
@@ -227,6 +236,7 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
         normalize: str | None = "auto",
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
+        accelerator: str = "auto",
     ) -> None:
         self.n_features = n_features
         self.basis = basis
@@ -235,6 +245,7 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
         self.normalize = normalize
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.accelerator = accelerator
         super().__init__()
 
     def fit(self, X: Any, y: Any = None) -> SSMFeatures:

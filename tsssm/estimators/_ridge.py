@@ -56,6 +56,8 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         Seed; the same data and seed give the same predictions, whatever ``n_jobs``. None is a fresh seed.
     n_jobs : int, optional
         Threads that compute features; -1 is one for each processor.
+    accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
+        Where the features are computed; see `SSMFeatures`. The ridge is solved on the CPU.
 
     Attributes
     ----------
@@ -111,6 +113,7 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         class_weight: str | Mapping[Any, float] | list[Mapping[Any, float]] | None = None,
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
+        accelerator: str = "auto",
     ) -> None:
         self.n_features = n_features
         self.basis = basis
@@ -120,6 +123,7 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         self.class_weight = class_weight
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.accelerator = accelerator
         super().__init__()
 
     def _fit_labelled(self, data: Labelled) -> None:
@@ -171,40 +175,6 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         outputs = self._outputs(X)
         return outputs[:, 0] if self.n_classes_ == 2 else outputs
 
-    def predict_proba(self, X: Any) -> FloatArray | list[FloatArray]:
-        """Return the probability of each class.
-
-        Parameters
-        ----------
-        X : as in ``fit``
-            n series.
-
-        Returns
-        -------
-        array of shape (n, n_classes), float64, or a list of one such array for each column of y
-            In the order of ``classes_``; rows sum to 1.
-
-        Raises
-        ------
-        NotFittedError, TypeError, ValueError
-            Before ``fit``, and for X that is not as documented.
-        """
-        self.check_is_fitted()
-        return self._predict_proba(X)
-
-    def predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
-        """Return the most probable class of each series.
-
-        Parameters and errors as in `predict_proba`.
-
-        Returns
-        -------
-        array of shape (n,) or (n, n_outputs), or DataFrame
-            In the shape that y had in ``fit``; a frame if that was one with several columns.
-        """
-        self.check_is_fitted()
-        return self._predict(X)
-
     def _predict_proba(self, X: Any) -> FloatArray | list[FloatArray]:
         return self._answers(self._outputs(X))
 
@@ -253,6 +223,8 @@ class SSMFeaturesRegressor(NumberTargets, RidgeEstimator, BaseRegressor, Regress
         Seed; the same data and seed give the same predictions, whatever ``n_jobs``. None is a fresh seed.
     n_jobs : int, optional
         Threads that compute features; -1 is one for each processor.
+    accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
+        Where the features are computed; see `SSMFeatures`. The ridge is solved on the CPU.
 
     Attributes
     ----------
@@ -295,6 +267,7 @@ class SSMFeaturesRegressor(NumberTargets, RidgeEstimator, BaseRegressor, Regress
         normalize: str | None = "auto",
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
+        accelerator: str = "auto",
     ) -> None:
         self.n_features = n_features
         self.basis = basis
@@ -303,6 +276,7 @@ class SSMFeaturesRegressor(NumberTargets, RidgeEstimator, BaseRegressor, Regress
         self.normalize = normalize
         self.random_state = random_state
         self.n_jobs = n_jobs
+        self.accelerator = accelerator
         super().__init__()
 
     def _fit_labelled(self, data: Labelled) -> None:

@@ -13,10 +13,12 @@ from torch import Tensor
 from tsssm.features._systems import draw_systems
 from tsssm.features._timeline import Sampled, Timeline
 from tsssm.ops import pooled_scan, readout_scan
+from tsssm.ops.operands import has_kernels
 from tsssm.panel import Panel
 
 POOLINGS = ("ppv", "competition")
 
+_CPU = torch.device("cpu")
 _BLOCK = 8
 # Readouts of a system: many from few systems cost less than few from many, but with several channels there
 # are more mixtures of them to see.
@@ -41,7 +43,7 @@ class StateSpaceFeatures:
       the feature is the square root.
 
     Nothing is learned but thresholds and scales, without labels. Averages are over time, not over samples:
-    values are linear between samples, and the state is also looked at between them.
+    the state is also looked at between them, where values run as smoothly as those of the training panel.
 
     Parameters
     ----------
@@ -147,25 +149,31 @@ class StateSpaceFeatures:
                 thresholds[some, :, rows] = _quantiles(ordered, levels[some, :, rows])
         return torch.from_numpy(spread), torch.from_numpy(thresholds)
 
-    def transform(self, panel: Panel, n_threads: int = 1) -> npt.NDArray[np.float32]:
+    def transform(
+        self, panel: Panel, n_threads: int = 1, device: torch.device = _CPU
+    ) -> npt.NDArray[np.float32]:
         """Return the features (n, n_features_out) of the series of a panel, float32.
 
-        They do not depend on the number of threads or on the other series.
+        They do not depend on the number of threads or on the other series, and on the device by rounding
+        alone. For a device without compiled kernels the CPU steps in, which is faster than no kernels.
         """
+        if not has_kernels(device):
+            device = _CPU
+        fixed = {**self._systems, **self._readouts, "thresholds": self._thresholds}
+        systems: dict[str, Any] = {name: part.to(device) for name, part in fixed.items()}
         features = np.empty((len(panel), self.n_features_out), np.float32)
         for part in self.timeline.parts(panel):
             sampled = self.timeline.sample(panel[part])
             pooled = pooled_scan(
-                **_signals(sampled),
-                weight=torch.from_numpy(sampled.weight),
-                **self._systems,
-                **self._readouts,
-                thresholds=self._thresholds,
+                **_signals(sampled, device),
+                weight=torch.from_numpy(sampled.weight).to(device),
+                **systems,
                 shares="ppv" in self.pooling,
                 competition="competition" in self.pooling,
                 n_threads=n_threads,
-            ).numpy()
-            features[part] = finished(pooled, "competition" in self.pooling).reshape(len(pooled), -1)
+            )
+            kept = finished(pooled.cpu().numpy(), "competition" in self.pooling)
+            features[part] = kept.reshape(len(kept), -1)
         return features
 
     def names(self) -> list[str]:
@@ -184,14 +192,15 @@ def finished(pooled: npt.NDArray[np.float32], competition: bool) -> npt.NDArray[
     return pooled
 
 
-def _signals(sampled: Sampled) -> dict[str, Any]:
-    return {
-        "u": torch.from_numpy(sampled.values),
-        "held": torch.from_numpy(sampled.slopes),
-        "offsets": torch.from_numpy(sampled.offsets.astype(np.int64)),
-        "steps": torch.from_numpy(sampled.steps),
-        "index": torch.from_numpy(sampled.which.astype(np.int32)),
+def _signals(sampled: Sampled, device: torch.device = _CPU) -> dict[str, Any]:
+    signals = {
+        "u": sampled.values,
+        "held": sampled.slopes,
+        "offsets": sampled.offsets.astype(np.int64),
+        "steps": sampled.steps,
+        "index": sampled.which.astype(np.int32),
     }
+    return {name: torch.from_numpy(signal).to(device) for name, signal in signals.items()}
 
 
 def _quantiles(ordered: npt.NDArray[np.float32], levels: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

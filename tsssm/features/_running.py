@@ -1,9 +1,10 @@
 """Features of series that go on: brought up to date with every sample.
 
 A series moves on from instant to instant. What later samples can still change is *pending*: the values of a
-channel between its latest value, which it keeps until the next one, and that one, to which it turns out to
-have run in a straight line; and, where there are times, the latest sample, with which one of the same time
-is averaged. The features are those of the *settled* part of the series and of the pending one after it.
+channel after its latest value, which it keeps until the next one, and to which it then turns out to have run;
+where it is bent between samples, those on the way to its latest value, too; and, where there are times, the
+latest sample, with which one of the same time is averaged. The features are those of the *settled* part of
+the series and of the pending one after it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tsssm.features._features import StateSpaceFeatures, finished
 from tsssm.features._timeline import Course
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 SingleArray = npt.NDArray[np.float32]
 
 
@@ -61,30 +63,30 @@ class Running:
     Attributes
     ----------
     settled, current : Pooled
-        Up to the anchor; up to the latest sample. The same object where nothing is pending.
+        Up to the latest settled sample; up to the latest sample. The same object where nothing is pending.
     start : float or None
         Time of the first sample.
-    anchor : array (d,) or None
-        Values at the last instant that is settled, and its tick.
     ticks, sums, counts : list of int, of array (d,), of array (d,)
-        Ticks of the pending samples, and sum and number of the values of each channel at each of them.
+        Ticks of the samples that are kept, which are those that are pending and the settled ones that their
+        course depends on, and sum and number of the values of each channel at each of them.
+    done : int
+        How many of these are settled.
     """
 
     settled: Pooled
     current: Pooled
     start: float | None = None
-    anchor: FloatArray | None = None
-    anchor_tick: int = 0
     ticks: list[int] = field(default_factory=list)
     sums: list[FloatArray] = field(default_factory=list)
-    counts: list[npt.NDArray[np.int64]] = field(default_factory=list)
+    counts: list[IntArray] = field(default_factory=list)
+    done: int = 0
 
     def copy(self) -> Running:
         """The same, sharing no memory that changes."""
         settled = self.settled.copy()
         current = settled if self.current is self.settled else self.current.copy()
         lists = (list(self.ticks), list(self.sums), list(self.counts))
-        return Running(settled, current, self.start, self.anchor, self.anchor_tick, *lists)
+        return Running(settled, current, self.start, *lists, self.done)
 
 
 class RunningFeatures:
@@ -103,7 +105,8 @@ class RunningFeatures:
     Notes
     -----
     With each sample, what is pending is gone through: as a rule that is the sample alone. Where channels miss
-    values, it is all samples since the last time up to which every channel is known.
+    values, it is all samples since the last time up to which every channel is known; where they are bent and
+    gaps are long, it is up to two samples more.
     """
 
     def __init__(self, features: StateSpaceFeatures) -> None:
@@ -149,10 +152,12 @@ class RunningFeatures:
             series.sums[-1] = series.sums[-1] + value
             series.counts[-1] = series.counts[-1] + seen
         else:
-            if series.ticks and series.counts[-1].all():
-                # Nothing but another sample at the same time could have changed what is pending.
-                series.settled = series.current
-                self._anchor(series, len(series.ticks), _means(series)[:, -1])
+            if series.done < len(series.ticks):
+                # The latest sample was pending for no other reason, perhaps, than that of its time.
+                kept, ticks = _kept_samples(series)
+                if self._timeline.settled(kept, ticks) == len(ticks):
+                    series.settled = series.current
+                    self._settle(series, kept, len(ticks))
             series.ticks.append(tick)
             series.sums.append(value)
             series.counts.append(seen.astype(np.int64))
@@ -163,7 +168,8 @@ class RunningFeatures:
         pooled = series.current
         if pooled.instants == 0:
             pooled = pooled.copy()
-            self._move(pooled, np.full((self.n_channels, 1), np.nan), np.zeros(1, np.int64))
+            nothing = np.full((self.n_channels, 1), np.nan)
+            self._move(pooled, self._timeline.course(nothing, np.zeros(1, np.int64)), 0, 1)
         kept = pooled.latest.copy()
         if pooled.instants > 1:
             # The time after the latest instant counts as if the step before it were repeated.
@@ -172,39 +178,34 @@ class RunningFeatures:
         return finished(kept, self._competition).reshape(-1)
 
     def _bring_up_to_date(self, series: Running, timed: bool) -> None:
-        values = _means(series)
-        seen = ~np.isnan(values)
+        values, ticks = _kept_samples(series)
         # With times, the latest sample may still be averaged with another one.
-        final = seen[:, :-1] if timed else seen
-        numbers = np.arange(1, final.shape[1] + 1)
-        count = int(np.where(final, numbers, 0).max(axis=1, initial=0).min())
-        ticks = np.array(series.ticks)
-        if count:
-            complete = self._completed(series, values, ticks, count)
-            self._move(series.settled, *_after_anchor(series, complete, ticks[:count]))
-            self._anchor(series, count, complete[:, -1])
-        series.current = series.settled
-        if series.ticks:
-            series.current = series.settled.copy()
-            self._move(series.current, *_after_anchor(series, values[:, count:], ticks[count:]))
-
-    def _completed(
-        self, series: Running, values: FloatArray, ticks: npt.NDArray[np.int64], count: int
-    ) -> FloatArray:
-        """The first pending samples with the values that are missing between two of a channel."""
-        values, ticks = _after_anchor(series, values, ticks)
-        first = values.shape[1] - len(series.ticks)
-        complete = [np.interp(ticks, ticks[~np.isnan(row)], row[~np.isnan(row)]) for row in values]
-        return np.stack(complete)[:, first : first + count]
-
-    def _anchor(self, series: Running, count: int, values: FloatArray) -> None:
-        """Settle the first pending samples, the last of which has complete values (d,)."""
-        series.anchor, series.anchor_tick = values, series.ticks[count - 1]
-        del series.ticks[:count], series.sums[:count], series.counts[:count]
-
-    def _move(self, pooled: Pooled, values: FloatArray, ticks: npt.NDArray[np.int64]) -> None:
-        """Move on from the first of some samples to the last; from before the first one at the start."""
+        final = len(ticks) - 1 if timed else len(ticks)
+        count = max(series.done, self._timeline.settled(values[:, :final], ticks[:final]))
         course = self._timeline.course(values, ticks)
+        if count > series.done:
+            self._move(series.settled, course, series.done, count)
+            self._settle(series, values, count)
+        series.current = series.settled
+        if count < len(ticks):
+            series.current = series.settled.copy()
+            self._move(series.current, course, count, len(ticks))
+
+    def _settle(self, series: Running, values: FloatArray, count: int) -> None:
+        """Keep what is still needed of the samples (d, n) of which the first ``count`` are settled."""
+        keep = np.ones(len(series.ticks), dtype=bool)
+        keep[:count] = self._timeline.around(values[:, :count])
+        rows = np.flatnonzero(keep).tolist()
+        series.ticks = [series.ticks[i] for i in rows]
+        series.sums = [series.sums[i] for i in rows]
+        series.counts = [series.counts[i] for i in rows]
+        series.done = int(keep[:count].sum())
+
+    def _move(self, pooled: Pooled, course: Course, done: int, count: int) -> None:
+        """Move on from the last of the first ``done`` samples, or from rest, to the last of ``count``."""
+        values, slopes, steps, samples = course
+        piece = slice(samples[max(done - 1, 0)], samples[count - 1] + 1)
+        course = Course(values[:, piece], slopes[:, piece], steps[piece], samples)
         last = len(course.steps) - 1
         if pooled.instants == 0:
             pooled.latest = self._kept(pooled, course, 0, 0, np.ones(1), at_rest=True)
@@ -242,16 +243,8 @@ class RunningFeatures:
         return kept
 
 
-def _means(series: Running) -> FloatArray:
-    """Values (d, n) of the pending samples, NaN where there is none."""
+def _kept_samples(series: Running) -> tuple[FloatArray, IntArray]:
+    """Values (d, n), NaN where there is none, and ticks of the samples that are kept."""
     count = np.array(series.counts)
-    return np.where(count > 0, np.array(series.sums) / np.maximum(count, 1), np.nan).T
-
-
-def _after_anchor(
-    series: Running, values: FloatArray, ticks: npt.NDArray[np.int64]
-) -> tuple[FloatArray, npt.NDArray[np.int64]]:
-    """Values (d, n) and ticks of samples, and of the anchor before them."""
-    if series.anchor is None:
-        return values, ticks
-    return np.column_stack([series.anchor, values]), np.append(series.anchor_tick, ticks)
+    values = np.where(count > 0, np.array(series.sums) / np.maximum(count, 1), np.nan).T
+    return values, np.array(series.ticks)

@@ -1,9 +1,10 @@
 """Series as piecewise linear functions of time, and the instants at which they are looked at.
 
-Each channel is linear between those samples that hold a value of it, and constant before the first and after
-the last, so that a value that is missing is a gap of its channel and nothing else. The instants are the
-samples and, between samples that are more than a unit apart, others no more than a unit apart: what is
-averaged over them with the time that they stand for changes little with the sampling.
+Each channel runs through those samples that hold a value of it, from one to the next as ``_interpolation``
+says, and is constant before the first and after the last, so that a value that is missing is a gap of its
+channel and nothing else. The instants are the samples and, between samples that are more than a unit apart,
+others no more than a unit apart: what is averaged over them with the time that they stand for changes little
+with the sampling. Between instants, channels are linear.
 
 Symbols and shapes: n series, d channels, ``total`` instants::
 
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsssm.encoding import PanelEncoder
+from tsssm.features._interpolation import bend_of, interpolated, left_out
 from tsssm.panel import Panel
 
 FloatArray = npt.NDArray[np.float64]
@@ -34,6 +36,8 @@ _MOST_STEPS = 64
 # The unit of irregular times: a short gap, but not so short that the instants are many times the samples.
 _SHORT_GAP = 0.1
 _MOST_INSTANTS = 8
+# So many samples, of series that are evenly spaced in the panel, tell how far channels are bent.
+_BEND_SAMPLES = 2**20
 
 
 class Sampled(NamedTuple):
@@ -48,11 +52,15 @@ class Sampled(NamedTuple):
 
 
 class Course(NamedTuple):
-    """A piece of one series at its instants: values and slopes (d, m), and the step (m,) to each of them."""
+    """A piece of one series at its m instants: values and slopes (d, m), and the step (m,) to each of them.
+
+    ``samples`` (n,) says which instants are the samples.
+    """
 
     values: npt.NDArray[np.float32]
     slopes: npt.NDArray[np.float32]
     steps: FloatArray
+    samples: IntArray
 
 
 class Timeline:
@@ -74,6 +82,9 @@ class Timeline:
         Mean time between the samples of the training panel, in units: 1 on a regular grid.
     duration : float
         Median duration of the training series in units, the first sample counted as one.
+    bend : array (d,)
+        How far channels are bent from straight lines between samples, 0 to 1: as far as it helps to tell
+        samples of the training panel from their neighbours.
     slope_scale : array (d,)
         Root mean square of the slopes of the training panel.
     """
@@ -94,6 +105,9 @@ class Timeline:
         if panel.has_times and gaps.size:
             self.unit = max(float(np.quantile(gaps, _SHORT_GAP)), mean_gap / _MOST_INSTANTS)
         self.resolution = max(1.0, mean_gap / self.unit)
+        some = panel[:: -(-len(panel.values) // _BEND_SAMPLES)]
+        told = [left_out(*self._samples(some[part])[:3]) for part in self.parts(some)]
+        self.bend = bend_of(np.sum(told, axis=0))
         self.slope_scale = np.ones(panel.n_channels)
         durations, squares, time = [], np.zeros(panel.n_channels), 0.0
         for part in self.parts(panel):
@@ -121,21 +135,13 @@ class Timeline:
         ValueError
             If the units of the panel's times and of the training panel's cannot be compared.
         """
-        panel = self.encoder.in_training_unit(panel)
-        # A panel without times lies on the regular grid of the training panel.
-        grid = 1.0 if panel.has_times else self.encoder.step * self.encoder.time_scale_
-        per_time = grid / self.unit
-        panel = panel.drop_missing_rows()
-        values = panel.values.T.astype(np.float64)
-        offsets, steps = panel.offsets, np.full(len(panel.values), per_time)
-        if panel.times is not None:
-            since_start = panel.times - np.repeat(panel.times[offsets[:-1]], panel.lengths)
-            ticks = _ticks(since_start, per_time)
-            values, ticks, offsets = _merged(values, ticks, offsets)
-            values, offsets, steps = _refined(values, ticks, offsets)
-        elif np.isnan(values).any():
-            counting = np.arange(len(panel.values))
-            values = _interpolated(values, counting, offsets, counting, offsets)
+        values, ticks, offsets, step = self._samples(panel)
+        if step is None:
+            values, offsets, steps = _refined(values, ticks, offsets, self.bend)
+        else:
+            steps = np.full(len(ticks), step)
+            if np.isnan(values).any():
+                values = interpolated(values, ticks, offsets, ticks, offsets, self.bend)
         weight = _shares(steps, offsets)
         values = self._normalised(values, weight, offsets)
         climbs = _climbs(values, steps, offsets)
@@ -146,6 +152,19 @@ class Timeline:
             climbs /= self.slope_scale[:, None]
         distinct, which = np.unique(steps, return_inverse=True)
         return Sampled(_single(values), _single(climbs), _single(weight), offsets, distinct, which)
+
+    def _samples(self, panel: Panel) -> tuple[FloatArray, IntArray, IntArray, float | None]:
+        """Values (d, total), ticks and offsets of samples; without times their numbers, and the step."""
+        panel = self.encoder.in_training_unit(panel)
+        # A panel without times lies on the regular grid of the training panel.
+        grid = 1.0 if panel.has_times else self.encoder.step * self.encoder.time_scale_
+        per_time = grid / self.unit
+        panel = panel.drop_missing_rows()
+        values, offsets = panel.values.T.astype(np.float64), panel.offsets
+        if panel.times is None:
+            return values, np.arange(len(panel.values)), offsets, per_time
+        since_start = panel.times - np.repeat(panel.times[offsets[:-1]], panel.lengths)
+        return *_merged(values, _ticks(since_start, per_time), offsets), None
 
     def tick(self, since_start: float) -> int:
         """Return the time since the first sample of a series, in the training panel's unit, in ticks."""
@@ -163,11 +182,38 @@ class Timeline:
         ticks : array (n,)
             Increasing.
         """
-        offsets = np.array([0, len(ticks)])
-        values, offsets, steps = _refined(values, ticks, offsets)
+        values, offsets, steps = _refined(values, ticks, np.array([0, len(ticks)]), self.bend)
         values = self._standardised(values)
         climbs = _climbs(values, steps, offsets) / self.slope_scale[:, None]
-        return Course(_single(values), _single(climbs), steps)
+        # The step to the first of the instants is one unit.
+        since_first = (np.cumsum(steps) - steps[0]) * _TICKS
+        samples = np.searchsorted(since_first, ticks - ticks[0])
+        return Course(_single(values), _single(climbs), steps, samples)
+
+    def settled(self, values: FloatArray, ticks: IntArray) -> int:
+        """Return how many samples of a series, as in `course`, later ones have no influence on.
+
+        Neither on them nor on any instant before them, that is.
+        """
+        counts = []
+        for row, bend in zip(values, self.bend, strict=True):
+            seen = np.flatnonzero(~np.isnan(row))
+            count = int(seen[-1]) + 1 if len(seen) else 0
+            # The curve that leads to a sample depends on the next one.
+            if bend > 0 and len(seen) > 1:
+                before = int(seen[-2])
+                if count - 1 - before > 1 or ticks[count - 1] - ticks[before] > _TICKS:
+                    count = before + 1
+            counts.append(count)
+        return min(counts)
+
+    def around(self, values: FloatArray) -> npt.NDArray[np.bool_]:
+        """Return which of some samples (d, n) the course after the last of them depends on, shape (n,)."""
+        seen = ~np.isnan(values)
+        later = np.cumsum(seen[:, ::-1], axis=1)[:, ::-1]
+        needed = np.where(self.bend > 0, 2, 1)[:, None]
+        last = np.arange(values.shape[1]) == values.shape[1] - 1
+        return (seen & (later <= needed)).any(axis=0) | last
 
     def _normalised(self, values: FloatArray, weight: FloatArray, offsets: IntArray) -> FloatArray:
         """Normalise values (d, total); a channel without values in a series becomes zero."""
@@ -212,7 +258,7 @@ def _merged(values: FloatArray, ticks: IntArray, offsets: IntArray) -> tuple[Flo
 
 
 def _refined(
-    values: FloatArray, ticks: IntArray, offsets: IntArray
+    values: FloatArray, ticks: IntArray, offsets: IntArray, bend: FloatArray
 ) -> tuple[FloatArray, IntArray, FloatArray]:
     """Values at the samples and at instants between them, and the steps in units that lead to each."""
     gaps = np.diff(ticks, prepend=0)
@@ -227,41 +273,8 @@ def _refined(
     taken = np.diff(instants, prepend=0)
     taken[refined[:-1]] = _TICKS
     if len(instants) > len(ticks) or np.isnan(values).any():
-        values = _interpolated(values, ticks, offsets, instants, refined)
+        values = interpolated(values, ticks, offsets, instants, refined, bend)
     return values, refined, taken / _TICKS
-
-
-def _interpolated(
-    values: FloatArray, ticks: IntArray, offsets: IntArray, instants: IntArray, refined: IntArray
-) -> FloatArray:
-    """Values (d, total) at instants, which run through the same series; NaN where a series has none.
-
-    Every sample is among the instants, so that the next sample at or after an instant is found by counting.
-    """
-    samples = np.arange(len(ticks))
-    length, pieces = np.diff(offsets), np.diff(refined)
-    first, last = np.repeat(offsets[:-1], pieces), np.repeat(offsets[1:] - 1, pieces)
-    if len(instants) == len(ticks):
-        at = samples
-    else:
-        # Times of a series start from zero: shifted, all series together have increasing times.
-        start = np.concatenate([[0], np.cumsum(ticks[offsets[1:] - 1] + 1)])[:-1]
-        at = np.searchsorted(ticks + np.repeat(start, length), instants + np.repeat(start, pieces))
-    result = np.empty((len(values), len(instants)))
-    for channel, row in enumerate(values):
-        seen = ~np.isnan(row)
-        before = np.maximum.accumulate(np.where(seen, samples, -1))
-        after = np.minimum.accumulate(np.where(seen, samples, len(samples))[::-1])[::-1]
-        right = after[at]
-        exact = ticks[at] == instants
-        left = np.where(exact, before[at], before[np.maximum(at - 1, 0)])
-        known_left, known_right = left >= first, right <= last
-        left = np.where(known_left, left, np.where(known_right, right, first))
-        right = np.where(known_right, right, left)
-        span = ticks[right] - ticks[left]
-        share = (instants - ticks[left]) / np.maximum(span, 1)
-        result[channel] = row[left] + np.where(span > 0, share, 0.0) * (row[right] - row[left])
-    return result
 
 
 def _shares(steps: FloatArray, offsets: IntArray) -> FloatArray:

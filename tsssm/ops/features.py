@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from tsssm.ops import reference
-from tsssm.ops.operands import REAL
+from tsssm.ops.operands import REAL, backend, runs_compiled
 
 #: Neighbouring readouts that compete with one another.
 COMPETITORS = 8
+# Modes up to which a system stays in the registers of a program of the GPU.
+_MODES_ON_GPU = 64
 
 
 def pooled_scan(
@@ -74,7 +76,7 @@ def pooled_scan(
     shares, competition : bool, default=True
         What is kept; at least one.
     n_threads : int, default=1
-        Threads of the compiled backend. The result does not depend on it.
+        Threads on a CPU. The result does not depend on it.
 
     Returns
     -------
@@ -89,6 +91,11 @@ def pooled_scan(
     Notes
     -----
     Memory beside the result is a few tens of KiB a thread and the discretised systems, K G N numbers.
+
+    Compiled on a CPU, and on a CUDA device in float32, where Triton is installed; there the result is the
+    same to rounding, so that a sample whose readout is at a threshold may fall on the other side of it.
+    Elsewhere, and for systems of more than 64 states there, time runs in a Python loop over PyTorch
+    operations, which keeps every readout of every sample in memory.
     """
     _check_signals(u, held, offsets, steps, index)
     _check_systems(u, held, A, B, mix_u, mix_held, C, D)
@@ -100,11 +107,10 @@ def pooled_scan(
         raise ValueError("shares, competition or both must be True; got neither.")
     operands = (u, held, offsets, steps, index, weight, A, B, mix_u, mix_held, C, D, thresholds, COMPETITORS)
     with torch.no_grad():
-        if u.device.type != "cpu":
-            return reference.pooled_scan(*operands, shares, competition)
-        from tsssm.ops.cpu import features as compiled  # Numba is imported at the first call
-
-        return compiled.pooled_scan(*operands, shares, competition, n_threads)
+        if runs_compiled(u, on_gpu=C.shape[2] <= _MODES_ON_GPU):
+            compiled = backend("features", u.device)
+            return compiled.pooled_scan(*operands, shares, competition, n_threads)
+        return reference.pooled_scan(*operands, shares, competition)
 
 
 def readout_scan(
@@ -141,11 +147,9 @@ def readout_scan(
     _check_systems(u, held, A, B, mix_u, mix_held, C, D)
     operands = (u, held, offsets, steps, index, A, B, mix_u, mix_held, C, D)
     with torch.no_grad():
-        if u.device.type != "cpu":
-            return reference.readout_scan(*operands)
-        from tsssm.ops.cpu import features as compiled  # Numba is imported at the first call
-
-        return compiled.readout_scan(*operands)
+        if runs_compiled(u):
+            return backend("features", u.device).readout_scan(*operands)
+        return reference.readout_scan(*operands)
 
 
 def _check_signals(u: Tensor, held: Tensor, offsets: Tensor, steps: Tensor, index: Tensor) -> None:

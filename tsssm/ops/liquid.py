@@ -140,6 +140,9 @@ def liquid_scan(
     :math:`\pi` are ours: with them, and a transition that does not expand by itself, the output is linear in
     the largest input, and grows with the length like its p-th power for "exact", linearly for the others.
     Nothing is changed while :math:`|\bar A_k + w_k| \le 1`, respectively :math:`|w_k| \le 1`.
+
+    Compiled on a CPU, and on a CUDA device in float32, where Triton is installed; elsewhere, and for a
+    gradient of ``dt``, time runs in a Python loop over PyTorch operations.
     """
     alpha = gbt_alpha(method)
     if method == "foh":
@@ -160,8 +163,7 @@ def liquid_scan(
     gaps = stacked_gaps(dt, len(readouts), reverse, real)
     inputs = u.to(real)
     arguments = (inputs, A, B, readouts, D, step, gaps, _packed(state))
-    if operands.runs_compiled(inputs, gaps):
-        # Numba is imported, and its kernels are loaded, when the first CPU tensor arrives.
+    if operands.runs_compiled(inputs, gaps, True):
         from tsssm.ops.autograd import liquid as compiled
 
         scan = compiled.liquid_scan if torch.compiler.is_compiling() else compiled.EagerLiquidScan.apply

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from numbers import Real
 from types import ModuleType
@@ -12,8 +13,27 @@ from torch import Tensor
 
 from tsssm.ops.sequence import reversed_gaps
 
-# Triton comes with PyTorch where that was built for CUDA.
-_HAS_TRITON = find_spec("triton") is not None
+
+def _has_triton() -> bool:
+    """Whether there is a Triton that compiles the kernels; it comes with PyTorch where that is for CUDA.
+
+    They use tuples, which 3.2 (of PyTorch 2.6) does not know.
+    """
+    if find_spec("triton") is None:
+        return False
+    try:
+        found = version("triton")
+    except PackageNotFoundError:  # under another name, for other makes of device
+        return True
+    return tuple(map(int, found.split(".")[:2])) >= (3, 3)
+
+
+_HAS_TRITON = _has_triton()
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether a device has compiled kernels: those for the CPU, or those for CUDA where Triton is."""
+    return device.type == "cpu" or (_HAS_TRITON and device.type == "cuda")
 
 
 def runs_compiled(u: Tensor, dt: Tensor | None = None, on_gpu: bool = False) -> bool:
@@ -25,7 +45,7 @@ def runs_compiled(u: Tensor, dt: Tensor | None = None, on_gpu: bool = False) -> 
         return False
     if u.device.type == "cpu":
         return True
-    return on_gpu and _HAS_TRITON and u.device.type == "cuda" and u.dtype == torch.float32
+    return on_gpu and has_kernels(u.device) and u.dtype == torch.float32
 
 
 def fills_registers(*tensors: Tensor) -> bool:

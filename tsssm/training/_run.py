@@ -29,10 +29,21 @@ def resolve_device(accelerator: str) -> torch.device:
     """Return the device that ``accelerator`` means on this machine.
 
     "auto" is CUDA where there is one, else the CPU; "gpu" and "cuda" are CUDA.
+
+    Raises
+    ------
+    ValueError
+        If a CUDA device is asked for where there is none.
     """
-    if accelerator == "auto":
-        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device("cpu" if accelerator == "cpu" else "cuda")
+    available = torch.cuda.is_available()
+    if accelerator == "cpu" or (accelerator == "auto" and not available):
+        return torch.device("cpu")
+    if not available:
+        raise ValueError(
+            f"accelerator={accelerator!r} asks for a CUDA device, and PyTorch finds none here; "
+            "'auto' takes one where there is one, else the CPU."
+        )
+    return torch.device("cuda")
 
 
 def prediction_device(accelerator: str) -> torch.device:

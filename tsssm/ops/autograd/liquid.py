@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tsssm.ops.autograd.layout import like
-from tsssm.ops.cpu import liquid as cpu
+from tsssm.ops.operands import backend
 
 
 @torch.library.custom_op("tsssm::liquid_scan", mutates_args=())
@@ -31,7 +31,8 @@ def liquid_scan(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs (batch, M, L, H), final states, and the states that the adjoint starts from."""
-    return cpu.liquid_scan(u, A, B, C, D, step, dt, start, kernel, order, rule, alpha, reverse, save)
+    scan = backend("liquid", u.device).liquid_scan
+    return scan(u, A, B, C, D, step, dt, start, kernel, order, rule, alpha, reverse, save)
 
 
 @liquid_scan.register_fake
@@ -54,7 +55,8 @@ def _(
     directions, readouts, channels, modes = C.shape
     batch, length, _ = u.shape
     y = u.new_empty(readouts, batch, length, channels).transpose(0, 1)
-    saved = u.new_empty(cpu.saved_shape(directions, batch, length, channels, modes, order, u.dtype, save))
+    saved_shape = backend("liquid", u.device).saved_shape
+    saved = u.new_empty(saved_shape(directions, batch, length, channels, modes, order, u.dtype, save))
     return y, A.new_empty(order, batch, channels, modes), saved
 
 
@@ -75,7 +77,8 @@ def _liquid_scan_adjoint(
     alpha: float,
     reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return cpu.liquid_scan_adjoint(gy, gx, saved, u, A, B, C, D, step, dt, kernel, rule, alpha, reverse)
+    adjoint = backend("liquid", u.device).liquid_scan_adjoint
+    return adjoint(gy, gx, saved, u, A, B, C, D, step, dt, kernel, rule, alpha, reverse)
 
 
 @_liquid_scan_adjoint.register_fake
@@ -122,7 +125,7 @@ class EagerLiquidScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        y, x, saved = cpu.liquid_scan(*inputs)
+        y, x, saved = backend("liquid", inputs[0].device).liquid_scan(*inputs)
         if inputs[-1]:
             _keep(ctx, inputs, (y, x, saved))
         return y, x
@@ -130,4 +133,4 @@ class EagerLiquidScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gy: Tensor, gx: Tensor) -> tuple:
-        return _gradients(ctx, cpu.liquid_scan_adjoint, gy, gx)
+        return _gradients(ctx, backend("liquid", gy.device).liquid_scan_adjoint, gy, gx)

@@ -110,6 +110,31 @@ def reciprocal(zr: tl.tensor, zi: tl.tensor) -> Any:
 
 
 @triton.jit
+def shrink(fr: tl.tensor, fi: tl.tensor, outside: tl.tensor) -> Any:
+    """f / |f| where it is outside of the disc, else f; |f|, right outside alone; and 1 / |f| outside, else 0.
+
+    Scaled by its larger part, so that no square overflows, whatever the input.
+    """
+    scale = tl.maximum(1.0, tl.maximum(tl.abs(fr), tl.abs(fi)))
+    sr = fr / scale
+    si = fi / scale
+    root = tl.where(outside, tl.sqrt(sr * sr + si * si), 1.0)
+    return (
+        tl.where(outside, sr / root, fr),
+        tl.where(outside, si / root, fi),
+        scale * root,
+        tl.where(outside, 1.0 / scale / root, 0.0),
+    )
+
+
+@triton.jit
+def bounded(fr: tl.tensor, fi: tl.tensor) -> Any:
+    """f / max(1, |f|), and the factor used: 1 / |f| outside, else 0."""
+    pr, pi, _, factor = shrink(fr, fi, fr * fr + fi * fi > 1.0)
+    return pr, pi, factor
+
+
+@triton.jit
 def to_disc(tr: tl.tensor, ti: tl.tensor) -> Any:
     """f / max(1, |f|) of f = 1 + t, less one and as it is, and the factor used: 1 / |f| outside, else 0.
 
@@ -117,23 +142,15 @@ def to_disc(tr: tl.tensor, ti: tl.tensor) -> Any:
     """
     excess = tr * (2.0 + tr) + ti * ti
     outside = excess > 0.0
-    fr = 1.0 + tr
-    # Scaled by its larger part, so that no square overflows, whatever the input.
-    scale = tl.maximum(1.0, tl.maximum(tl.abs(fr), tl.abs(ti)))
-    sr = fr / scale
-    si = ti / scale
-    root = tl.sqrt(sr * sr + si * si)
-    pr = tl.where(outside, sr / root, fr)
-    pi = tl.where(outside, si / root, ti)
-    modulus = scale * root
+    pr, pi, modulus, factor = shrink(1.0 + tr, ti, outside)
     near = (tr - excess / (1.0 + modulus)) / modulus
     dr = tl.where(outside, tl.where(excess < 1e30, near, pr - 1.0), tr)
-    return dr, tl.where(outside, pi, ti), pr, pi, tl.where(outside, 1.0 / scale / root, 0.0)
+    return dr, pi, pr, pi, factor
 
 
 @triton.jit
 def to_disc_adjoint(pr: tl.tensor, pi: tl.tensor, factor: tl.tensor, gr: tl.tensor, gi: tl.tensor) -> Any:
-    """Gradient of f from that of `to_disc`, whose results are the first arguments."""
+    """Gradient of f from that of `to_disc` or `bounded`, whose results are the first arguments."""
     radial = pr * gr + pi * gi
     outside = factor > 0.0
     return (

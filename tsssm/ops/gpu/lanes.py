@@ -23,6 +23,9 @@ LANES = 64
 WARPS = LANES // 32
 #: Samples between the states that are kept for the adjoint. A chunk is a multiple of them.
 SAMPLES = 16
+#: Sizes that change from call to call. Triton would compile a kernel anew where one is 1 or a multiple of 16,
+#: knowing which makes no load wider.
+VARYING = ("batch", "length", "chunk", "chunks")
 # Lanes that fill a large GPU: 132 multiprocessors with 1,024 threads each.
 _ENOUGH_LANES = 2**17
 

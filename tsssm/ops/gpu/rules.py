@@ -23,7 +23,9 @@ from tsssm.ops.gpu.arithmetic import (
     multiply,
     multiply_conjugate,
     reciprocal,
+    to_disc,
 )
+from tsssm.ops.gpu.lanes import load_pair
 
 #: Rules as the kernels know them: the generalised bilinear transform, zero- and first-order hold.
 GBT = tl.constexpr(0)
@@ -36,6 +38,16 @@ def divisor(Ar: tl.tensor, Ai: tl.tensor) -> Any:
     """The eigenvalue, or -1e-12 for a smaller one: no step sees the difference, and 1 / A stays finite."""
     tiny = tl.abs(Ar) + tl.abs(Ai) < 1e-12
     return tl.where(tiny, -1e-12, Ar), tl.where(tiny, 0.0, Ai)
+
+
+@triton.jit
+def system_of(system: tl.tensor, index: tl.tensor, size: tl.tensor, mask: tl.tensor) -> Any:
+    """Eigenvalues that may be divided by, w = B / A, and B; modes that do not exist rest at zero."""
+    Ar, Ai = load_pair(system, index, size, mask)
+    Br, Bi = load_pair(system, index + 2 * size, size, mask)
+    Ar, Ai = divisor(Ar, Ai)
+    factor = 1.0 / (Ar * Ar + Ai * Ai)
+    return Ar, Ai, (Br * Ar + Bi * Ai) * factor, (Bi * Ar - Br * Ai) * factor, Br, Bi
 
 
 @triton.jit
@@ -98,6 +110,41 @@ def phi2(zr: tl.tensor, zi: tl.tensor, er: tl.tensor, ei: tl.tensor) -> Any:
         tl.where(near, gr * 0.16666667, dr),
         tl.where(near, gi * 0.16666667, di),
     )
+
+
+@triton.jit
+def coefficients(
+    Ar: tl.tensor,
+    Ai: tl.tensor,
+    Br: tl.tensor,
+    Bi: tl.tensor,
+    s: tl.tensor,
+    alpha: tl.tensor,
+    RULE: tl.constexpr,
+) -> Any:
+    """e of a step s, and b of first-order hold, which is no number for the other rules."""
+    zr = Ar * s
+    zi = Ai * s
+    er, ei = transition(zr, zi, alpha, RULE)
+    br = zr
+    bi = zi
+    if RULE == FOH:
+        fr, fi, _, _ = phi2(zr, zi, er, ei)
+        br, bi = multiply(fr * s, fi * s, Br, Bi)
+    return er, ei, br, bi
+
+
+@triton.jit
+def input_of(er: tl.tensor, ei: tl.tensor, wr: tl.tensor, wi: tl.tensor, u: tl.tensor) -> Any:
+    """B_bar u = e w u, for every rule but first-order hold."""
+    return multiply(er, ei, wr * u, wi * u)
+
+
+@triton.jit
+def liquid_transition(er: tl.tensor, ei: tl.tensor, wr: tl.tensor, wi: tl.tensor, u: tl.tensor) -> Any:
+    """The factor of the state less one, with the liquid term and the bound; and what `to_disc` returned."""
+    tr, ti = multiply(er, ei, 1.0 + wr * u, wi * u)
+    return to_disc(tr, ti)
 
 
 @triton.jit
@@ -171,3 +218,23 @@ def system_gradients(
         hr, hi = multiply_conjugate(fr, fi, br, bi)
         wr, wi = add_product_conjugate(wr, wi, Ar, Ai, hr, hi)
     return tr, ti, pr, pi, wr, wi
+
+
+@triton.jit
+def of_A_and_B(
+    tr: tl.tensor,
+    ti: tl.tensor,
+    pr: tl.tensor,
+    pi: tl.tensor,
+    wr: tl.tensor,
+    wi: tl.tensor,
+    Ar: tl.tensor,
+    Ai: tl.tensor,
+    Br: tl.tensor,
+    Bi: tl.tensor,
+) -> Any:
+    """Gradients of A and B from sums of the results of `system_gradients`."""
+    hr, hi = multiply_conjugate(Br, Bi, pr, pi)
+    factor = 1.0 / (Ar * Ar + Ai * Ai)
+    gr, gi = multiply(wr, wi, Ar * factor, Ai * factor)
+    return tr + hr, ti + hi, gr, gi

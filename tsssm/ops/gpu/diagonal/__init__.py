@@ -1,7 +1,7 @@
 """The diagonal scan over chunks of time at once.
 
 Three launches a direction: every chunk from rest (`forward.scan_chunks`), the states between chunks
-(`forward.join_chunks`), and every chunk again from its state for the outputs. The adjoint does the same the
+(`chunks.join_chunks`), and every chunk again from its state for the outputs. The adjoint does the same the
 other way round and ends in `backward.gradients`. A sequence of one chunk needs the last launch alone.
 
 From the forward pass only the state before every few samples is kept; the others live in registers.

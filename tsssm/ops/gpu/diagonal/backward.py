@@ -5,13 +5,20 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from tsssm.ops.gpu.arithmetic import add_product_conjugate, multiply, multiply_conjugate, to_disc_adjoint
-from tsssm.ops.gpu.diagonal.forward import advance, coefficients, liquid_transition, system_of
-from tsssm.ops.gpu.lanes import load_pair, place, state_index, store_pair
-from tsssm.ops.gpu.rules import FOH, system_gradients
+from tsssm.ops.gpu.arithmetic import add_product_conjugate, multiply_conjugate, to_disc_adjoint
+from tsssm.ops.gpu.diagonal.forward import advance
+from tsssm.ops.gpu.lanes import VARYING, load_pair, place, state_index, store_pair
+from tsssm.ops.gpu.rules import (
+    FOH,
+    coefficients,
+    liquid_transition,
+    of_A_and_B,
+    system_gradients,
+    system_of,
+)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def gradients(
     gy_ptr: tl.tensor,
     u_ptr: tl.tensor,
@@ -239,11 +246,7 @@ def gradients(
             g1r, g1i, g2r, g2i, g3r, g3i = system_gradients(
                 g1r, g1i, g2r, g2i, g3r, g3i, Ar, Ai, kr, ki, step[:, None], alpha, RULE
             )
-        pr, pi = multiply_conjugate(Br, Bi, g2r, g2i)
-        gAr = g1r + pr
-        gAi = g1i + pi
-        factor = 1.0 / (Ar * Ar + Ai * Ai)
-        gBr, gBi = multiply(g3r, g3i, Ar * factor, Ai * factor)
+        gAr, gAi, gBr, gBi = of_A_and_B(g1r, g1i, g2r, g2i, g3r, g3i, Ar, Ai, Br, Bi)
         # Only the products of the step with A and B matter.
         gstep += tl.sum(Ar * gAr + Ai * gAi + Br * gBr + Bi * gBi, axis=1)
         by_mode = ((row.to(tl.int64) * (2 + readouts) * 2)[:, None] * modes + n) * channels + h[:, None]

@@ -1,4 +1,4 @@
-"""The passes of the diagonal scan: what each chunk adds to the state, the states between, the outputs."""
+"""The passes of the diagonal scan over chunks: what each adds to the state, and the outputs."""
 
 from __future__ import annotations
 
@@ -7,26 +7,9 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from tsssm.ops.gpu.arithmetic import add_product, add_product_conjugate, complex_expm1, multiply, to_disc
-from tsssm.ops.gpu.lanes import load_pair, place, state_index, store_pair
-from tsssm.ops.gpu.rules import FOH, GBT, divisor, phi2, transition
-
-
-@triton.jit
-def system_of(system: tl.tensor, index: tl.tensor, size: tl.tensor, mask: tl.tensor) -> Any:
-    """Eigenvalues that may be divided by, w = B / A, and B; modes that do not exist rest at zero."""
-    Ar, Ai = load_pair(system, index, size, mask)
-    Br, Bi = load_pair(system, index + 2 * size, size, mask)
-    Ar, Ai = divisor(Ar, Ai)
-    factor = 1.0 / (Ar * Ar + Ai * Ai)
-    return Ar, Ai, (Br * Ar + Bi * Ai) * factor, (Bi * Ar - Br * Ai) * factor, Br, Bi
-
-
-@triton.jit
-def liquid_transition(er: tl.tensor, ei: tl.tensor, wr: tl.tensor, wi: tl.tensor, u: tl.tensor) -> Any:
-    """The factor of the state less one, with the liquid term and the bound; and what `to_disc` returned."""
-    tr, ti = multiply(er, ei, 1.0 + wr * u, wi * u)
-    return to_disc(tr, ti)
+from tsssm.ops.gpu.arithmetic import add_product, complex_expm1, multiply
+from tsssm.ops.gpu.lanes import VARYING, load_pair, place, state_index, store_pair
+from tsssm.ops.gpu.rules import FOH, GBT, coefficients, liquid_transition, system_of
 
 
 @triton.jit
@@ -57,29 +40,7 @@ def advance(
     return nr, ni
 
 
-@triton.jit
-def coefficients(
-    Ar: tl.tensor,
-    Ai: tl.tensor,
-    Br: tl.tensor,
-    Bi: tl.tensor,
-    s: tl.tensor,
-    alpha: tl.tensor,
-    RULE: tl.constexpr,
-) -> Any:
-    """e of a step s, and b of first-order hold, which is no number for the other rules."""
-    zr = Ar * s
-    zi = Ai * s
-    er, ei = transition(zr, zi, alpha, RULE)
-    br = zr
-    bi = zi
-    if RULE == FOH:
-        fr, fi, _, _ = phi2(zr, zi, er, ei)
-        br, bi = multiply(fr * s, fi * s, Br, Bi)
-    return er, ei, br, bi
-
-
-@triton.jit
+@triton.jit(do_not_specialize=VARYING)
 def scan_chunks(
     u_ptr: tl.tensor,
     v_ptr: tl.tensor,
@@ -227,58 +188,3 @@ def scan_chunks(
                 pr += 1.0
             store_pair(end_ptr, at, size, xr, xi, mask)
             store_pair(product_ptr, at, size, pr, pi, mask)
-
-
-@triton.jit
-def join_chunks(
-    initial_ptr: tl.tensor,
-    end_ptr: tl.tensor,
-    product_ptr: tl.tensor,
-    start_ptr: tl.tensor,
-    chunks: tl.tensor,
-    modes: tl.tensor,
-    channels: tl.tensor,
-    ADJOINT: tl.constexpr,
-    INITIAL: tl.constexpr,
-    LANES: tl.constexpr,
-    GROUP: tl.constexpr,
-) -> None:
-    """The state that each chunk starts from, given what each adds to it and by what it multiplies it.
-
-    With ``ADJOINT`` the chunks are taken from the last to the first, with conjugate products. ``end`` and
-    ``start`` may be the same array.
-    """
-    series = tl.program_id(0)
-    lane = tl.program_id(1) * LANES + tl.arange(0, LANES)
-    size = modes * channels
-    mask = lane < size
-    xr = tl.zeros((LANES,), tl.float32)
-    xi = tl.zeros((LANES,), tl.float32)
-    if INITIAL:
-        xr, xi = load_pair(initial_ptr, series.to(tl.int64) * 2 * size + lane, size, mask)
-    stride = tl.full((), 2, tl.int64) * size
-    base = series * chunks * stride + lane
-    for c0 in range(0, chunks, GROUP):
-        er = ()
-        ei = ()
-        pr = ()
-        pi = ()
-        for j in tl.static_range(GROUP):
-            c = chunks - 1 - c0 - j if ADJOINT else c0 + j
-            at = base + c * stride
-            there = mask & (c0 + j < chunks)
-            real, imaginary = load_pair(end_ptr, at, size, there)
-            er = er + (real,)
-            ei = ei + (imaginary,)
-            real, imaginary = load_pair(product_ptr, at, size, there)
-            pr = pr + (real,)
-            pi = pi + (imaginary,)
-        for j in tl.static_range(GROUP):
-            c = chunks - 1 - c0 - j if ADJOINT else c0 + j
-            at = base + c * stride
-            there = mask & (c0 + j < chunks)
-            store_pair(start_ptr, at, size, xr, xi, there)
-            if ADJOINT:
-                xr, xi = add_product_conjugate(er[j], ei[j], pr[j], pi[j], xr, xi)
-            else:
-                xr, xi = add_product(er[j], ei[j], pr[j], pi[j], xr, xi)

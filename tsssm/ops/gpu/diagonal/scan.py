@@ -5,20 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
 from tsssm.ops.gpu import lanes
-from tsssm.ops.gpu.diagonal.adjoint import adjoint_chunks
+from tsssm.ops.gpu.calls import Grid, system_by_mode
+from tsssm.ops.gpu.chunks import adjoint_chunks
 from tsssm.ops.gpu.diagonal.backward import gradients
-from tsssm.ops.gpu.diagonal.forward import join_chunks, scan_chunks
-from tsssm.ops.gpu.lanes import LANES, WARPS, by_channel, by_mode, chunk_length
-from tsssm.ops.gpu.rules import FOH, GBT, ZOH
+from tsssm.ops.gpu.diagonal.forward import scan_chunks
+from tsssm.ops.gpu.lanes import by_channel, by_mode
 
-_RULES = {"gbt": GBT.value, "zoh": ZOH.value, "foh": FOH.value}
-# Samples, or chunks, of which all loads are issued before the first is needed.
+# Samples of which all loads are issued before the first is needed.
 _GROUP = 4
-_JOIN_GROUP = 8
 # Samples whose states a thread holds in registers on the way back: fewer where each takes more instructions,
 # because the code for all of them is unrolled, and compiled once for each combination of options.
 _BACKWARD_GROUP = {"light": 8, "heavy": 4}
@@ -32,66 +29,6 @@ def saved_shape(
 ) -> tuple[int, ...]:
     """Shape of the states kept for the adjoint: those before every few samples, or none; always float32."""
     return (directions if save else 0, batch, lanes.checkpoints(length), 2, modes, channels)
-
-
-class _Grid:
-    """How a call is cut: sizes and options that the kernels take, and their launch grids."""
-
-    def __init__(
-        self, u: Tensor, C: Tensor, dt: Tensor | None, rule: str, alpha: float, liquid: bool
-    ) -> None:
-        batch, length, channels = u.shape
-        self.directions, readouts, _, modes = C.shape
-        self.batch = batch
-        chunk = chunk_length(batch, length, channels, modes)
-        self.chunks = -(-length // chunk)
-        self.sizes = (batch, length, channels, modes, readouts, chunk, self.chunks, alpha)
-        self.options = {
-            "RULE": _RULES[rule],
-            "REGULAR": dt is None,
-            "LIQUID": liquid,
-            "UNEVEN": length % chunk != 0,
-            "READOUTS": triton.next_power_of_2(readouts),
-            "LANES": LANES,
-            "num_warps": WARPS,
-        }
-        self.lanes = (triton.cdiv(batch * self.chunks * channels, LANES),)
-        # The series first: only that axis of a launch may be longer than 65,535.
-        self.series = (batch, triton.cdiv(modes * channels, LANES))
-        #: Of an array (row, part, mode, channel), with one row for each chunk of each series.
-        self.state_shape = (batch, self.chunks, 2, modes, channels)
-
-    def modes(self, at_most: int) -> dict[str, int]:
-        """Modes that a thread holds at a time, and how many times that is."""
-        modes = self.sizes[3]
-        held = min(triton.next_power_of_2(modes), max(1, at_most // self.options["READOUTS"]))
-        return {"MODES": held, "BLOCKS": triton.cdiv(modes, held)}
-
-    def join(self, initial: Tensor | None, end: Tensor, product: Tensor, adjoint: bool) -> Tensor:
-        """The states that the chunks start from, written over ``end``."""
-        _, _, channels, modes, *_ = self.sizes
-        join_chunks[self.series](
-            end if initial is None else initial,
-            end,
-            product,
-            end,
-            self.chunks,
-            modes,
-            channels,
-            ADJOINT=adjoint,
-            INITIAL=initial is not None,
-            LANES=LANES,
-            GROUP=_JOIN_GROUP,
-            num_warps=WARPS,
-        )
-        return end
-
-
-def _system(A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    """A and B (2, part, mode, channel), and C (direction, readout, part, mode, channel)."""
-    directions, readouts = C.shape[:2]
-    together = by_mode(torch.cat([A[None], B[None], C.flatten(0, 1)]))
-    return together[:2], together[2:].unflatten(0, (directions, readouts))
 
 
 def diagonal_scan(
@@ -126,10 +63,10 @@ def diagonal_scan(
     )
     if batch == 0:
         return y.transpose(0, 1), by_channel(x), saved
-    grid = _Grid(u, C, dt, rule, alpha, liquid)
+    grid = Grid(u, C, dt, rule, alpha)
     blocks = grid.modes(_FORWARD_MODES)
     u = u.resolve_neg().contiguous()
-    system, readout = _system(A, B, C)
+    system, readout = system_by_mode(A, B, C)
     initial = None if x0 is None else by_mode(x0)
     with torch.cuda.device_of(u):
         for k in range(directions):
@@ -143,8 +80,17 @@ def diagonal_scan(
                 step.contiguous(),
                 u if dt is None else dt[k].contiguous(),
             ]
-            options = grid.options | blocks | {"REVERSE": reverse != (k == 1), "SAMPLES": lanes.SAMPLES}
-            options |= {"GROUP": _GROUP, "FEEDTHROUGH": D is not None and k == 0, "ADD": k == 1}
+            options = (
+                grid.options
+                | blocks
+                | {"LIQUID": liquid, "REVERSE": reverse != (k == 1), "SAMPLES": lanes.SAMPLES}
+            )
+            options |= {
+                "LIQUID": liquid,
+                "GROUP": _GROUP,
+                "FEEDTHROUGH": D is not None and k == 0,
+                "ADD": k == 1,
+            }
             from_state = initial if k == 0 else None
             start = None
             if grid.chunks > 1:
@@ -213,20 +159,20 @@ def diagonal_scan_adjoint(
         gD = empty(0, 0) if D is None else torch.zeros_like(D)
         gA, gB, gC, gstep = (torch.zeros_like(t) for t in (A, B, C, step))
         return gu, gv, gA, gB, gC, gD, gstep, by_channel(gx0)
-    grid = _Grid(u, C, dt, rule, alpha, liquid)
+    grid = Grid(u, C, dt, rule, alpha)
     rows = batch * grid.chunks
     of_modes = empty(directions, rows, 2 + readouts, 2, modes, channels)
     of_channels = empty(directions, rows, 1 + readouts, channels)
     u = u.resolve_neg().contiguous()
     gy = gy.resolve_neg().transpose(0, 1).contiguous()
-    system, readout = _system(A, B, C)
+    system, readout = system_by_mode(A, B, C)
     blocks = grid.modes(_BACKWARD_MODES["regular" if dt is None else "irregular"])
     weight = "heavy" if dt is not None and (liquid or rule == "foh") else "light"
     with torch.cuda.device_of(u):
         for k in range(directions):
             coefficients = (system, readout[k])
             steps = (step.contiguous(), u if dt is None else dt[k].contiguous())
-            options = grid.options | {"REVERSE": reverse != (k == 1)}
+            options = grid.options | {"LIQUID": liquid, "REVERSE": reverse != (k == 1)}
             final = by_mode(gx) if k == 0 else None
             if grid.chunks > 1:
                 end, product = empty(*grid.state_shape), empty(*grid.state_shape)
@@ -235,6 +181,7 @@ def diagonal_scan_adjoint(
                     *grid.sizes,
                     **options,
                     **grid.modes(_FORWARD_MODES),
+                    SLOTS=1,
                     GROUP=_GROUP,
                 )
                 end = grid.join(final, end, product, adjoint=True)
