@@ -130,7 +130,9 @@ def public_blocks(root: Path, d_model: int, d_state: int) -> dict[str, nn.Module
     return blocks
 
 
-def make_blocks(shape: tuple[int, int, int, int], public: Path | None) -> dict[str, nn.Module]:
+def make_blocks(
+    shape: tuple[int, int, int, int], public: Path | None, names: list[str] | None
+) -> dict[str, nn.Module]:
     batch, length, d_model, d_state = shape
     torch.manual_seed(0)
     missing = torch.ones(batch, length).geometric_(0.5)
@@ -147,26 +149,26 @@ def make_blocks(shape: tuple[int, int, int, int], public: Path | None) -> dict[s
     }
     if public is not None:
         blocks |= public_blocks(public, d_model, d_state)
-    return blocks
+    return {name: block for name, block in blocks.items() if names is None or name in names}
 
 
 def make_run(block: nn.Module, u: Tensor, *, backward: bool) -> Callable[[], None]:
+    u, g = u.clone().requires_grad_(backward), torch.ones_like(u)
+
     def run() -> None:
         if not backward:
             with torch.no_grad():
                 block(u)
             return
         block.zero_grad()
-        y = block(u.clone().requires_grad_())
-        y.backward(torch.ones_like(y))
+        u.grad = None
+        block(u).backward(g)
 
     return run
 
 
-def measure(shape: tuple[int, int, int, int], repeats: int, public: Path | None) -> dict[str, Any]:
+def measure(blocks: dict[str, nn.Module], u: Tensor, repeats: int) -> dict[str, Any]:
     """Milliseconds and ratios to ours of every block."""
-    u = torch.randn(*shape[:3])
-    blocks = make_blocks(shape, public)
     table: dict[str, dict[str, Any]] = {name: {} for name in blocks}
     for column, backward in (("forward", False), ("forward and backward", True)):
         runs = {name: make_run(block, u, backward=backward) for name, block in blocks.items()}
@@ -179,12 +181,11 @@ def measure(shape: tuple[int, int, int, int], repeats: int, public: Path | None)
     return table
 
 
-def peaks(shape: tuple[int, int, int, int], public: Path | None) -> dict[str, float | None]:
+def peaks(blocks: dict[str, nn.Module], u: Tensor) -> dict[str, float | None]:
     """Peak memory of forward and backward of every block, in sizes of input and output together."""
-    u = torch.randn(*shape[:3])
     unit = 2 * u.numel() * u.element_size()
     found: dict[str, float | None] = {}
-    for name, block in make_blocks(shape, public).items():
+    for name, block in blocks.items():
         run = make_run(block, u, backward=True)
         run()
         gc.collect()
@@ -226,6 +227,7 @@ def long_series(length: int) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--public", type=Path, help="checkout of state-spaces/s4")
+    parser.add_argument("--blocks", nargs="+", help="of those above; by default all")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--shapes", type=int, nargs="+", default=list(range(len(SHAPES))))
     parser.add_argument("--longest", type=int, default=LENGTHS[-1])
@@ -236,7 +238,8 @@ def main(arguments: list[str] | None = None) -> None:
     speedups = []
     for index in options.shapes:
         shape = SHAPES[index]
-        table = measure(shape, options.repeats, options.public)
+        blocks = make_blocks(shape, options.public, options.blocks)
+        table = measure(blocks, torch.randn(*shape[:3]), options.repeats)
         report["shapes"].append({"batch, length, channels, state": shape, "blocks": table})
         speedups.append(table["fft"]["forward and backward"]["over ours"])
         print(f"\n{shape}: milliseconds (over ours) forward | forward and backward")
@@ -258,7 +261,9 @@ def main(arguments: list[str] | None = None) -> None:
     for name in ("growth", "long series"):
         print(f"{name}: {report[name]}")
     for table in report["shapes"]:
-        table["peak memory over u and y"] = peaks(table["batch, length, channels, state"], options.public)
+        shape = table["batch, length, channels, state"]
+        blocks = make_blocks(shape, options.public, options.blocks)
+        table["peak memory over u and y"] = peaks(blocks, torch.randn(*shape[:3]))
         print(f"peak memory over u and y: {table['peak memory over u and y']}", flush=True)
     if options.json:
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
