@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import platform
-import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -24,22 +23,21 @@ def in_turns(
 ) -> dict[str, list[float]]:
     """Seconds of each run, ``repeats`` times in turns so that all share the machine's mood.
 
-    The order changes from round to round: whoever came after a run that leaves threads spinning, or memory
-    in pieces, would pay for it every time. The first round is not counted. Rounds end early, but not before
-    the third, when ``seconds`` have passed.
+    In its turn each runs twice and the second run counts, as in training, where a network follows itself: the
+    first pays for what others have left behind, threads that spin and memory in small pieces. The first round
+    is not counted. Rounds end early, but not before the third, when ``seconds`` have passed.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
         run()
-    order, shuffle = list(runs), random.Random(0).shuffle
     began = time.perf_counter()
     for done in range(repeats):
         if done >= 3 and time.perf_counter() - began > seconds:
             break
-        shuffle(order)
-        for name in order:
+        for name, run in runs.items():
+            run()
             started = time.perf_counter()
-            runs[name]()
+            run()
             times[name].append(time.perf_counter() - started)
     return times
 
