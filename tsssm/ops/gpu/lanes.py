@@ -93,3 +93,32 @@ def store_pair(
     """The opposite of `load_pair`."""
     tl.store(pointer + index, real, mask)
     tl.store(pointer + index + size, imaginary, mask)
+
+
+@triton.jit
+def store_by_mode(
+    pointer: tl.tensor,
+    row: tl.tensor,
+    n: tl.tensor,
+    h: tl.tensor,
+    m: tl.tensor,
+    modes: tl.tensor,
+    channels: tl.tensor,
+    readouts: tl.tensor,
+    gAr: tl.tensor,
+    gAi: tl.tensor,
+    gBr: tl.tensor,
+    gBi: tl.tensor,
+    gCr: tl.tensor,
+    gCi: tl.tensor,
+    mask: tl.tensor,
+    C_mask: tl.tensor,
+) -> None:
+    """Gradients of A, B and the readouts of a chunk, in an array (row, 2 + readouts, part, mode, channel)."""
+    size = modes * channels
+    index = ((row.to(tl.int64) * (2 + readouts) * 2)[:, None] * modes + n) * channels + h[:, None]
+    index = tl.max_contiguous(index, [2, 1])
+    store_pair(pointer, index, size, gAr, gAi, mask)
+    store_pair(pointer, index + 2 * size, size, gBr, gBi, mask)
+    of_C = index[:, :, None] + ((4 + 2 * m) * size)[:, None, :]
+    store_pair(pointer, of_C, size, gCr, gCi, C_mask)

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from tsssm.ops.gpu.arithmetic import multiply_conjugate
-from tsssm.ops.gpu.lanes import VARYING, load_pair, place, state_index, store_pair
+from tsssm.ops.gpu.lanes import VARYING, load_pair, place, state_index, store_by_mode, store_pair
 from tsssm.ops.gpu.liquid.forms import (
     EXACT,
     advance,
@@ -300,12 +300,9 @@ def gradients(
         gAr, gAi, gBr, gBi = of_A_and_B(g1r, g1i, g2r, g2i, g3r, g3i, Ar, Ai, Br, Bi)
         # Only the products of the step with A and B matter.
         gstep += tl.sum(Ar * gAr + Ai * gAi + Br * gBr + Bi * gBi, axis=1)
-        by_mode = ((row.to(tl.int64) * (2 + readouts) * 2)[:, None] * modes + n) * channels + h[:, None]
-        by_mode = tl.max_contiguous(by_mode, [2, 1])
-        store_pair(by_mode_ptr, by_mode, size, gAr, gAi, mask)
-        store_pair(by_mode_ptr, by_mode + 2 * size, size, gBr, gBi, mask)
-        of_C = by_mode[:, :, None] + ((4 + 2 * m) * size)[:, None, :]
-        store_pair(by_mode_ptr, of_C, size, gCr, gCi, C_mask)
+        store_by_mode(
+            by_mode_ptr, row, n, h, m, modes, channels, readouts, gAr, gAi, gBr, gBi, gCr, gCi, mask, C_mask
+        )
         if FEEDTHROUGH:
             by_channel = tl.max_contiguous(
                 (row.to(tl.int64) * (1 + readouts))[:, None] * channels + h[:, None], [2, 1]
