@@ -43,9 +43,18 @@ def test_engine(load, tmp_path, capsys, monkeypatch):
     for row in blocks.values():
         assert row["forward"]["milliseconds"] > 0 and row["forward and backward"]["over ours"] > 0
     assert blocks["ours"]["forward"]["over ours"] == 1
+    layers = report["shapes"][0]["layers alone"]
+    assert layers.keys() == {"ours", "ours, half missing", "ours, random times", "ours, liquid"}
     assert report["faster than fft"]["geometric mean"] > 0
     assert report["growth"]["lengths"] == [128, 256]
     assert "geometric mean" in capsys.readouterr().out
+
+
+def test_engine_with_chosen_blocks(load, monkeypatch):
+    benchmark = load("engine")
+    assert benchmark.make_blocks((2, 16, 4, 4), None, ["gru"]).keys() == {"ours", "fft", "gru"}
+    with pytest.raises(SystemExit, match="blocks must be among .*; got gro"):
+        benchmark.make_blocks((2, 16, 4, 4), None, ["gro"])
 
 
 def test_the_fft_block_of_the_engine_computes_what_ours_does(load):

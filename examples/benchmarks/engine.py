@@ -10,6 +10,8 @@ All blocks have the same width and the same outer parts: GELU, a gated linear ma
 - ``gru``, ``lstm``: `torch.nn`'s;
 - ``public s4d``, ``public s4``: the code of the state-spaces/s4 repository, if ``--public`` names a checkout.
 
+Then the layers alone, without outer parts: what a step for every sample and the liquid term add to the scan.
+
 Figures are medians over rounds in which every block has its turn, forward and backward through the block and
 nothing else. Run as
 
@@ -55,6 +57,13 @@ class OurBlock(nn.Module):
     def forward(self, u: Tensor) -> Tensor:
         y, _ = self.layer(u, self.dt, need_state=False)
         return gated_mix(u, y, self.mix.weight, self.mix.bias)
+
+
+class BareLayer(OurBlock):
+    """The layer without outer parts."""
+
+    def forward(self, u: Tensor) -> Tensor:
+        return self.layer(u, self.dt, need_state=False)[0]
 
 
 class PlainBlock(OurBlock):
@@ -129,26 +138,38 @@ def public_blocks(root: Path, d_model: int, d_state: int) -> dict[str, nn.Module
     return blocks
 
 
-def make_blocks(
-    shape: tuple[int, int, int, int], public: Path | None, names: list[str] | None
-) -> dict[str, nn.Module]:
+def make_ours(shape: tuple[int, int, int, int], block: type[OurBlock]) -> dict[str, nn.Module]:
+    """Our layers on every grid, in blocks of a kind."""
     batch, length, d_model, d_state = shape
     torch.manual_seed(0)
     missing = torch.ones(batch, length).geometric_(0.5)
     random_times = 2 * torch.rand(batch, length)
-    blocks: dict[str, nn.Module] = {
-        "ours": OurBlock(S4D(d_model, d_state)),
+    return {
+        "ours": block(S4D(d_model, d_state)),
+        "ours, half missing": block(S4D(d_model, d_state), missing),
+        "ours, random times": block(S4D(d_model, d_state), random_times),
+        "ours, liquid": block(LiquidS4(d_model, d_state)),
+    }
+
+
+def make_blocks(
+    shape: tuple[int, int, int, int], public: Path | None, names: list[str] | None
+) -> dict[str, nn.Module]:
+    """The blocks of these names, beside ours and the FFT's; all by default."""
+    *_, d_model, d_state = shape
+    blocks = make_ours(shape, OurBlock) | {
         "ours, plain outer parts": PlainBlock(S4D(d_model, d_state)),
-        "ours, half missing": OurBlock(S4D(d_model, d_state), missing),
-        "ours, random times": OurBlock(S4D(d_model, d_state), random_times),
-        "ours, liquid": OurBlock(LiquidS4(d_model, d_state)),
         "fft": FFTBlock(d_model, d_state),
         "gru": RecurrentBlock(nn.GRU, d_model),
         "lstm": RecurrentBlock(nn.LSTM, d_model),
     }
     if public is not None:
         blocks |= public_blocks(public, d_model, d_state)
-    return {name: block for name, block in blocks.items() if names is None or name in names}
+    unknown = set(names or []) - blocks.keys()
+    if unknown:
+        raise SystemExit(f"--blocks must be among {', '.join(blocks)}; got {', '.join(sorted(unknown))}.")
+    chosen = blocks if names is None else {"ours", "fft", *names}
+    return {name: block for name, block in blocks.items() if name in chosen}
 
 
 def make_run(block: nn.Module, u: Tensor, *, backward: bool) -> Callable[[], None]:
@@ -178,6 +199,17 @@ def measure(blocks: dict[str, nn.Module], u: Tensor, repeats: int) -> dict[str, 
                 "over ours": round(ratio(times, name, "ours"), 2),
             }
     return table
+
+
+def show(title: str, table: dict[str, Any]) -> None:
+    print(f"\n{title}: milliseconds (over ours) forward | forward and backward")
+    for name, row in table.items():
+        one, both = row["forward"], row["forward and backward"]
+        print(
+            f"{name:<24}{one['milliseconds']:>10.1f} ({one['over ours']:.2f})"
+            f"{both['milliseconds']:>12.1f} ({both['over ours']:.2f})",
+            flush=True,
+        )
 
 
 def peaks(blocks: dict[str, nn.Module], u: Tensor) -> dict[str, float | None]:
@@ -226,7 +258,7 @@ def long_series(length: int) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--public", type=Path, help="checkout of state-spaces/s4")
-    parser.add_argument("--blocks", nargs="+", help="of those above; by default all")
+    parser.add_argument("--blocks", nargs="+", help="those to measure beside ours and fft; by default all")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--shapes", type=int, nargs="+", default=list(range(len(SHAPES))))
     parser.add_argument("--longest", type=int, default=LENGTHS[-1])
@@ -244,14 +276,10 @@ def main(arguments: list[str] | None = None) -> None:
         table = measure(blocks, torch.randn(*shape[:3]), options.repeats)
         report["shapes"].append({"batch, length, channels, state": shape, "blocks": table})
         speedups.append(table["fft"]["forward and backward"]["over ours"])
-        print(f"\n{shape}: milliseconds (over ours) forward | forward and backward")
-        for name, row in table.items():
-            one, both = row["forward"], row["forward and backward"]
-            print(
-                f"{name:<24}{one['milliseconds']:>10.1f} ({one['over ours']:.2f})"
-                f"{both['milliseconds']:>12.1f} ({both['over ours']:.2f})",
-                flush=True,
-            )
+        show(f"{shape}", table)
+        layers = measure(make_ours(shape, BareLayer), torch.randn(*shape[:3]), options.repeats)
+        report["shapes"][-1]["layers alone"] = layers
+        show("layers alone", layers)
     report["faster than fft"] = {
         "each": speedups,
         "geometric mean": round(statistics.geometric_mean(speedups), 2),

@@ -91,11 +91,14 @@ def run_liquid(
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """As `run_dense`, for each kernel of Liquid-S4; the states of the chain come first to last order."""
     x, past, y = np.zeros((1, len(system.B)), complex), [], np.empty(len(u))
+    limit = -np.diag(system.A).real / np.abs(system.B)
     if layer.kernel == "exact" and layer.order is not None:
         x = np.zeros((layer.order, len(system.B)), complex)
     for k, (u_k, gap) in enumerate(zip(u, dt, strict=True)):
         A_bar, now, _ = one_step(system.A, system.B, system.step * gap, layer.method)
         w = now * u_k
+        # Over a diagonal system the input acts on the transition up to where its mode stops to decay.
+        acting = now * np.clip(u_k, -limit, limit)
         if layer.kernel != "exact":
             # Products of the last q inputs, for q = 1 to p.
             products = [np.prod(past[-q:], axis=0) for q in range(1, min(layer.order, len(past) + 1))]
@@ -104,7 +107,7 @@ def run_liquid(
             seen = x[0] + (correlation if layer.kernel == "pb" else 0)
             past.append(bounded(w))
         elif layer.order is None and layer.system == "diagonal":
-            x = bounded(np.diag(A_bar) + w) * x + w
+            x = bounded(np.diag(A_bar) + acting) * x + w
             seen = x[0]
         elif layer.order is None:
             v = x @ A_bar.T + w * x
@@ -112,7 +115,7 @@ def run_liquid(
             seen = x[0]
         else:
             transition = np.diag(A_bar)
-            G = bounded(transition + w) - transition if layer.system == "diagonal" else bounded(w)
+            G = bounded(transition + acting) - transition if layer.system == "diagonal" else bounded(w)
             x = x @ A_bar.T + np.concatenate([w[None], G * x[:-1]])
             seen = x.sum(0)
         y[k] = (C @ seen).real

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from brute_force import dense_system
-from contract import BOTH, CHANNELS, LENGTH, N_STATE, LayerContract, Make, close, gaps, maker, signal
+from contract import BATCH, BOTH, CHANNELS, LENGTH, N_STATE, LayerContract, Make, close, gaps, maker, signal
 from module_contract import ModuleContract
 from torch import Tensor
 
@@ -129,6 +129,27 @@ def test_small_inputs_approach_the_linear_layer(options: dict[str, object]) -> N
     u = signal()
     gap = [(liquid(scale * u)[0] - linear(scale * u)[0]).abs().max().item() / scale for scale in (1e-4, 1e-6)]
     assert gap[0] / gap[1] == pytest.approx(100, rel=0.05)
+
+
+@pytest.mark.parametrize("make", LAYERS[:3])
+def test_no_input_drives_two_states_apart(make: Make) -> None:
+    """Mode by mode, and beyond its bound a larger input changes nothing about how they approach."""
+    layer, dt = make(False), gaps()
+    apart = []
+    for size in (0.1, 1e3, 1e4):
+        u = size * torch.sign(signal())
+        state, other = layer.initial_state(BATCH), layer.initial_state(BATCH)
+        random = torch.Generator().manual_seed(4)
+        other = other._replace(x=torch.randn(*other.x.shape, generator=random, dtype=torch.complex128))
+        distances = [(other.x - state.x).abs()]
+        for k in range(LENGTH):
+            _, state = layer.step(u[:, k], state, dt[:, k])
+            _, other = layer.step(u[:, k], other, dt[:, k])
+            distances.append((other.x - state.x).abs())
+        assert all((b <= a + 1e-10).all() for a, b in zip(distances, distances[1:], strict=False))
+        apart.append(distances[-1])
+    close(apart[2], apart[1], 1e-9)
+    assert (apart[1] - apart[0]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("system", ["diagonal", "dplr"])

@@ -16,7 +16,10 @@ METHODS = ("zoh", "bilinear", 0.7)
 
 
 def make_liquid(kernel: str, order: int, *, state: bool = False, **sizes: Any) -> tuple[Problem, Any]:
-    """A problem in which the bounds are active at some of the samples, and a state to start from."""
+    """A problem in which the bounds are active at some of the samples, and a state to start from.
+
+    Each mode clips about half of the inputs.
+    """
     problem = make_problem(**sizes)
     problem = problem._replace(B=2 * problem.B)
     if not state:

@@ -62,7 +62,7 @@ def diagonal(capability: int, rule: int, *, slow: bool = True, **options: int) -
 
 
 def liquid(capability: int, kernel: int, order: int, *, slow: bool = True, **options: int) -> Any:
-    """A case of the scan of Liquid-S4 by zero-order hold; kernels as in `tsssm.ops.gpu.liquid.forms`."""
+    """A case of the scan of Liquid-S4, by zero-order hold if not told otherwise; kernels as in `forms`."""
     slots = order if kernel == 0 else 1
     sizes = {"KERNEL": kernel, "ORDER": order, "SLOTS": slots, "RULE": 1, "MODES": 2}
     past = {"PAST": order - slots} if order > slots else {}
@@ -78,6 +78,7 @@ def liquid(capability: int, kernel: int, order: int, *, slow: bool = True, **opt
         diagonal(75, 2, REGULAR=False),
         liquid(90, 1, 2, REGULAR=True, GROUP=1, slow=False),
         liquid(80, 0, 2, REGULAR=False),
+        liquid(80, 0, 3, RULE=0, REGULAR=True),
         liquid(90, 1, 4, REGULAR=False),
         liquid(75, 2, 2, REGULAR=False, READOUTS=2),
     ],

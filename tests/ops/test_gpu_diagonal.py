@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 import torch
 from interpreted import kernels, lanes, on_kernels
-from systems import GAPS, RULES, Problem, assert_close, by_reference, make_problem, results
+from systems import GAPS, RULES, Problem, assert_close, by_reference, make_problem, results, weighted_sum
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tsssm.ops import ScanState, diagonal_scan, operands
+from tsssm.discretize import discretize_diagonal, gbt_alpha
+from tsssm.ops import ScanState, diagonal_scan, operands, reference
 from tsssm.ops.autograd.diagonal import _diagonal_scan_adjoint as adjoint
 from tsssm.ops.autograd.diagonal import diagonal_scan as operator
+from tsssm.ops.bounds import bounded_input, liquid_bound
 
 
 def covering_set() -> Iterator[Any]:
@@ -46,11 +48,56 @@ def check(problem: Problem, **options: Any) -> None:
 
 @pytest.mark.parametrize(("sizes", "options"), list(covering_set()))
 def test_kernels_equal_reference(sizes: dict[str, Any], options: dict[str, Any]) -> None:
-    problem = make_problem(**sizes, dtype=torch.float32)
-    if options["liquid"]:
-        # Transitions stay off the kink at |F| = 1, on which a slow mode or a small gap would be.
-        problem = problem._replace(u=problem.u.abs() + 0.5, B=(problem.B.abs() + 0.1).to(problem.B.dtype))
-    check(problem, **options)
+    check(make_problem(**sizes, dtype=torch.float32), **options)
+
+
+@pytest.mark.parametrize(
+    ("method", "gaps", "reverse"),
+    [
+        ("zoh", "distinct", False),
+        ("zoh", "regular", True),
+        (0.3, "padded", True),
+        ("bilinear", "regular", False),
+    ],
+)
+def test_inputs_within_and_far_beyond_the_bound(method: str | float, gaps: str, reverse: bool) -> None:
+    """From a state and in both directions; with steps of which a transform projects some transitions."""
+    sizes = {"length": 9, "channels": 3, "modes": 3, "gaps": gaps, "seed": 2}
+    p = make_problem(**sizes, state=True, both=True, dtype=torch.float32)
+    p = p._replace(u=3 * p.u, step=2 * torch.ones(3))
+    bound = liquid_bound(p.A, p.B)
+    within = (p.u[..., None].abs() < bound).float().mean()
+    assert 0.1 < within < 0.5
+    gaps_of_one = torch.ones(9) if p.dt is None else p.dt[0]
+    A_bar, B_bar, _ = discretize_diagonal(p.A, p.B, gaps_of_one[:, None, None] * p.step[:, None], method)
+    longest = (A_bar + B_bar * bounded_input(p.u[0][..., None], bound)).abs().max()
+    assert longest <= 1 if method == "zoh" else longest > 1.1
+    check(p, method=method, liquid=True, reverse=reverse)
+
+
+@pytest.mark.parametrize(("method", "gaps"), [("zoh", "distinct"), ("bilinear", "regular")])
+def test_gradient_of_the_bound(method: str, gaps: str) -> None:
+    """Of the operator, for which it is an operand: of any size, and with a gradient of every mode."""
+    p = make_problem(length=9, channels=3, modes=3, gaps=gaps, both=True, dtype=torch.float32)
+    dt = None if p.dt is None else torch.stack([p.dt, p.dt])
+    bound = torch.linspace(0.2, 1.2, p.A.numel()).reshape(p.A.shape)
+
+    def gradients(scan: Any, dtype: torch.dtype, *options: Any) -> dict[str, torch.Tensor]:
+        q = p.to(dtype)
+        limit = bound.to(dtype, copy=True).requires_grad_()
+        gap = None if dt is None else dt.to(dtype)
+        C = torch.stack([q.C, q.C_reverse])
+        y, x, *_ = scan(q.u.requires_grad_(), None, q.A, q.B, C, q.D, q.step, gap, limit, None, *options)
+        found = torch.autograd.grad(weighted_sum(y, x), [q.u, limit])
+        return dict(zip(("gradient of u", "gradient of bound"), found, strict=True))
+
+    alpha = gbt_alpha(method)
+    with on_kernels():
+        rule = "zoh" if alpha is None else "gbt"
+        found = gradients(operator, torch.float32, rule, alpha or 0.0, False, True)
+    expected = gradients(reference.diagonal_scan, torch.float64, method, False)
+    assert expected["gradient of bound"].abs().min() > 0
+    assert_close(found, expected, torch.float32)
 
 
 @pytest.mark.parametrize("gaps", ["regular", "distinct"])
@@ -65,14 +112,13 @@ def test_sizes_that_a_device_sees(gaps: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "liquid"), [("zoh", False), ("foh", False), ("bilinear", False), ("zoh", True)]
+    ("method", "liquid"),
+    [("zoh", False), ("foh", False), ("bilinear", False), ("zoh", True), ("bilinear", True)],
 )
 def test_integrator(method: str | float, liquid: bool) -> None:
     """A = 0, and eigenvalues whose square underflows; the gradient of A included."""
     problem = make_problem(length=3, modes=4, gaps="few", seed=5, dtype=torch.float32)
     problem.A[:] = torch.tensor([0, -1e-30, 1e-25j, -1e-15])
-    # A liquid transition above one is projected, so that inputs of one sign stay off the kink at |F| = 1.
-    problem = problem._replace(u=problem.u.abs() + 0.5, B=(problem.B.abs() + 0.1).to(problem.B.dtype))
     check(problem, method=method, liquid=liquid)
 
 
@@ -149,10 +195,11 @@ def test_the_same_call_gives_the_same_bits() -> None:
         assert torch.equal(value, again[name]), name
 
 
-def test_no_series() -> None:
+@pytest.mark.parametrize("liquid", [False, True])
+def test_no_series(liquid: bool) -> None:
     problem = make_problem(batch=1, length=5, both=True, dtype=torch.float32)
     with on_kernels():
-        found = results(problem._replace(u=problem.u[:0]))
+        found = results(problem._replace(u=problem.u[:0]), liquid=liquid)
     assert found["y"].shape == (0, 1, 5, 3) and found["state.x"].shape == (0, 3, 3)
     assert found["gradient of u"].shape == (0, 5, 3)
     assert all(not found[f"gradient of {name}"].any() for name in ("A", "B", "C", "D", "step"))
@@ -190,11 +237,12 @@ def test_cuda_tensors_go_to_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None
         assert not operands.runs_compiled(u, gaps.requires_grad_(), True)
 
 
-def test_operator_is_well_formed() -> None:
+@pytest.mark.parametrize("liquid", [False, True])
+def test_operator_is_well_formed(liquid: bool) -> None:
     p = make_problem(length=5, channels=2, modes=1, readouts=2, gaps="few", both=True, dtype=torch.float32)
     C, dt = torch.stack([p.C, p.C_reverse]), torch.stack([p.dt, p.dt])
-    operands = [p.u, None, p.A, p.B, C, p.D, p.step, dt]
-    options = ["zoh", 0.0, False, False]
+    operands = [p.u, None, p.A, p.B, C, p.D, p.step, dt, liquid_bound(p.A, p.B) if liquid else None]
+    options = ["zoh", 0.0, False]
     checks = ("test_schema", "test_faketensor")
     with on_kernels():
         y, x, saved = operator(*operands, None, *options, True)
@@ -206,8 +254,8 @@ def test_operator_is_well_formed() -> None:
 def test_shapes_that_the_operator_promises() -> None:
     """What ``torch.compile`` is told about a call is what the kernels return."""
     p = make_problem(length=9, both=True, dtype=torch.float32)
-    arguments = (p.u, None, p.A, p.B, torch.stack([p.C, p.C_reverse]), p.D, p.step, None, None)
-    options = ("zoh", 0.0, False, False, True)
+    arguments = (p.u, None, p.A, p.B, torch.stack([p.C, p.C_reverse]), p.D, p.step, None, None, None)
+    options = ("zoh", 0.0, False, True)
     with on_kernels():
         found = kernels.diagonal_scan(*arguments, *options)
         with FakeTensorMode(allow_non_fake_inputs=True) as mode:

@@ -11,13 +11,16 @@ from interpreted import lanes, on_kernels
 from interpreted import liquid_kernels as kernels
 from interpreted import liquid_scan as scan
 from liquid_systems import KERNELS, make_liquid, results, run
-from systems import Problem, assert_close, by_reference
+from systems import Problem, assert_close, by_reference, weighted_sum
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tsssm.ops import LiquidState, operands
+from tsssm.discretize import discretize_diagonal, gbt_alpha
+from tsssm.ops import LiquidState, operands, reference
 from tsssm.ops.autograd.liquid import _liquid_scan_adjoint as adjoint
 from tsssm.ops.autograd.liquid import liquid_scan as operator
+from tsssm.ops.bounds import bounded_input, liquid_bound
+from tsssm.ops.liquid import liquid_state_shape
 
 FORMS = [("exact", 2), ("kb", 2), ("pb", 3), ("exact", 3), ("kb", 4), ("pb", 2)]
 
@@ -60,6 +63,56 @@ def covering_set() -> Iterator[Any]:
 def test_kernels_equal_reference(sizes: dict[str, Any], options: dict[str, Any]) -> None:
     problem, state = make_liquid(options["kernel"], options["order"], **sizes)
     check(problem, state, **options)
+
+
+@pytest.mark.parametrize(
+    ("method", "gaps", "reverse"),
+    [
+        ("zoh", "distinct", True),
+        ("zoh", "padded", False),
+        (0.3, "distinct", False),
+        ("bilinear", "regular", True),
+    ],
+)
+def test_inputs_within_and_far_beyond_the_bound_of_the_chain(
+    method: str | float, gaps: str, reverse: bool
+) -> None:
+    """From a state and in both directions; with steps of which a transform projects some transitions."""
+    sizes = {"length": 11, "channels": 2, "modes": 2, "gaps": gaps, "seed": 2}
+    p, state = make_liquid("exact", 2, **sizes, state=True, both=True)
+    p = p._replace(u=3 * p.u, step=2 * torch.ones(2, dtype=torch.float64))
+    bound = liquid_bound(p.A, p.B)
+    within = (p.u[..., None].abs() < bound).double().mean()
+    assert 0.1 < within < 0.5
+    gaps_of_one = torch.ones(11, dtype=torch.float64) if p.dt is None else p.dt[0]
+    A_bar, B_bar, _ = discretize_diagonal(p.A, p.B, gaps_of_one[:, None, None] * p.step[:, None], method)
+    longest = (A_bar + B_bar * bounded_input(p.u[0][..., None], bound)).abs().max()
+    assert longest <= 1 if method == "zoh" else longest > 1.1
+    check(p, state, kernel="exact", order=2, method=method, reverse=reverse)
+
+
+@pytest.mark.parametrize("method", ["zoh", "bilinear"])
+def test_gradient_of_the_bound(method: str) -> None:
+    """Of the operator, for which it is an operand: of any size, and with a gradient of every mode."""
+    p, _ = make_liquid("exact", 2, length=9, channels=2, modes=2, gaps="distinct", both=True)
+    p = p.to(torch.float32)
+    bound = torch.linspace(0.2, 1.2, p.A.numel()).reshape(p.A.shape)
+
+    def gradients(scan: Any, dtype: torch.dtype, *options: Any) -> dict[str, Tensor]:
+        q = p.to(dtype)
+        limit = bound.to(dtype, copy=True).requires_grad_()
+        C, dt = torch.stack([q.C, q.C_reverse]), torch.stack([q.dt, q.dt])
+        y, x, *_ = scan(q.u.requires_grad_(), q.A, q.B, C, q.D, q.step, dt, limit, None, "exact", 2, *options)
+        found = torch.autograd.grad(weighted_sum(y, x), [q.u, limit])
+        return dict(zip(("gradient of u", "gradient of bound"), found, strict=True))
+
+    alpha = gbt_alpha(method)
+    with on_kernels():
+        rule = "zoh" if alpha is None else "gbt"
+        found = gradients(operator, torch.float32, rule, alpha or 0.0, False, True)
+    expected = gradients(reference.liquid_scan, torch.float64, method, False)
+    assert expected["gradient of bound"].abs().min() > 0
+    assert_close(found, expected, torch.float32)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -140,12 +193,15 @@ def test_memory_layout_does_not_matter() -> None:
     assert torch.equal(y, expected) and torch.equal(end.x, plain.x)
 
 
-def test_no_series() -> None:
-    problem, _ = make_liquid("kb", 3, batch=1, length=5, both=True, dtype=torch.float32)
+@pytest.mark.parametrize("kernel", ["exact", "kb"])
+def test_no_series(kernel: str) -> None:
+    problem, _ = make_liquid(kernel, 3, batch=1, length=5, both=True, dtype=torch.float32)
     with on_kernels():
-        y, end = run(problem._replace(u=problem.u[:0]), kernel="kb", order=3)
-        found = results(problem._replace(u=problem.u[:0]), None, kernel="kb", order=3)
-    assert y.shape == (0, 1, 5, 3) and end.x.shape == (0, 1, 3, 3) and end.history.shape == (0, 2, 3, 3)
+        y, end = run(problem._replace(u=problem.u[:0]), kernel=kernel, order=3)
+        found = results(problem._replace(u=problem.u[:0]), None, kernel=kernel, order=3)
+    states, past = liquid_state_shape(kernel, 3)
+    assert y.shape == (0, 1, 5, 3)
+    assert end.x.shape == (0, states, 3, 3) and end.history.shape == (0, past, 3, 3)
     assert all(not found[f"gradient of {name}"].any() for name in ("A", "B", "C", "D", "step"))
 
 
@@ -169,11 +225,12 @@ def test_a_triton_without_tuples_is_none(found: str, serves: bool, monkeypatch: 
     assert operands._has_triton() == serves
 
 
-def test_operator_is_well_formed() -> None:
-    kernel, sizes = "kb", {"batch": 1, "length": 3, "channels": 2, "modes": 1, "readouts": 2, "gaps": "few"}
+@pytest.mark.parametrize("kernel", ["exact", "kb"])
+def test_operator_is_well_formed(kernel: str) -> None:
+    sizes = {"batch": 1, "length": 3, "channels": 2, "modes": 1, "readouts": 2, "gaps": "few"}
     p, state = make_liquid(kernel, 2, **sizes, state=True, both=True, dtype=torch.float32)
     C, dt = torch.stack([p.C, p.C_reverse]), torch.stack([p.dt, p.dt])
-    arguments = [p.u, p.A, p.B, C, p.D, p.step, dt]
+    arguments = [p.u, p.A, p.B, C, p.D, p.step, dt, liquid_bound(p.A, p.B) if kernel == "exact" else None]
     start = torch.cat(state, dim=1).transpose(0, 1).contiguous()
     options = [kernel, "zoh", 0.0, False]
     checks = ("test_schema", "test_faketensor")

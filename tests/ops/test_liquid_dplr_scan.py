@@ -14,6 +14,7 @@ from systems import make_problem
 from torch import Tensor
 from torch.autograd import gradcheck
 
+from tsssm.discretize import discretize_diagonal
 from tsssm.hippo import conjugate_half, nplr
 from tsssm.ops import diagonal_scan, liquid_dplr_scan, liquid_scan
 
@@ -106,11 +107,22 @@ def test_low_rank_of_zero_is_the_diagonal_system(kernel: str) -> None:
 
 
 def test_the_bound_of_one_mode_is_the_projection_to_the_disc() -> None:
-    problem, _ = make_liquid("exact", 2, modes=1, gaps="distinct")
+    """As over a diagonal system while inputs are within its bound, and only then."""
+    problem, _ = make_liquid("exact", 2, modes=1, channels=8, gaps="distinct")
+    # Fast ones: a transform of a slow mode stays within the disc.
+    problem = problem._replace(A=problem.A + 3j, step=20 * problem.step)
     P = torch.zeros_like(problem.A)[None]
-    y, _ = liquid_dplr_scan(problem.u, problem.A, P, P, *problem[2:6], kernel="exact")
-    expected, _ = diagonal_scan(*problem[:6], method="bilinear", liquid=True)
-    torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
+    bound = (-problem.A.real / problem.B.abs())[:, 0]
+    within = problem._replace(u=problem.u.clamp(-bound, bound))
+    s = (problem.dt[..., None] * problem.step)[..., None]
+    A_bar, B_bar, _ = discretize_diagonal(problem.A, problem.B, s, "bilinear")
+    assert ((A_bar + B_bar * within.u[..., None]).abs() > 1.01).sum() > 10
+    apart = []
+    for given in (within, problem):
+        y, _ = liquid_dplr_scan(given.u, given.A, P, P, *given[2:6], kernel="exact")
+        expected, _ = diagonal_scan(*given[:6], method="bilinear", liquid=True)
+        apart.append((y - expected).abs().max().item())
+    assert apart[0] < 1e-12 and apart[1] > 0.01
 
 
 def test_low_rank_orders_add_up_to_the_full_recurrence() -> None:

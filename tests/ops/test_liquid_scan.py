@@ -32,6 +32,7 @@ class Loop:
         self.w = B_bar.numpy() * self.u[:, None]
         self.C = problem.C[0, 0].numpy()
         self.length = length
+        assert np.abs(self.u).max() < (-problem.A.real / problem.B.abs()).min()
         assert np.abs(self.w).max() < 1 and np.abs(self.A_bar + self.w).max() < 1
 
     def after(self, j: int, k: int) -> NDArray[Any]:
@@ -102,7 +103,8 @@ def test_orders_add_up_to_the_full_recurrence(method: str | float, gaps: str) ->
     """To rounding once there is an order for every sample, bounds active or not, and closer with each."""
     problem, _ = make_liquid("exact", 2, length=12, gaps=gaps, both=True)
     C = torch.stack([problem.C, problem.C_reverse])
-    expected, _ = diagonal_scan(*problem[:3], C, *problem[4:6], D=problem.D, method=method, liquid=True)
+    with by_reference():
+        expected, _ = diagonal_scan(*problem[:3], C, *problem[4:6], D=problem.D, method=method, liquid=True)
     errors = [
         (run(problem, kernel="exact", order=order, method=method)[0] - expected).abs().max().item()
         for order in (2, 4, 6, 8, 12)
@@ -206,7 +208,7 @@ def test_causal(kernel: str, order: int, reverse: bool) -> None:
     z, _ = run(problem._replace(u=changed), kernel=kernel, order=order, reverse=reverse)
     before, after = (slice(21, None), slice(0, 21)) if reverse else (slice(0, 20), slice(20, None))
     assert torch.equal(z[:, :, before], y[:, :, before])
-    assert not torch.isclose(z[:, :, after], y[:, :, after]).any()
+    assert not torch.isclose(z[:, :, after], y[:, :, after], rtol=1e-9).any()
 
 
 def test_half_precision_input_is_computed_in_float32() -> None:

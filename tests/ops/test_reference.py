@@ -58,7 +58,8 @@ def one_direction(p: Problem, method: str | float, liquid: bool, reverse: bool) 
                     for n in range(A.shape[1]):
                         a, now, past = discretize(A[h, n], B[h, n], step[h] * gaps[k], method)
                         if liquid:
-                            a = a + now * u[b, k, h]
+                            bound = -A[h, n].real / abs(B[h, n])
+                            a = a + now * np.clip(u[b, k, h], -bound, bound)
                             a = a / max(1, abs(a))
                         x[n] = a * x[n] + now * u[b, k, h] + past * before
                     before = u[b, k, h]

@@ -60,7 +60,7 @@ def test_every_rule(backbone: str, method: str) -> None:
     check(*problem(backbone=backbone, discretization=method))
 
 
-@pytest.mark.parametrize("backbone", ["s4d", "s5"])
+@pytest.mark.parametrize("backbone", ["s4d", "s5", "liquid-s4"])
 @pytest.mark.parametrize("d_model, d_state", [(1, 2), (16, 16), (17, 10), (33, 4)])
 def test_sizes_around_a_register(backbone: str, d_model: int, d_state: int) -> None:
     check(*problem(backbone=backbone, d_model=d_model, d_state=d_state, norm="layer"))
@@ -97,8 +97,9 @@ def test_an_integrator() -> None:
     check(net, u, np.minimum(gaps, 3.0))
 
 
-def test_liquid_terms_of_any_size_stay_bounded() -> None:
-    net, u, gaps = problem(backbone="liquid-s4", norm="none", n_layers=1)
+@pytest.mark.parametrize("method", BACKBONES["liquid-s4"].methods)
+def test_liquid_terms_of_any_size_stay_bounded(method: str) -> None:
+    net, u, gaps = problem(backbone="liquid-s4", discretization=method, norm="none", n_layers=1)
     for size in (1e2, 1e6):
         check(net.float(), u * np.float32(size), gaps)
 

@@ -79,8 +79,10 @@ class LiquidS4(ModalLayer):
 
     Different from the paper and the authors' code:
 
-    - *Bounded.* A large input makes the transition expand, and the recurrence overflow. Here
-      :math:`\bar A_k + w_k` is projected to the unit disc, mode by mode, over a diagonal system; over a
+    - *Bounded.* A large input makes the transition expand, and the recurrence overflow. Over a diagonal
+      system the input that acts on the transition of a mode is clipped to
+      :math:`\pm(-\mathrm{Re}\lambda) / |B|`, which takes away all of its decay; by zero-order hold that keeps
+      :math:`|\bar A_k + \bar B_k \tilde u_k| \le 1`, and by a transform the sum is projected there. Over a
       "dplr" one :math:`\bar A_k x + w_k \circ x` is shortened to the length of x. So
       :math:`\lVert x_k \rVert \le \lVert x_{k-1} \rVert + \lVert w_k \rVert`, and the output is finite
       for every input whose products are. In the other forms, the factors of a correlation beside the newest

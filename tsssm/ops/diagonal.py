@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tsssm.discretize import gbt_alpha
 from tsssm.ops import operands, reference
+from tsssm.ops.bounds import liquid_bound
 from tsssm.ops.operands import (
     Expected,
     check,
@@ -62,8 +63,10 @@ def diagonal_scan(
     method : {"zoh", "foh", "bilinear", "backward-euler", "euler"} or float in [0, 1]
         Discretisation; a number is the alpha of the generalised bilinear transform.
     liquid : bool
-        Add the input-dependent transition of Liquid-S4, :math:`\bar A_k + \bar B_k u_k`, projected to
-        the closed unit disc so that the output is finite for every finite input.
+        The transition of Liquid-S4, :math:`\bar A_k + \bar B_k \tilde u_k`, which depends on the input. It
+        is bounded, so that the output is finite for every finite input: :math:`\tilde u` is u clipped, mode
+        by mode, to :math:`\pm(-\mathrm{Re} A) / |B|`, which takes away all decay of the mode. By zero-order
+        hold no transition leaves the closed unit disc then; by a transform it is projected there.
     reverse : bool
         Scan from the last sample to the first.
 
@@ -110,15 +113,16 @@ def diagonal_scan(
     orders = (reverse, not reverse)[: len(readouts)]
     dt = stacked_gaps(dt, len(readouts), reverse, real)
     u_prev = _previous_inputs(inputs, u0, dt, orders) if method == "foh" else None
-    arguments = (inputs, u_prev, A, B, readouts, D, step, dt, x0)
+    bound = liquid_bound(A, B) if liquid else None
+    arguments = (inputs, u_prev, A, B, readouts, D, step, dt, bound, x0)
     if operands.runs_compiled(inputs, dt, True):
         from tsssm.ops.autograd import diagonal as compiled
 
         scan = compiled.diagonal_scan if torch.compiler.is_compiling() else compiled.EagerDiagonalScan.apply
-        options = ("gbt" if alpha is not None else method, alpha or 0.0, liquid, reverse)
+        options = ("gbt" if alpha is not None else method, alpha or 0.0, reverse)
         y, x, *_ = scan(*arguments, *options, needs_gradient(*arguments))
     else:
-        y, x = reference.diagonal_scan(*arguments, method, liquid, reverse)
+        y, x = reference.diagonal_scan(*arguments, method, reverse)
     return y.to(u.dtype), ScanState(x, final_input(inputs, u0, None if dt is None else dt[0], reverse))
 
 

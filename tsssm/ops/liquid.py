@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tsssm.discretize import gbt_alpha
 from tsssm.ops import operands, reference
+from tsssm.ops.bounds import liquid_bound
 from tsssm.ops.operands import (
     Expected,
     check,
@@ -88,10 +89,12 @@ def liquid_scan(
     r"""Liquid-S4 over a diagonal system, with input correlations up to ``order`` (p below).
 
     With :math:`w_k = \bar B_k u_k` for each mode, discretised with the step :math:`\Delta_h\,\delta_k`,
-    :math:`\pi(w) = w / \max(1, |w|)` and :math:`\Pi` the same for transitions:
+    :math:`\pi(w) = w / \max(1, |w|)`, :math:`\Pi` the same for transitions and :math:`\tilde u` the clipped
+    input of `diagonal_scan`:
 
     - "exact", the full recurrence truncated at order p, with
-      :math:`G_k = \Pi(\bar A_k + w_k) - \bar A_k`, :math:`x^{(1)}_k = \bar A_k x^{(1)}_{k-1} + w_k` and
+      :math:`G_k = \Pi(\bar A_k + \bar B_k \tilde u_k) - \bar A_k`,
+      :math:`x^{(1)}_k = \bar A_k x^{(1)}_{k-1} + w_k` and
 
       .. math::
           x^{(q)}_k = \bar A_k x^{(q)}_{k-1} + G_k x^{(q-1)}_{k-1}, \quad q = 2, \ldots, p, \qquad
@@ -136,10 +139,10 @@ def liquid_scan(
 
     Notes
     -----
-    The kernels and correlations are those of arXiv 2209.12951, section 3. The bounds :math:`\Pi` and
-    :math:`\pi` are ours: with them, and a transition that does not expand by itself, the output is linear in
-    the largest input, and grows with the length like its p-th power for "exact", linearly for the others.
-    Nothing is changed while :math:`|\bar A_k + w_k| \le 1`, respectively :math:`|w_k| \le 1`.
+    The kernels and correlations are those of arXiv 2209.12951, section 3. The bounds are ours: with them, and
+    a transition that does not expand by itself, the output is linear in the largest input, and grows with the
+    length like its p-th power for "exact", linearly for the others. Nothing is changed while :math:`|u|` and
+    :math:`|\bar A_k + w_k|` are within theirs, respectively :math:`|w_k| \le 1`.
 
     Compiled on a CPU, and on a CUDA device in float32, where Triton is installed; elsewhere, and for a
     gradient of ``dt``, time runs in a Python loop over PyTorch operations.
@@ -162,7 +165,8 @@ def liquid_scan(
     readouts = C[None] if C.ndim == 3 else C
     gaps = stacked_gaps(dt, len(readouts), reverse, real)
     inputs = u.to(real)
-    arguments = (inputs, A, B, readouts, D, step, gaps, _packed(state))
+    bound = liquid_bound(A, B) if kernel == "exact" else None
+    arguments = (inputs, A, B, readouts, D, step, gaps, bound, _packed(state))
     if operands.runs_compiled(inputs, gaps, True):
         from tsssm.ops.autograd import liquid as compiled
 
@@ -225,8 +229,8 @@ def liquid_dplr_scan(
     Notes
     -----
     In the full recurrence :math:`v = \bar A_k x_{k-1} + w_k \circ x_{k-1}` is shortened to
-    :math:`\lVert v \rVert \le \lVert x_{k-1} \rVert`, norms over the modes of a channel, which is the
-    projection of `diagonal_scan` where there is one mode. So no input makes the state expand:
+    :math:`\lVert v \rVert \le \lVert x_{k-1} \rVert`, norms over the modes of a channel. So no input makes
+    the state expand:
     :math:`\lVert x_k \rVert \le \lVert x_{k-1} \rVert + \lVert w_k \rVert`. For the other forms this needs
     a transition that does not expand by itself, as with alpha >= 1/2 and A + A^* negative.
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tsssm.backbone import Backbone, NoNorm, TimeBatchNorm, TimeLayerNorm
 from tsssm.discretize import gbt_alpha
 from tsssm.layers import DSS, S4D, S5, LiquidS4
+from tsssm.ops.bounds import liquid_bound
 
 Array = npt.NDArray[Any]
 
@@ -47,6 +48,7 @@ class _Layer(NamedTuple):
     inputs: Array
     outputs: Array
     D: Array
+    bounds: Array
 
 
 def has_compiled_form(net: Backbone) -> bool:
@@ -108,7 +110,6 @@ class CompiledNetwork:
                 poolings[net.pooling],
                 self._kind,
                 alpha or 0.0,
-                isinstance(blocks[0].layer, LiquidS4),
             )
         self._shape = (len(layers), *layers[0].steps.shape)
         self._shared = layers[0].inputs.size > 0
@@ -158,10 +159,15 @@ def _layer(layer: Any) -> _Layer:
     """The system of a layer, one a channel or one for all."""
     A, step = layer.eigenvalues().numpy(), torch.exp(layer.log_dt).numpy()
     D = _registers(layer.D.numpy())
+    bounds = D[:0]
     if not isinstance(layer, S5):
         B, C = torch.view_as_complex(layer.B).numpy(), layer.readout()[0, 0].numpy()
         steps = _registers(step, 1.0).repeat(A.shape[1], axis=0)
-        return _Layer(_system(A, B), steps, _by_unit(C), _NONE, _NONE, D)
+        readout = _by_unit([_registers(C.real.T), _registers(C.imag.T)])
+        if isinstance(layer, LiquidS4):
+            bound = liquid_bound(layer.eigenvalues(), torch.view_as_complex(layer.B))
+            bounds = _by_unit([_registers(bound.numpy().T)])[:, 0]
+        return _Layer(_system(A, B), steps, readout, _NONE, _NONE, D, bounds)
     B, C = torch.view_as_complex(layer.B).numpy(), 2 * torch.view_as_complex(layer.C)[0].numpy()
     system = _system(A[:, None], np.ones_like(A)[:, None])
     padded = len(system) * _W
@@ -170,22 +176,21 @@ def _layer(layer: Any) -> _Layer:
     outputs[0, : len(A)] = _registers(C.real.T)
     outputs[1, : len(A)] = _registers(-C.imag.T)
     outputs = outputs.reshape(2 * padded, *D.shape)
-    return _Layer(system, _registers(step, 1.0), _NONE, inputs, outputs, D)
+    return _Layer(system, _registers(step, 1.0), _NONE, inputs, outputs, D, bounds)
 
 
 def _system(A: Array, B: Array) -> Array:
     """Parts of A and B (H, N) in registers (U, 4, W); lanes without a channel have a stable system."""
     slow = np.maximum(abs(A.real), abs(A.imag)) < _SLOWEST
     A = np.where(slow, -_SLOWEST + 1j * A.imag, A)
-    parts = [_registers(part.T, fill) for part, fill in ((A.real, -1), (A.imag, 0), (B.real, 0), (B.imag, 0))]
-    # (4, N, P, W) to units, mode by mode for each register of channels.
-    return np.ascontiguousarray(np.stack(parts).transpose(2, 1, 0, 3).reshape(-1, 4, _W))
+    parts = (A.real, -1.0), (A.imag, 0.0), (B.real, 0.0), (B.imag, 0.0)
+    return _by_unit([_registers(part.T, fill) for part, fill in parts])
 
 
-def _by_unit(C: Array) -> Array:
-    """Parts of C (H, N) in registers (U, 2, W)."""
-    parts = np.stack([_registers(C.real.T), _registers(C.imag.T)])
-    return np.ascontiguousarray(parts.transpose(2, 1, 0, 3).reshape(-1, 2, _W))
+def _by_unit(parts: list[Array]) -> Array:
+    """Registers (N, P, W) of some numbers of each mode, in the order of the units: (U, parts, W)."""
+    # Mode by mode for each register of channels.
+    return np.ascontiguousarray(np.stack(parts).transpose(2, 1, 0, 3).reshape(-1, len(parts), _W))
 
 
 def _registers(values: Array, fill: float = 0.0) -> Array:

@@ -23,16 +23,16 @@ def diagonal_scan(
     D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     x0: Tensor | None,
     rule: str,
     alpha: float,
-    liquid: bool,
     reverse: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs (batch, M, L, H), final states, and the states that the adjoint starts from."""
     scan = backend("diagonal", u.device).diagonal_scan
-    return scan(u, u_prev, A, B, C, D, step, dt, x0, rule, alpha, liquid, reverse, save)
+    return scan(u, u_prev, A, B, C, D, step, dt, bound, x0, rule, alpha, reverse, save)
 
 
 @diagonal_scan.register_fake
@@ -45,10 +45,10 @@ def _(
     D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     x0: Tensor | None,
     rule: str,
     alpha: float,
-    liquid: bool,
     reverse: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -73,14 +73,14 @@ def _diagonal_scan_adjoint(
     D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     rule: str,
     alpha: float,
-    liquid: bool,
     reverse: bool,
     at_rest: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     return backend("diagonal", u.device).diagonal_scan_adjoint(
-        gy, gx, saved, u, u_prev, A, B, C, D, step, dt, rule, alpha, liquid, reverse, at_rest
+        gy, gx, saved, u, u_prev, A, B, C, D, step, dt, bound, rule, alpha, reverse, at_rest
     )
 
 
@@ -88,23 +88,26 @@ def _diagonal_scan_adjoint(
 def _(
     gy: Tensor, gx: Tensor, saved: Tensor, u: Tensor, u_prev: Tensor | None, *system: Any
 ) -> tuple[Tensor, ...]:
-    A, B, C, D, step = system[:5]
+    A, B, C, D, step, _, bound = system[:7]
     gv = u.new_empty(0, 0, 0, 0) if u_prev is None else like(u_prev)
     gD = u.new_empty(0, 0) if D is None else like(D)
-    return like(u), gv, like(A), like(B), like(C), gD, like(step), like(gx)
+    g_bound = u.new_empty(0, 0) if bound is None else like(bound)
+    return like(u), gv, like(A), like(B), like(C), gD, like(step), g_bound, like(gx)
 
 
 def _keep_scan(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    *tensors, x0, rule, alpha, liquid, reverse, save = inputs
+    *tensors, x0, rule, alpha, reverse, save = inputs
     if not save:
         raise RuntimeError("The scan was run without keeping states, so it has no gradient.")
-    ctx.options = rule, alpha, liquid, reverse, x0 is None
+    ctx.options = rule, alpha, reverse, x0 is None
     ctx.save_for_backward(output[2], *tensors)
 
 
 def _scan_gradients(ctx: Any, adjoint: Callable[..., tuple[Tensor, ...]], gy: Tensor, gx: Tensor) -> tuple:
-    saved, u, u_prev, A, B, C, D, step, dt = ctx.saved_tensors
-    gu, gv, gA, gB, gC, gD, gstep, gx0 = adjoint(gy, gx, saved, u, u_prev, A, B, C, D, step, dt, *ctx.options)
+    saved, u, u_prev, A, B, C, D, step, dt, bound = ctx.saved_tensors
+    gu, gv, gA, gB, gC, gD, gstep, g_bound, gx0 = adjoint(
+        gy, gx, saved, u, u_prev, A, B, C, D, step, dt, bound, *ctx.options
+    )
     return (
         gu,
         None if u_prev is None else gv,
@@ -114,8 +117,9 @@ def _scan_gradients(ctx: Any, adjoint: Callable[..., tuple[Tensor, ...]], gy: Te
         None if D is None else gD,
         gstep,
         None,
+        None if bound is None else g_bound,
         None if ctx.options[-1] else gx0,
-        *[None] * 5,
+        *[None] * 4,
     )
 
 

@@ -22,6 +22,7 @@ def liquid_scan(
     D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     start: Tensor | None,
     kernel: str,
     order: int,
@@ -32,7 +33,7 @@ def liquid_scan(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs (batch, M, L, H), final states, and the states that the adjoint starts from."""
     scan = backend("liquid", u.device).liquid_scan
-    return scan(u, A, B, C, D, step, dt, start, kernel, order, rule, alpha, reverse, save)
+    return scan(u, A, B, C, D, step, dt, bound, start, kernel, order, rule, alpha, reverse, save)
 
 
 @liquid_scan.register_fake
@@ -44,6 +45,7 @@ def _(
     D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     start: Tensor | None,
     kernel: str,
     order: int,
@@ -72,20 +74,22 @@ def _liquid_scan_adjoint(
     D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     kernel: str,
     rule: str,
     alpha: float,
     reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     adjoint = backend("liquid", u.device).liquid_scan_adjoint
-    return adjoint(gy, gx, saved, u, A, B, C, D, step, dt, kernel, rule, alpha, reverse)
+    return adjoint(gy, gx, saved, u, A, B, C, D, step, dt, bound, kernel, rule, alpha, reverse)
 
 
 @_liquid_scan_adjoint.register_fake
 def _(gy: Tensor, gx: Tensor, saved: Tensor, u: Tensor, *system: Any) -> tuple[Tensor, ...]:
-    A, B, C, D, step = system[:5]
+    A, B, C, D, step, _, bound = system[:7]
     gD = u.new_empty(0, 0) if D is None else like(D)
-    return like(u), like(A), like(B), like(C), gD, like(step), like(gx)
+    g_bound = u.new_empty(0, 0) if bound is None else like(bound)
+    return like(u), like(A), like(B), like(C), gD, like(step), g_bound, like(gx)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -98,8 +102,8 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tenso
 
 
 def _gradients(ctx: Any, adjoint: Callable[..., tuple[Tensor, ...]], gy: Tensor, gx: Tensor) -> tuple:
-    gu, gA, gB, gC, gD, gstep, gstart = adjoint(gy, gx, *ctx.saved_tensors, *ctx.options)
-    D = ctx.saved_tensors[5]
+    gu, gA, gB, gC, gD, gstep, g_bound, gstart = adjoint(gy, gx, *ctx.saved_tensors, *ctx.options)
+    D, bound = ctx.saved_tensors[5], ctx.saved_tensors[8]
     return (
         gu,
         gA,
@@ -108,6 +112,7 @@ def _gradients(ctx: Any, adjoint: Callable[..., tuple[Tensor, ...]], gy: Tensor,
         None if D is None else gD,
         gstep,
         None,
+        None if bound is None else g_bound,
         None if ctx.at_rest else gstart,
         *[None] * 6,
     )

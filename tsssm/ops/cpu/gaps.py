@@ -18,6 +18,8 @@ MAX_SHARED_ROWS = 512
 MAX_SHARED_MOVES = 4096
 # Samples for which it is worth while to fill a table of nodes.
 FEWEST_FOR_NODES = 256
+# How many times the mean gap a table of nodes reaches; longer gaps are few and do without.
+_REACH = 4
 # What stands for the gaps of a regular grid.
 _REGULAR: dict[torch.dtype, NDArray[Any]] = {
     torch.float32: np.ones((1, 1, 1), np.float32),
@@ -48,13 +50,13 @@ def distinct_gaps(
 
 
 def extent(u: Tensor, dt: Tensor | None, gaps: NDArray[Any], rule: str) -> tuple[float, float]:
-    """The longest gap if a table of nodes pays, else infinity; and the mean gap, weighted by the gaps."""
+    """How far a table of nodes goes, infinite if none pays; and the mean gap, weighted by the gaps."""
     if dt is None:
         return math.inf, 1.0
     typical = float(dt.square().sum() / dt.sum().clamp(min=torch.finfo(dt.dtype).tiny))
     many = u.shape[0] * u.shape[1] >= FEWEST_FOR_NODES
     by_nodes = many and rule == "zoh" and gaps.size == 0 and dt.dtype == torch.float32
-    return float(dt.max()) if by_nodes else math.inf, typical
+    return min(float(dt.max()), _REACH * float(dt.mean())) if by_nodes else math.inf, typical
 
 
 def mean_duration(u: Tensor, dt: Tensor | None) -> float:

@@ -9,6 +9,8 @@ is several times the work of the recurrence. Instead the moves of gaps that lie 
 call, and a sample takes the nearest of them: with e the rest of its gap and w = exp(z e) - 1, a short series,
 
 .. math:: m = m_j + (1 + m_j) w.
+
+A gap beyond the grid, of which there are few, has its exponential computed.
 """
 
 from __future__ import annotations
@@ -25,12 +27,11 @@ from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.rows import GBT, ZOH, A, B, P, inverse, put, times
 from tsssm.ops.cpu.simd import constant, load, splat, store
 
-# Largest |z e|: TERMS terms then leave an error of 1e-7 of Abar.
+# Largest |z e|: four terms of the series then leave an error of 1e-7 of Abar.
 _REACH = 0.1
-TERMS = 4
 # Modes that are computed together.
 GROUP = 4
-# A table beyond this is slower to read than the exponential is to compute.
+# A mode's table, within the second-level cache together with those of the others.
 _MOST_NODES = 1024
 # Nodes between two that are computed by an exponential; those between are products.
 _STRIDE = 16
@@ -50,8 +51,11 @@ def move(kind: int, alpha: float, mode: Any, s: Any) -> Any:
 
 
 @njit(nogil=True)
-def lay_out(system: Any, steps: Any, width: int, longest: float) -> Any:
-    """Spacing, nodes of a mode and first node of each group of modes; none where they do not pay."""
+def lay_out(system: Any, steps: Any, width: int, reach: float) -> Any:
+    """Spacing, nodes of a mode and first node of each group of modes, for gaps up to ``reach`` if possible.
+
+    No nodes, if ``reach`` is infinite.
+    """
     modes = system.shape[0]
     groups = (modes + GROUP - 1) // GROUP
     spacing, count, first = np.empty(groups), np.zeros(groups, np.int64), np.zeros(groups + 1, np.int64)
@@ -61,8 +65,8 @@ def lay_out(system: Any, steps: Any, width: int, longest: float) -> Any:
             for w in range(width):
                 fastest = max(fastest, steps[w] * np.hypot(system[n, 0, w], system[n, 1, w]))
         spacing[g] = 2 * _REACH / fastest
-        if longest < (_MOST_NODES - 1) * spacing[g]:
-            count[g] = int(longest / spacing[g]) + 2
+        if reach < np.inf:
+            count[g] = int(min(reach / spacing[g] + 2, _MOST_NODES))
         first[g + 1] = first[g] + GROUP * count[g]
     return spacing, count, first
 
@@ -98,17 +102,15 @@ def node_start(layout: Any, n: int, width: int) -> int:
 
 
 @routine
-def locate(delta: Any, count: int, spacing: float, nearest: Any, powers: Any) -> None:
-    """The node nearest to each gap of a chunk, and the powers of the rest."""
+def locate(delta: Any, count: int, layout: Any, group: int, nearest: Any, rest: Any) -> None:
+    """The node nearest to each gap of a chunk, and the rest of the gap; -1 and all of it beyond the grid."""
+    spacing, nodes = layout[0][group], layout[1][group]
     inverse_spacing = 1 / spacing
     for k in range(count):
         j = np.rint(delta[k] * inverse_spacing)
-        e = delta[k] - j * spacing
-        nearest[k] = int(j)
-        powers[0, k] = e
-        powers[1, k] = e * e
-        powers[2, k] = e * e * e
-        powers[3, k] = e * e * (e * e)
+        inside = j < nodes
+        nearest[k] = int(j) if inside else -1
+        rest[k] = delta[k] - j * spacing if inside else delta[k]
 
 
 @inline
@@ -123,11 +125,16 @@ def _series(mode: Any, s: Any) -> Any:
 
 
 @inline
-def _from_node(table: Any, at: int, width: int, powers: Any, k: int, series: Any) -> Any:
+def _located(
+    table: Any, start: int, width: int, node: int, rest: float, mode: Any, step: Any, series: Any
+) -> Any:
+    """The move of a mode, whose nodes start at ``start``, over a gap as `locate` describes it."""
     ar, ai, br, bi, cr, ci, dr, di = series
-    e, e2 = splat(powers[0, k], ar), splat(powers[1, k], ar)
-    e3, e4 = splat(powers[2, k], ar), splat(powers[3, k], ar)
-    wr, wi = e * ar + e2 * br + (e3 * cr + e4 * dr), e * ai + e2 * bi + (e3 * ci + e4 * di)
+    e = splat(rest, ar)
+    if node < 0:
+        return move(ZOH, 0.0, mode, step * e)
+    at = start + node * 2 * width
+    wr, wi = e * (ar + e * (br + e * (cr + e * dr))), e * (ai + e * (bi + e * (ci + e * di)))
     mr, mi = load(table, at), load(table, at + width)
     tr = constant(mr, "one") + mr
     return mr + tr * wr - mi * wi, mi + tr * wi + mi * wr
@@ -140,7 +147,7 @@ def _fill_from_nodes(
     table: Any,
     start: int,
     nearest: Any,
-    powers: Any,
+    rest: Any,
     mode: Any,
     step: Any,
     count: int,
@@ -148,7 +155,7 @@ def _fill_from_nodes(
 ) -> None:
     series = _series(mode, step)
     for k in range(count):
-        mr, mi = _from_node(table, start + nearest[k] * 2 * width, width, powers, k, series)
+        mr, mi = _located(table, start, width, nearest[k], rest[k], mode, step, series)
         store(moves, to + 2 * k * width, mr)
         store(moves, to + (2 * k + 1) * width, mi)
 
@@ -190,19 +197,19 @@ def chunk_moves(
     layout: Any,
     table: Any,
     nearest: Any,
-    powers: Any,
+    rest: Any,
     width: int,
 ) -> None:
     """Moves of a group of modes over the gaps ``delta`` of a chunk, one mode after the other."""
     by_nodes = layout[1][group] > 0
     if by_nodes:
-        locate(delta, count, layout[0][group], nearest, powers)
+        locate(delta, count, layout, group, nearest, rest)
     for i in range(min(GROUP, system.shape[0] - group * GROUP)):
         n, to = group * GROUP + i, 2 * i * CHUNK * width
         mode, step = load_mode(system, n, width), load(steps, 0)
         if by_nodes:
             start = node_start(layout, n, width)
-            _fill_from_nodes(moves, to, table, start, nearest, powers, mode, step, count, width)
+            _fill_from_nodes(moves, to, table, start, nearest, rest, mode, step, count, width)
         else:
             _fill(moves, to, delta, kind, alpha, mode, step, count, width)
 
@@ -221,7 +228,7 @@ def fill_chunk_nodes(
     table: Any,
     start: int,
     nearest: Any,
-    powers: Any,
+    rest: Any,
     mode: Any,
     step: Any,
     count: int,
@@ -232,7 +239,7 @@ def fill_chunk_nodes(
     ir, ii = inverse(mode[0], mode[1])
     for k in range(count):
         at = k * width
-        mr, mi = _from_node(table, start + nearest[k] * 2 * width, width, powers, k, series)
+        mr, mi = _located(table, start, width, nearest[k], rest[k], mode, step, series)
         put(rows, plane, A, at, constant(mr, "one") + mr, mi)
         pr, pi = times(mr, mi, ir, ii)
         put(rows, plane, P, at, pr, pi)

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from tsssm.ops.gpu.arithmetic import add_product, add_product_conjugate, complex_expm1
 from tsssm.ops.gpu.lanes import VARYING, load_pair, place, store_pair
-from tsssm.ops.gpu.rules import GBT, coefficients, input_of, liquid_transition, system_of
+from tsssm.ops.gpu.rules import GBT, coefficients, liquid_term, liquid_transition, system_of
 from tsssm.ops.gpu.slots import add_to_each, constant, coupling, store_slots, through, through_adjoint
 
 
@@ -104,6 +104,7 @@ def adjoint_chunks(
     C_ptr: tl.tensor,
     step_ptr: tl.tensor,
     dt_ptr: tl.tensor,
+    bound_ptr: tl.tensor,
     end_ptr: tl.tensor,
     product_ptr: tl.tensor,
     batch: tl.tensor,
@@ -148,6 +149,9 @@ def adjoint_chunks(
         mask = (n < modes) & active[:, None]
         index = tl.max_contiguous(n * channels + h[:, None], [2, 1])
         Ar, Ai, wr, wi, Br, Bi = system_of(system_ptr, index, size, mask)
+        bound = wr
+        if LIQUID or SLOTS > 1:
+            bound = tl.load(bound_ptr + index, mask, other=0.0)
         C_index = (2 * size * m)[:, None, :] + index[:, :, None]
         Cr, Ci = load_pair(C_ptr, C_index, size, (m < readouts)[:, None, :] & mask[:, :, None])
         zero = tl.zeros((LANES, MODES), tl.float32)
@@ -190,11 +194,12 @@ def adjoint_chunks(
                     ei = ki
                 gr = er
                 gi = ei
+                if LIQUID or SLOTS > 1:
+                    gr, gi = liquid_term(er, ei, wr, wi, us[j][:, None], bound)
                 if SLOTS > 1:
-                    ar, ai = input_of(er, ei, wr, wi, us[j][:, None])
-                    gr, gi, _, _, _ = coupling(er, ei, ar, ai)
+                    gr, gi, _, _, _ = coupling(er, ei, gr, gi, RULE)
                 elif LIQUID:
-                    er, ei, _, _, _ = liquid_transition(er, ei, wr, wi, us[j][:, None])
+                    er, ei, _, _, _ = liquid_transition(er, ei, gr, gi, RULE)
                 if (LIQUID or SLOTS > 1) or RULE == GBT:
                     pr, pi = through(pr, pi, er, ei, gr, gi, SLOTS)
                 lr, li = through_adjoint(lr, li, er, ei, gr, gi, SLOTS)

@@ -141,10 +141,44 @@ def input_of(er: tl.tensor, ei: tl.tensor, wr: tl.tensor, wi: tl.tensor, u: tl.t
 
 
 @triton.jit
-def liquid_transition(er: tl.tensor, ei: tl.tensor, wr: tl.tensor, wi: tl.tensor, u: tl.tensor) -> Any:
-    """The factor of the state less one, with the liquid term and the bound; and what `to_disc` returned."""
-    tr, ti = multiply(er, ei, 1.0 + wr * u, wi * u)
-    return to_disc(tr, ti)
+def clipped(u: tl.tensor, bound: tl.tensor) -> Any:
+    """The input as it acts on the transition of each mode: within its bound."""
+    return tl.clamp(u, -bound, bound)
+
+
+@triton.jit
+def clipped_adjoint(u: tl.tensor, bound: tl.tensor, gradient: tl.tensor) -> Any:
+    """Gradients of u and of the bound from that of `clipped`."""
+    inside = tl.abs(u) <= bound
+    of_bound = tl.where(u > 0.0, gradient, -gradient)
+    return tl.where(inside, gradient, 0.0), tl.where(inside, 0.0, of_bound)
+
+
+@triton.jit
+def liquid_term(
+    er: tl.tensor, ei: tl.tensor, wr: tl.tensor, wi: tl.tensor, u: tl.tensor, bound: tl.tensor
+) -> Any:
+    r"""What the clipped input adds to the transition, :math:`\bar B \tilde u`."""
+    br, bi = multiply(er, ei, wr, wi)
+    acting = clipped(u, bound)
+    return br * acting, bi * acting
+
+
+@triton.jit
+def liquid_transition(er: tl.tensor, ei: tl.tensor, gr: tl.tensor, gi: tl.tensor, RULE: tl.constexpr) -> Any:
+    """The factor of the state less one, with the liquid term g.
+
+    By the transform it is projected to the disc, and what `to_disc` returned for its adjoint comes with it.
+    By zero-order hold it is inside as it is, and the other results are no numbers.
+    """
+    tr = er + gr
+    ti = ei + gi
+    pr = tr
+    pi = ti
+    factor = tr
+    if RULE == GBT:
+        tr, ti, pr, pi, factor = to_disc(tr, ti)
+    return tr, ti, pr, pi, factor
 
 
 @triton.jit

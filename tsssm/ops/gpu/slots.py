@@ -15,8 +15,9 @@ from typing import Any
 import triton
 import triton.language as tl
 
-from tsssm.ops.gpu.arithmetic import add_product, add_product_conjugate, to_disc
+from tsssm.ops.gpu.arithmetic import add_product, add_product_conjugate
 from tsssm.ops.gpu.lanes import load_pair, state_index, store_pair
+from tsssm.ops.gpu.rules import GBT, liquid_transition
 
 
 @triton.jit
@@ -72,14 +73,19 @@ def constant(first: tl.tensor, SLOTS: tl.constexpr) -> Any:
 
 
 @triton.jit
-def coupling(er: tl.tensor, ei: tl.tensor, wr: tl.tensor, wi: tl.tensor) -> Any:
-    r"""What an input :math:`w = \bar B u` adds to the transition 1 + e: w, or what the bound leaves of it.
+def coupling(er: tl.tensor, ei: tl.tensor, vr: tl.tensor, vi: tl.tensor, RULE: tl.constexpr) -> Any:
+    """What a liquid term v adds to the transition 1 + e: v, or what the projection leaves of it.
 
-    And the transition itself, with the factor of the bound, for its adjoint.
+    The other results are those of `liquid_transition`, for the adjoint.
     """
-    dr, di, pr, pi, factor = to_disc(er + wr, ei + wi)
-    outside = factor > 0.0
-    return tl.where(outside, dr - er, wr), tl.where(outside, di - ei, wi), pr, pi, factor
+    dr, di, pr, pi, factor = liquid_transition(er, ei, vr, vi, RULE)
+    gr = vr
+    gi = vi
+    if RULE == GBT:
+        outside = factor > 0.0
+        gr = tl.where(outside, dr - er, vr)
+        gi = tl.where(outside, di - ei, vi)
+    return gr, gi, pr, pi, factor
 
 
 @triton.jit

@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 
 from tsssm.discretize import discretize_diagonal
+from tsssm.ops.bounds import bounded_input
 
 
 def project_to_disc(F: Tensor) -> Tensor:
     """Scale every entry of modulus above 1 back to the unit circle: F / max(1, |F|)."""
-    modulus = F.abs().clamp(min=1)
+    modulus = F.abs()
+    # On the circle itself the derivative is that from inside, as in the kernels.
+    modulus = torch.where(modulus > 1, modulus, 1)
     # Part by part: a complex division would square the modulus and overflow.
     return torch.complex(F.real / modulus, F.imag / modulus)
 
@@ -24,9 +27,9 @@ def diagonal_scan(
     D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     x0: Tensor | None,
     method: str | float,
-    liquid: bool,
     reverse: bool,
 ) -> tuple[Tensor, Tensor]:
     r"""Run a diagonal state-space model over a sequence, in one direction or in both.
@@ -45,9 +48,9 @@ def diagonal_scan(
             C[k],
             step,
             None if dt is None else dt[k],
+            bound,
             x0 if k == 0 else None,
             method,
-            liquid,
             reverse != (k == 1),
         )
         y = y + output
@@ -63,9 +66,9 @@ def _one_direction(
     C: Tensor,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     x0: Tensor | None,
     method: str | float,
-    liquid: bool,
     reverse: bool,
 ) -> tuple[Tensor, Tensor]:
     r"""Run a diagonal state-space model over a sequence, one sample after the other.
@@ -74,10 +77,11 @@ def _one_direction(
         x_k = \bar A_k x_{k-1} + \bar B_k u_k + \bar B'_k u_{k-1}, \qquad y_k = \mathrm{Re}(C x_k)
 
     with the step :math:`\Delta\,\delta_k` of each sample; :math:`\bar B'` is zero except for first-order
-    hold. With ``liquid`` the transition is :math:`\bar A_k + \bar B_k u_k` projected to the unit disc
-    (Liquid-S4, arXiv 2209.12951, eq. 6, with the bound of DESIGN section 2). With ``reverse`` time runs
-    from the last sample to the first. ``u_prev`` (B, L, H) holds the previous input of every sample and
-    is needed by first-order hold alone.
+    hold. With a ``bound`` (H, N) the transition is :math:`\Pi(\bar A_k + \bar B_k \tilde u_k)`, the input
+    clipped to the bound and the sum projected to the unit disc, which by a hold it cannot leave (Liquid-S4,
+    arXiv 2209.12951, eq. 6; the bounds are ours). With ``reverse`` time runs from the last sample to the
+    first. ``u_prev`` (B, L, H) holds the previous input of every sample and is needed by first-order hold
+    alone.
     """
     batch, length, _ = u.shape
     s = step if dt is None else dt[..., None] * step
@@ -91,8 +95,10 @@ def _one_direction(
     for k in reversed(range(length)) if reverse else range(length):
         u_k = u[:, k, :, None]
         transition = A_bar[:, k]
-        if liquid:
-            transition = project_to_disc(transition + B_bar[:, k] * u_k)
+        if bound is not None:
+            transition = transition + B_bar[:, k] * bounded_input(u_k, bound)
+            if method != "zoh":
+                transition = project_to_disc(transition)
         x = transition * x + B_bar[:, k] * u_k
         if B_prev is not None and u_prev is not None:
             x = x + B_prev[:, k] * u_prev[:, k, :, None]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tsssm.discretize import discretize_diagonal
+from tsssm.ops.bounds import bounded_input
 from tsssm.ops.reference.diagonal import project_to_disc
 
 #: A linear map of states, whatever their leading axes.
@@ -32,6 +33,7 @@ def liquid_scan(
     D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     start: Tensor | None,
     kernel: str,
     order: int,
@@ -44,7 +46,8 @@ def liquid_scan(
     second result are states.
 
     The coupling of neighbours in the chain is what the liquid term adds to the transition of the full
-    recurrence, :math:`G_k = \Pi(\bar A_k + w_k) - \bar A_k`, so that the sum over all orders is the latter.
+    recurrence, :math:`G_k = \Pi(\bar A_k + \bar B_k \tilde u_k) - \bar A_k`, so that the sum over all orders
+    is the latter. It alone needs the ``bound`` (H, N) of the input.
     """
     shape = (u.shape[0], u.shape[1], *A.shape)
 
@@ -56,7 +59,11 @@ def liquid_scan(
         def advance(k: int, state: Tensor) -> tuple[Tensor, Tensor]:
             A_k, w = A_bar[:, k], B_bar[:, k] * u[:, k, :, None]
             if kernel == "exact":
-                return _chain(state, lambda x: A_k * x, w, liquid_term(A_k, w))
+                assert bound is not None  # by the public scan
+                coupling = B_bar[:, k] * bounded_input(u[:, k, :, None], bound)
+                if method != "zoh":
+                    coupling = liquid_term(A_k, coupling)
+                return _chain(state, lambda x: A_k * x, w, coupling)
             return _correlation(state, lambda x: A_k * x, w, kernel, _valid(gaps, k))
 
         return advance

@@ -23,6 +23,7 @@ from tsssm.ops.cpu.blocks import (
     store_state,
     write,
 )
+from tsssm.ops.cpu.bounds import gather_bounds
 from tsssm.ops.cpu.diagonal.liquid import adjoint_liquid, advance_liquid
 from tsssm.ops.cpu.diagonal.plain import (
     adjoint_moves,
@@ -34,10 +35,16 @@ from tsssm.ops.cpu.diagonal.plain import (
     weigh,
 )
 from tsssm.ops.cpu.diagonal.recurrence import adjoint, advance
+from tsssm.ops.cpu.diagonal.regular_liquid import (
+    adjoint_driven,
+    advance_driven,
+    collect_driven,
+    gather_constants,
+    scale_by_input,
+)
 from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.moves import (
     GROUP,
-    TERMS,
     chunk_moves,
     fill_chunk_nodes,
     fill_nodes,
@@ -48,7 +55,7 @@ from tsssm.ops.cpu.moves import (
     shared_moves,
 )
 from tsssm.ops.cpu.readout import read_out_adjoint
-from tsssm.ops.cpu.rows import FOH, GBT, N_FIELDS
+from tsssm.ops.cpu.rows import FOH, GBT, N_FIELDS, ZOH
 from tsssm.ops.cpu.simd import load, store
 from tsssm.ops.cpu.sums import HOLD, N_SUMS, ONE, TABLE, collect_hold, is_slow
 
@@ -65,7 +72,8 @@ def backward_pass(
     gaps: Any,
     index: Any,
     dt: Any,
-    longest: float,
+    bound: Any,
+    reach: float,
     typical: float,
     duration: float,
     saved: Any,
@@ -74,7 +82,6 @@ def backward_pass(
     at_rest: bool,
     kind: int,
     alpha: float,
-    liquid: bool,
     reverse: bool,
     first: int,
     last: int,
@@ -87,6 +94,7 @@ def backward_pass(
     gC: Any,
     gD: Any,
     gstep: Any,
+    g_bound: Any,
 ) -> None:
     """Adjoint of `forward_pass`; ``typical`` is a gap by which rows are told slow ones from others.
 
@@ -96,7 +104,7 @@ def backward_pass(
     width = 64 // u.itemsize
     length, channels = u.shape[1], u.shape[2]
     directions, readouts, modes = C.shape[0], C.shape[1], A.shape[1]
-    foh = kind == FOH
+    foh, liquid = kind == FOH, bound.size > 0
     chunks = (length + CHUNK - 1) // CHUNK
     # One row more, so that the fields of a row do not compete for the same lines of the cache.
     plane = ((modes * gaps.size if gaps.size > 0 else CHUNK) + 1) * width
@@ -115,8 +123,8 @@ def backward_pass(
     # Which row a sample uses: its own, unless rows are shared.
     which = np.arange(CHUNK) if gaps.size == 0 else np.zeros(CHUNK, np.int64)
     nearest = np.empty(CHUNK, np.int64)
-    powers = np.empty((TERMS, CHUNK), u.dtype)
-    simple = not foh and not liquid and readouts == 1
+    rest = np.empty(CHUNK, u.dtype)
+    simple = not foh and readouts == 1 and (not liquid or (kind == ZOH and gaps.size == 1))
     for block in range(first, last):
         h0 = block * width
         lanes = min(width, channels - h0)
@@ -128,14 +136,19 @@ def backward_pass(
         slow = np.zeros(modes, np.bool_)
         for n in range(modes):
             slow[n] = is_slow(system, steps, n, width, typical)
-        layout = lay_out(system, steps, width, longest)
+        layout = lay_out(system, steps, width, reach)
         table = fill_nodes(system, steps, width, layout)
         scale = scale_states(system, width)
         quick = quick_groups(system, steps, width, duration)
         moves = shared_moves(gaps, kind, alpha, system, steps, width)
+        bounds, g_bounds = gather_bounds(bound, h0, width), zeros((modes, width), u)
+        constants = gather_constants(moves, scale, bounds, width) if liquid and simple else scale
+        if liquid and simple:
+            scale_by_input(scale, constants, width)
+            quick[:] = True
         g_scale = zeros((modes, 2, width), u)
-        # Quick groups do without rows.
-        by_rows = not (simple and at_rest and quick.all())
+        # Quick groups do without rows, but for the gradients of a liquid transition.
+        by_rows = liquid or not (simple and at_rest and quick.all())
         rows = zeros((2 * N_FIELDS * plane if by_rows else 0,), u)
         grads = zeros((6 * plane if by_rows else 0,), u)
         if by_rows and gaps.size > 0:
@@ -147,6 +160,7 @@ def backward_pass(
             g_readout = zeros((readouts, modes, 2, width), u)
             weights = weigh(scale, readout, width)
             sums = zeros((modes + GROUP - 1, N_SUMS, 2, width), u)
+            tables = rows, grads, which, delta, sums
             for b in range(b0, b1):
                 carry = zeros((modes + GROUP - 1, 2, width), u)
                 if d == 0:
@@ -183,6 +197,30 @@ def backward_pass(
                         if plain and quick[n // GROUP]:
                             if n % 2 == 1:
                                 continue
+                            origins = origin + at, origin + 2 * second * width
+                            ends = 2 if second > n else 1
+                            last_chunk = c == chunks - 1 and d == 0
+                            if liquid:
+                                advance_driven(X, ub, saved, origins, constants, n, count, width)
+                                for i in range(ends if last_chunk else 0):
+                                    scale_final(X, 2 * i * imag, carry, scale, g_scale, n + i, count, width)
+                                for i in range(ends):
+                                    half, mode = 2 * i * imag, n + i
+                                    adjoint_driven(
+                                        X,
+                                        half,
+                                        gyb,
+                                        gub,
+                                        ub,
+                                        constants,
+                                        weights,
+                                        carry,
+                                        sums,
+                                        mode,
+                                        count,
+                                        width,
+                                    )
+                                continue
                             if gaps.size == 0 and n % GROUP == 0:
                                 chunk_moves(
                                     moves,
@@ -196,18 +234,16 @@ def backward_pass(
                                     layout,
                                     table,
                                     nearest,
-                                    powers,
+                                    rest,
                                     width,
                                 )
                             bases = (
                                 move_base(n, modes, gaps, width),
                                 move_base(n + 1, modes, gaps, width),
                             )
-                            origins = origin + at, origin + 2 * second * width
                             advance_moves(X, ub, saved, origins, moves, bases, which, count, width)
-                            if c == chunks - 1 and d == 0:
-                                for i in range(2 if second > n else 1):
-                                    scale_final(X, 2 * i * imag, carry, scale, g_scale, n + i, count, width)
+                            for i in range(ends if last_chunk else 0):
+                                scale_final(X, 2 * i * imag, carry, scale, g_scale, n + i, count, width)
                             adjoint_moves(
                                 X,
                                 gyb,
@@ -247,7 +283,7 @@ def backward_pass(
                             )
                         x = load(saved, origin + at), load(saved, origin + at + width)
                         if in_table and n % GROUP == 0:
-                            locate(delta, count, layout[0][n // GROUP], nearest, powers)
+                            locate(delta, count, layout, n // GROUP, nearest, rest)
                         if by_nodes:
                             fill_chunk_nodes(
                                 rows,
@@ -255,7 +291,7 @@ def backward_pass(
                                 table,
                                 node_start(layout, n, width),
                                 nearest,
-                                powers,
+                                rest,
                                 mode,
                                 load(steps, 0),
                                 count,
@@ -263,9 +299,12 @@ def backward_pass(
                             )
                         store(X, 0, x[0])
                         store(X, imag, x[1])
+                        limit = load(bounds, n * width) if liquid else x[0]
                         way = HOLD if by_nodes else ONE if gaps.size == 1 else TABLE
                         if liquid:
-                            advance_liquid(X, F, ub, rows, plane, base, which, count, width, True)
+                            advance_liquid(
+                                X, F, ub, limit, rows, plane, base, which, count, width, kind == GBT, True
+                            )
                         else:
                             advance(X, ub, vb, rows, plane, base, which, count, width, foh)
                         G[:] = 0
@@ -277,37 +316,12 @@ def backward_pass(
                             )
                         h = load(carry, at), load(carry, at + width)
                         place = n, base, plane, count, width
-                        if liquid and way == ONE:
-                            # With one row the loop keeps everything in registers.
+                        if liquid:
                             hr, hi = adjoint_liquid(
-                                X, F, G, ub, gub, rows, grads, which, delta, sums, place, ONE, h
-                            )
-                        elif liquid:
-                            hr, hi = adjoint_liquid(
-                                X, F, G, ub, gub, rows, grads, which, delta, sums, place, way, h
+                                X, F, G, ub, limit, gub, g_bounds, tables, place, way, kind == GBT, h
                             )
                         else:
-                            hr, hi = adjoint(
-                                X,
-                                G,
-                                ub,
-                                vb,
-                                gub,
-                                gvb,
-                                rows,
-                                grads,
-                                plane,
-                                base,
-                                which,
-                                delta,
-                                sums,
-                                n,
-                                way,
-                                count,
-                                width,
-                                foh,
-                                h,
-                            )
+                            hr, hi = adjoint(X, G, ub, vb, gub, gvb, tables, place, way, foh, h)
                         store(carry, at, hr)
                         store(carry, at + width, hi)
                         if gaps.size == 0 and not by_nodes:
@@ -330,7 +344,10 @@ def backward_pass(
                         write(gv[d], b, h0, span, gvb, 0, width)
                 if d == 0:
                     store_state(gx, b, h0, width, carry)
-            if plain:
+            if plain and liquid:
+                collect_driven(sums, g_scale, scale, readout, grads, plane, g_readout, g_bounds, width)
+                g_scale[:] = 0
+            elif plain:
                 collect_moves(
                     sums, g_scale, quick, scale, system, steps, readout, g_system, g_steps, g_readout, width
                 )
@@ -353,3 +370,5 @@ def backward_pass(
                 gA[h0 + w, n, 1] = g_system[n, 1, w]
                 gB[h0 + w, n, 0] = g_system[n, 2, w]
                 gB[h0 + w, n, 1] = g_system[n, 3, w]
+                if liquid:
+                    g_bound[h0 + w, n] = g_bounds[n, w]

@@ -21,13 +21,14 @@ from tsssm.ops.cpu.blocks import (
     store_state,
     write,
 )
+from tsssm.ops.cpu.bounds import gather_bounds
 from tsssm.ops.cpu.diagonal.liquid import advance_liquid
 from tsssm.ops.cpu.diagonal.plain import quick_groups, run_moves, scale_states, weigh
 from tsssm.ops.cpu.diagonal.recurrence import advance
+from tsssm.ops.cpu.diagonal.regular_liquid import gather_constants, run_liquid, scale_by_input
 from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.moves import (
     GROUP,
-    TERMS,
     chunk_moves,
     fill_chunk_nodes,
     fill_nodes,
@@ -38,7 +39,7 @@ from tsssm.ops.cpu.moves import (
     shared_moves,
 )
 from tsssm.ops.cpu.readout import read_out
-from tsssm.ops.cpu.rows import FOH, N_FIELDS, times
+from tsssm.ops.cpu.rows import FOH, GBT, N_FIELDS, ZOH, times
 from tsssm.ops.cpu.simd import load, store
 
 
@@ -54,13 +55,13 @@ def forward_pass(
     gaps: Any,
     index: Any,
     dt: Any,
-    longest: float,
+    bound: Any,
+    reach: float,
     duration: float,
     x: Any,
     at_rest: bool,
     kind: int,
     alpha: float,
-    liquid: bool,
     reverse: bool,
     first: int,
     last: int,
@@ -71,17 +72,18 @@ def forward_pass(
 ) -> None:
     """Outputs ``y`` (M, batch, L, H), states ``x`` (batch, H, N, 2) renewed, states ``saved``.
 
-    ``v`` (K, batch, L, H) is used by first-order hold alone. ``gaps`` are the distinct gaps and ``index``
-    (K, batch, L) says which one a sample has; if ``gaps`` is empty, ``dt`` (K, batch, L) holds the gap of
-    every sample, the largest of which is ``longest``; that is infinite where no table of nodes is wanted.
-    ``duration`` is that of a series, by which slow modes are told from others.
+    ``v`` (K, batch, L, H) is used by first-order hold alone, and ``bound`` (H, N) is empty unless the
+    transition is liquid. ``gaps`` are the distinct gaps and ``index`` (K, batch, L) says which one a sample
+    has; if ``gaps`` is empty, ``dt`` (K, batch, L) holds the gap of every sample, and a table of nodes
+    goes up to the gap ``reach``, unless that is infinite. ``duration`` is that of a series, by which slow
+    modes are told from others.
     ``x`` belongs to the first direction; ``at_rest`` says that it arrives as zeros.
     ``saved`` is empty or (K, batch, blocks, chunks, N, 2, W).
     """
     width = 64 // u.itemsize
     length = u.shape[1]
     directions, readouts, modes = C.shape[0], C.shape[1], A.shape[1]
-    foh = kind == FOH
+    foh, liquid = kind == FOH, bound.size > 0
     chunks = (length + CHUNK - 1) // CHUNK
     # One row more, so that the fields of a row do not compete for the same lines of the cache.
     plane = ((modes * gaps.size if gaps.size > 0 else CHUNK) + 1) * width
@@ -94,17 +96,22 @@ def forward_pass(
     which = np.arange(CHUNK) if gaps.size == 0 else np.zeros(CHUNK, np.int64)
     delta = np.empty(CHUNK, u.dtype)
     nearest = np.empty(CHUNK, np.int64)
-    powers = np.empty((TERMS, CHUNK), u.dtype)
-    simple = not foh and not liquid and readouts == 1
+    rest = np.empty(CHUNK, u.dtype)
+    simple = not foh and readouts == 1 and (not liquid or (kind == ZOH and gaps.size == 1))
     for block in range(first, last):
         h0 = block * width
         system, steps = gather_system(A, B, step, h0, width)
         feedthrough = gather_feedthrough(D, readouts, h0, width)
-        layout = lay_out(system, steps, width, longest)
+        layout = lay_out(system, steps, width, reach)
         table = fill_nodes(system, steps, width, layout)
         scale = scale_states(system, width)
         quick = quick_groups(system, steps, width, duration)
         moves = shared_moves(gaps, kind, alpha, system, steps, width)
+        bounds = gather_bounds(bound, h0, width)
+        constants = gather_constants(moves, scale, bounds, width) if liquid and simple else scale
+        if liquid and simple:
+            scale_by_input(scale, constants, width)
+            quick[:] = True
         # Quick groups do without rows.
         by_rows = not (simple and at_rest and quick.all())
         rows = zeros((2 * N_FIELDS * plane if by_rows else 0,), u)
@@ -143,7 +150,9 @@ def forward_pass(
                     for n in range(modes):
                         at = 2 * n * width
                         if plain and quick[n // GROUP]:
-                            if n % GROUP == 0:
+                            if n % GROUP == 0 and liquid:
+                                run_liquid(ub, yb, constants, weights, state, n, count, width)
+                            elif n % GROUP == 0:
                                 if gaps.size == 0:
                                     chunk_moves(
                                         moves,
@@ -157,7 +166,7 @@ def forward_pass(
                                         layout,
                                         table,
                                         nearest,
-                                        powers,
+                                        rest,
                                         width,
                                     )
                                 bases = (
@@ -171,7 +180,7 @@ def forward_pass(
                         mode = load_mode(system, n, width)
                         by_nodes = gaps.size == 0 and layout[1][n // GROUP] > 0
                         if by_nodes and n % GROUP == 0:
-                            locate(delta, count, layout[0][n // GROUP], nearest, powers)
+                            locate(delta, count, layout, n // GROUP, nearest, rest)
                         if by_nodes:
                             fill_chunk_nodes(
                                 rows,
@@ -179,7 +188,7 @@ def forward_pass(
                                 table,
                                 node_start(layout, n, width),
                                 nearest,
-                                powers,
+                                rest,
                                 mode,
                                 load(steps, 0),
                                 count,
@@ -203,7 +212,20 @@ def forward_pass(
                         store(X, imag, load(state, at + width))
                         base = n * gaps.size * width
                         if liquid:
-                            advance_liquid(X, X, ub, rows, plane, base, which, count, width, False)
+                            advance_liquid(
+                                X,
+                                X,
+                                ub,
+                                load(bounds, n * width),
+                                rows,
+                                plane,
+                                base,
+                                which,
+                                count,
+                                width,
+                                kind == GBT,
+                                False,
+                            )
                         else:
                             advance(X, ub, vb, rows, plane, base, which, count, width, foh)
                         for m in range(readouts):

@@ -56,24 +56,20 @@ def adjoint(
     v: Any,
     gu: Any,
     gv: Any,
-    rows: Any,
-    grads: Any,
-    plane: int,
-    base: int,
-    index: Any,
-    delta: Any,
-    sums: Any,
-    n: int,
+    tables: Any,
+    place: Any,
     way: int,
-    count: int,
-    width: int,
     foh: bool,
     h: Any,
 ) -> Any:
     """Adjoint of `advance`; ``h`` is what later samples send back, and is returned renewed.
 
-    ``way`` is where the gradients of the rows go, one of those of ``tsssm.ops.cpu.sums``.
+    ``tables`` are the rows, their gradients, the row of each sample, the gaps, and the sums over samples;
+    ``place`` is (mode, position of its first row, plane, count, width). ``way`` is where the gradients of the
+    rows go, one of those of ``tsssm.ops.cpu.sums``.
     """
+    rows, grads, index, delta, sums = tables
+    n, base, plane, count, width = place
     imag = (CHUNK + 1) * width
     hr, hi = h
     held = load_sums(way, grads, plane, base, sums, n, width)

@@ -44,6 +44,10 @@ def _inputs(u: Tensor, v: Tensor | None, *system: Tensor | None) -> list[NDArray
     return [as_array(u.new_empty((0, 0)) if t is None else t) for t in (u, v, *system)]
 
 
+def _bounds(u: Tensor, bound: Tensor | None) -> NDArray[Any]:
+    return as_array(u.new_empty((0, 0)) if bound is None else bound)
+
+
 def diagonal_scan(
     u: Tensor,
     u_prev: Tensor | None,
@@ -53,10 +57,10 @@ def diagonal_scan(
     D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     x0: Tensor | None,
     rule: str,
     alpha: float,
-    liquid: bool,
     reverse: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -70,10 +74,17 @@ def diagonal_scan(
     y = empty((readouts, batch, length, channels), u.dtype)
     x = A.new_zeros(batch, channels, modes) if x0 is None else x0.clone(memory_format=torch.contiguous_format)
     saved = empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save), u.dtype)
-    gaps = distinct_gaps(u, dt, modes, _budget(C, rule, liquid, x0 is None))
-    longest, _ = extent(u, dt, gaps[0], rule)
-    inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, longest, mean_duration(u, dt), as_array(x))
-    options = (x0 is None, _KINDS[rule], alpha, liquid, reverse)
+    gaps = distinct_gaps(u, dt, modes, _budget(C, rule, bound is not None, x0 is None))
+    reach, _ = extent(u, dt, gaps[0], rule)
+    inputs = (
+        *_inputs(u, u_prev, A, B, C, D, step),
+        *gaps,
+        _bounds(u, bound),
+        reach,
+        mean_duration(u, dt),
+        as_array(x),
+    )
+    options = (x0 is None, _KINDS[rule], alpha, reverse)
     outputs = (as_array(y), as_array(saved))
 
     def task(part: int, *block_and_series: int) -> None:
@@ -95,13 +106,13 @@ def diagonal_scan_adjoint(
     D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     rule: str,
     alpha: float,
-    liquid: bool,
     reverse: bool,
     at_rest: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of u, u_prev, A, B, C, D, step and x0 from those of the outputs and of the final states.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of u, u_prev, A, B, C, D, step, bound and x0 from those of outputs and final states.
 
     ``at_rest`` says that there was no x0, so that its gradient is of no use. Gradients of absent tensors
     are empty.
@@ -112,13 +123,14 @@ def diagonal_scan_adjoint(
     gv = empty((0, 0, 0, 0) if u_prev is None else tuple(u_prev.shape), u.dtype)
     # One entry for each range of series, so that no two tasks write to the same place.
     parts = len(cut.series)
-    no_D = u.new_empty((0, 0))
-    system = [t.new_empty((parts, *t.shape)) for t in (A, B, C, no_D if D is None else D, step)]
-    gaps = distinct_gaps(u, dt, C.shape[3], _budget(C, rule, liquid, at_rest))
+    nothing = u.new_empty((0, 0))
+    trained = (A, B, C, nothing if D is None else D, step, nothing if bound is None else bound)
+    system = [t.new_empty((parts, *t.shape)) for t in trained]
+    gaps = distinct_gaps(u, dt, C.shape[3], _budget(C, rule, bound is not None, at_rest))
     extents = (*extent(u, dt, gaps[0], rule), mean_duration(u, dt))
-    inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, *extents)
+    inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, _bounds(u, bound), *extents)
     upstream = [as_array(t) for t in (saved, gy.transpose(0, 1), gx)]
-    options = (at_rest, _KINDS[rule], alpha, liquid, reverse)
+    options = (at_rest, _KINDS[rule], alpha, reverse)
     outputs = (as_array(gu), as_array(gv))
     by_part = [as_array(t) for t in system]
 
@@ -127,5 +139,5 @@ def diagonal_scan_adjoint(
         backward_pass(*inputs, *upstream, *options, *block_and_series, *outputs, *gradients)
 
     for_each(cut, task)
-    gA, gB, gC, gD, gstep = (t[0] if parts == 1 else t.sum(0) for t in system)
-    return gu, gv, gA, gB, gC, gD, gstep, gx
+    gA, gB, gC, gD, gstep, g_bound = (t[0] if parts == 1 else t.sum(0) for t in system)
+    return gu, gv, gA, gB, gC, gD, gstep, g_bound, gx

@@ -23,11 +23,12 @@ from tsssm.ops.cpu.blocks import (
     store_state,
     write,
 )
+from tsssm.ops.cpu.bounds import gather_bounds
 from tsssm.ops.cpu.liquid.chain import chain_adjoint, run_chain
 from tsssm.ops.cpu.liquid.chunk import EXACT, look_up
 from tsssm.ops.cpu.liquid.correlation import correlation_adjoint, load_past, run_correlation, store_past
 from tsssm.ops.cpu.memory import zeros
-from tsssm.ops.cpu.moves import GROUP, TERMS, fill_chunk_nodes, fill_nodes, lay_out, locate, node_start
+from tsssm.ops.cpu.moves import GROUP, fill_chunk_nodes, fill_nodes, lay_out, locate, node_start
 from tsssm.ops.cpu.readout import read_out_adjoint
 from tsssm.ops.cpu.rows import N_FIELDS
 from tsssm.ops.cpu.simd import load, store
@@ -42,10 +43,11 @@ def backward_pass(
     C: Any,
     D: Any,
     step: Any,
+    bound: Any,
     gaps: Any,
     index: Any,
     dt: Any,
-    longest: float,
+    reach: float,
     typical: float,
     saved: Any,
     gy: Any,
@@ -64,6 +66,7 @@ def backward_pass(
     gC: Any,
     gD: Any,
     gstep: Any,
+    g_bound: Any,
 ) -> None:
     """Adjoint of `forward_pass`; ``typical`` is a gap by which modes are told slow ones from others.
 
@@ -78,8 +81,7 @@ def backward_pass(
     plane = (modes * gaps.size if gaps.size > 0 else CHUNK) * width
     rows = zeros((2 * N_FIELDS * plane,), u)
     grads = zeros((6 * plane,), u)
-    ub = zeros((half,), u)
-    gub = zeros((half,), u)
+    ub, gub = zeros((half,), u), zeros((half,), u)
     gyb = zeros((readouts * half,), u)
     X = zeros((2 * (order if kernel == EXACT else 1) * imag,), u)
     R, GR, G = zeros((2 * half,), u), zeros((2 * half,), u), zeros((2 * half,), u)
@@ -89,22 +91,23 @@ def backward_pass(
     M = zeros((2 * order * width,), u)
     which, seen = np.zeros(CHUNK, np.int64), np.zeros(CHUNK + 1, np.int64)
     delta = np.empty(CHUNK, u.dtype)
-    nearest, powers = np.empty(CHUNK, np.int64), np.empty((TERMS, CHUNK), u.dtype)
+    nearest, rest = np.empty(CHUNK, np.int64), np.empty(CHUNK, u.dtype)
     before = zeros((order, modes, 2, width), u)
     for block in range(first, last):
         h0 = block * width
         lanes = min(width, channels - h0)
         system, steps = gather_system(A, B, step, h0, width)
         feedthrough = gather_feedthrough(D, readouts, h0, width)
+        bounds = gather_bounds(bound, h0, width)
         g_system = zeros((modes, 4, width), u)
         g_feedthrough = zeros((readouts, width), u)
-        g_steps = zeros((width,), u)
+        g_steps, g_bounds = zeros((width,), u), zeros((modes, width), u)
         sums = zeros((modes, N_SUMS, 2, width), u)
         grads[:] = 0
         slow = np.zeros(modes, np.bool_)
         for n in range(modes):
             slow[n] = is_slow(system, steps, n, width, typical)
-        layout = lay_out(system, steps, width, longest)
+        layout = lay_out(system, steps, width, reach)
         table = fill_nodes(system, steps, width, layout)
         if gaps.size > 0:
             fill_table(rows, plane, gaps, system, steps, width, kind, alpha, True)
@@ -143,7 +146,7 @@ def backward_pass(
                         by_nodes = in_table and not slow[n]
                         way = HOLD if by_nodes else ONE if gaps.size == 1 else TABLE
                         if in_table and n % GROUP == 0:
-                            locate(delta, count, layout[0][n // GROUP], nearest, powers)
+                            locate(delta, count, layout, n // GROUP, nearest, rest)
                         if by_nodes:
                             fill_chunk_nodes(
                                 rows,
@@ -151,7 +154,7 @@ def backward_pass(
                                 table,
                                 node_start(layout, n, width),
                                 nearest,
-                                powers,
+                                rest,
                                 mode,
                                 load(steps, 0),
                                 count,
@@ -163,7 +166,8 @@ def backward_pass(
                             store(X, 2 * q * imag, load(before, 2 * q * modes * width + at))
                             store(X, 2 * q * imag + imag, load(before, 2 * q * modes * width + at + width))
                         if kernel == EXACT:
-                            run_chain(X, R, G, ub, rows, plane, base, which, order, count, width)
+                            limit = load(bounds, n * width)
+                            run_chain(X, R, G, ub, limit, rows, plane, base, which, kind, order, count, width)
                         else:
                             load_past(past, before, n, order, 0, width)
                             run_correlation(
@@ -185,6 +189,8 @@ def backward_pass(
                                 GG,
                                 ub,
                                 gub,
+                                limit,
+                                g_bounds,
                                 rows,
                                 grads,
                                 plane,
@@ -195,6 +201,7 @@ def backward_pass(
                                 way,
                                 carry,
                                 n,
+                                kind,
                                 order,
                                 count,
                                 width,
@@ -264,3 +271,5 @@ def backward_pass(
                 gA[h0 + w, n, 1] = g_system[n, 1, w]
                 gB[h0 + w, n, 0] = g_system[n, 2, w]
                 gB[h0 + w, n, 1] = g_system[n, 3, w]
+                if kernel == EXACT:
+                    g_bound[h0 + w, n] = g_bounds[n, w]

@@ -1,7 +1,9 @@
 """The full recurrence truncated at an order: one mode of the chain of states over a chunk, and its adjoint.
 
 ``X`` holds the states of all orders one after the other, of which slot q starts at 2 q (`CHUNK` + 1) W;
-``G`` is the coupling of neighbours in the chain, and ``R`` the sum of all states.
+``R`` is the sum of all states, and ``G`` the coupling of neighbours in the chain. The input ``u`` drives the
+first order; clipped to the ``bound`` of the mode, it couples. Only by a transform does that need the unit
+disc as well.
 """
 
 from __future__ import annotations
@@ -9,10 +11,11 @@ from __future__ import annotations
 from typing import Any
 
 from tsssm.ops.cpu.blocks import CHUNK
+from tsssm.ops.cpu.bounds import clipped, clipped_adjoint
 from tsssm.ops.cpu.compiling import inline
 from tsssm.ops.cpu.disc import is_outside, to_disc, to_disc_adjoint
-from tsssm.ops.cpu.rows import A, B, P, conj_times, get
-from tsssm.ops.cpu.simd import load, store, where
+from tsssm.ops.cpu.rows import GBT, A, B, P, conj_times, get
+from tsssm.ops.cpu.simd import constant, load, store, where
 from tsssm.ops.cpu.sums import add_to_sums, load_sums, store_sums
 
 
@@ -22,23 +25,36 @@ def run_chain(
     R: Any,
     G: Any,
     u: Any,
+    bound: Any,
     rows: Any,
     plane: int,
     base: int,
     index: Any,
+    kind: int,
     order: int,
     count: int,
     width: int,
 ) -> None:
     """States of all orders over a chunk, from those before it in entry 0 of each slot of ``X``."""
-    _first_order(X, R, G, u, rows, plane, base, index, count, width)
+    _first_order(X, R, G, u, bound, rows, plane, base, index, kind, count, width)
     for q in range(1, order):
         _next_order(X, q, R, G, rows, plane, base, index, count, width)
 
 
 @inline
 def _first_order(
-    X: Any, R: Any, G: Any, u: Any, rows: Any, plane: int, base: int, index: Any, count: int, width: int
+    X: Any,
+    R: Any,
+    G: Any,
+    u: Any,
+    bound: Any,
+    rows: Any,
+    plane: int,
+    base: int,
+    index: Any,
+    kind: int,
+    count: int,
+    width: int,
 ) -> None:
     imag, half = (CHUNK + 1) * width, CHUNK * width
     xr, xi = load(X, 0), load(X, imag)
@@ -46,14 +62,18 @@ def _first_order(
         at = k * width
         row = base + index[k] * width
         uk = load(u, at)
+        vk = clipped(uk, bound)
         ar, ai = get(rows, plane, A, row)
         br, bi = get(rows, plane, B, row)
         wr, wi = br * uk, bi * uk
-        pr, pi, factor = to_disc(ar + wr, ai + wi)
-        outside = is_outside(factor)
-        # Inside the disc the coupling is w; the difference would cancel for a small one.
-        store(G, at, where(outside, pr - ar, wr))
-        store(G, half + at, where(outside, pi - ai, wi))
+        gr, gi = br * vk, bi * vk
+        if kind == GBT:
+            pr, pi, factor = to_disc(ar + gr, ai + gi)
+            outside = is_outside(factor)
+            # Inside the disc the coupling is kept; the difference would cancel for a small one.
+            gr, gi = where(outside, pr - ar, gr), where(outside, pi - ai, gi)
+        store(G, at, gr)
+        store(G, half + at, gi)
         xr, xi = wr + ar * xr - ai * xi, wi + ar * xi + ai * xr
         store(X, at + width, xr)
         store(X, imag + at + width, xi)
@@ -90,6 +110,8 @@ def chain_adjoint(
     GG: Any,
     u: Any,
     gu: Any,
+    bound: Any,
+    g_bounds: Any,
     rows: Any,
     grads: Any,
     plane: int,
@@ -100,6 +122,7 @@ def chain_adjoint(
     way: int,
     carry: Any,
     n: int,
+    kind: int,
     order: int,
     count: int,
     width: int,
@@ -108,7 +131,8 @@ def chain_adjoint(
 
     ``carry`` (order, N, 2, W) is what later samples send back to the states, and is renewed. ``H``, ``GA``
     and ``GG`` are buffers: gradients of the states of the order above, of the transition, of the coupling.
-    ``way`` is where the gradients of the rows go, one of those of ``tsssm.ops.cpu.sums``.
+    ``g_bounds`` (N, W) gathers the gradients of the bounds. ``way`` is where those of the rows go, one of
+    those of ``tsssm.ops.cpu.sums``.
     """
     modes = carry.shape[1]
     H[:] = 0
@@ -131,6 +155,8 @@ def chain_adjoint(
         GG,
         u,
         gu,
+        bound,
+        g_bounds,
         rows,
         grads,
         plane,
@@ -140,6 +166,7 @@ def chain_adjoint(
         sums,
         n,
         way,
+        kind,
         h,
         count,
         width,
@@ -198,6 +225,8 @@ def _first_order_adjoint(
     GG: Any,
     u: Any,
     gu: Any,
+    bound: Any,
+    g_bounds: Any,
     rows: Any,
     grads: Any,
     plane: int,
@@ -207,31 +236,35 @@ def _first_order_adjoint(
     sums: Any,
     n: int,
     way: int,
+    kind: int,
     h: Any,
     count: int,
     width: int,
 ) -> Any:
     imag, half = (CHUNK + 1) * width, CHUNK * width
     hr, hi = h
-    zero = hr - hr
+    zero = constant(hr, "zero")
     held = load_sums(way, grads, plane, base, sums, n, width)
+    g_bound = load(g_bounds, n * width)
     for k in range(count - 1, -1, -1):
         at = k * width
         row = base + index[k] * width
         uk = load(u, at)
+        vk = clipped(uk, bound)
         ar, ai = get(rows, plane, A, row)
         br, bi = get(rows, plane, B, row)
         hr, hi = hr + load(GR, at), hi + load(GR, half + at)
         gar, gai = conj_times(load(X, at), load(X, imag + at), hr, hi)
         gar, gai = gar + load(GA, at), gai + load(GA, half + at)
         ggr, ggi = load(GG, at), load(GG, half + at)
-        pr, pi, factor = to_disc(ar + br * uk, ai + bi * uk)
-        # The coupling is Pi(A + w) - A outside the disc, and w inside.
-        gwr, gwi = to_disc_adjoint(pr, pi, factor, ggr, ggi)
-        outside = is_outside(factor)
-        gar = gar + where(outside, gwr - ggr, zero)
-        gai = gai + where(outside, gwi - ggi, zero)
-        gwr, gwi = gwr + hr, gwi + hi
+        if kind == GBT:
+            pr, pi, factor = to_disc(ar + br * vk, ai + bi * vk)
+            # The coupling is Pi(A + B v) - A outside the disc, and B v inside.
+            tr, ti = to_disc_adjoint(pr, pi, factor, ggr, ggi)
+            outside = is_outside(factor)
+            gar = gar + where(outside, tr - ggr, zero)
+            gai = gai + where(outside, ti - ggi, zero)
+            ggr, ggi = tr, ti
         held = add_to_sums(
             held,
             way,
@@ -242,10 +275,13 @@ def _first_order_adjoint(
             (ar, ai),
             get(rows, plane, P, row),
             (gar, gai),
-            (uk * gwr, uk * gwi),
+            (uk * hr + vk * ggr, uk * hi + vk * ggi),
         )
-        store(gu, at, load(gu, at) + br * gwr + bi * gwi)
+        from_v, from_bound = clipped_adjoint(uk, vk, br * ggr + bi * ggi)
+        store(gu, at, load(gu, at) + br * hr + bi * hi + from_v)
+        g_bound = g_bound + from_bound
         sr, si = conj_times(load(G, at), load(G, half + at), load(H, at), load(H, half + at))
         hr, hi = sr + ar * hr + ai * hi, si + ar * hi - ai * hr
     store_sums(held, way, grads, plane, base, sums, n, width)
+    store(g_bounds, n * width, g_bound)
     return hr, hi

@@ -21,11 +21,12 @@ from tsssm.ops.cpu.blocks import (
     store_state,
     write,
 )
+from tsssm.ops.cpu.bounds import gather_bounds
 from tsssm.ops.cpu.liquid.chain import run_chain
 from tsssm.ops.cpu.liquid.chunk import EXACT, look_up
 from tsssm.ops.cpu.liquid.correlation import load_past, run_correlation, store_past
 from tsssm.ops.cpu.memory import zeros
-from tsssm.ops.cpu.moves import GROUP, TERMS, fill_chunk_nodes, fill_nodes, lay_out, locate, node_start
+from tsssm.ops.cpu.moves import GROUP, fill_chunk_nodes, fill_nodes, lay_out, locate, node_start
 from tsssm.ops.cpu.readout import read_out
 from tsssm.ops.cpu.rows import N_FIELDS
 from tsssm.ops.cpu.simd import load, store
@@ -39,10 +40,11 @@ def forward_pass(
     C: Any,
     D: Any,
     step: Any,
+    bound: Any,
     gaps: Any,
     index: Any,
     dt: Any,
-    longest: float,
+    reach: float,
     x: Any,
     kernel: int,
     kind: int,
@@ -57,9 +59,10 @@ def forward_pass(
 ) -> None:
     """Outputs ``y`` (M, batch, L, H), states ``x`` (order, batch, H, N, 2) renewed, states ``saved``.
 
-    ``gaps`` are the distinct gaps and ``index`` (K, batch, L) says which one a sample has; if ``gaps`` is
-    empty, ``dt`` (K, batch, L) holds the gap of every sample, the largest of which is ``longest``; that is
-    infinite where no table of nodes is wanted. ``x`` belongs to the first direction.
+    ``bound`` (H, N) clips the input that couples the chain; it is empty for the other kernels. ``gaps`` are
+    the distinct gaps and ``index`` (K, batch, L) says which one a sample has; if ``gaps`` is empty, ``dt``
+    (K, batch, L) holds the gap of every sample, and a table of nodes goes up to the gap ``reach``, unless
+    that is infinite. ``x`` belongs to the first direction.
     ``saved`` is empty or (K, batch, blocks, chunks, order, N, 2, W).
     """
     width = 64 // u.itemsize
@@ -77,12 +80,13 @@ def forward_pass(
     past = zeros((2 * (order - 1 + CHUNK) * width,), u)
     which, seen = np.zeros(CHUNK, np.int64), np.zeros(CHUNK + 1, np.int64)
     delta = np.empty(CHUNK, u.dtype)
-    nearest, powers = np.empty(CHUNK, np.int64), np.empty((TERMS, CHUNK), u.dtype)
+    nearest, rest = np.empty(CHUNK, np.int64), np.empty(CHUNK, u.dtype)
     for block in range(first, last):
         h0 = block * width
         system, steps = gather_system(A, B, step, h0, width)
         feedthrough = gather_feedthrough(D, readouts, h0, width)
-        layout = lay_out(system, steps, width, longest)
+        bounds = gather_bounds(bound, h0, width)
+        layout = lay_out(system, steps, width, reach)
         table = fill_nodes(system, steps, width, layout)
         if gaps.size > 0:
             fill_table(rows, plane, gaps, system, steps, width, kind, alpha, False)
@@ -114,7 +118,7 @@ def forward_pass(
                         mode = load_mode(system, n, width)
                         by_nodes = gaps.size == 0 and layout[1][n // GROUP] > 0
                         if by_nodes and n % GROUP == 0:
-                            locate(delta, count, layout[0][n // GROUP], nearest, powers)
+                            locate(delta, count, layout, n // GROUP, nearest, rest)
                         if by_nodes:
                             fill_chunk_nodes(
                                 rows,
@@ -122,7 +126,7 @@ def forward_pass(
                                 table,
                                 node_start(layout, n, width),
                                 nearest,
-                                powers,
+                                rest,
                                 mode,
                                 load(steps, 0),
                                 count,
@@ -134,7 +138,8 @@ def forward_pass(
                             store(X, 2 * q * imag, load(state, 2 * q * modes * width + at))
                             store(X, 2 * q * imag + imag, load(state, 2 * q * modes * width + at + width))
                         if kernel == EXACT:
-                            run_chain(X, R, G, ub, rows, plane, base, which, order, count, width)
+                            limit = load(bounds, n * width)
+                            run_chain(X, R, G, ub, limit, rows, plane, base, which, kind, order, count, width)
                         else:
                             load_past(past, state, n, order, 0, width)
                             run_correlation(

@@ -43,7 +43,7 @@ def _work(u: Tensor, C: Tensor, order: int) -> int:
 
 
 def _inputs(u: Tensor, *system: Tensor | None) -> list[NDArray[Any]]:
-    """Arrays of u, A, B, C, D and step; an absent D is empty."""
+    """Arrays of u, A, B, C, D, step and bound; an absent one is empty."""
     return [as_array(u.new_empty((0, 0)) if t is None else t) for t in (u, *system)]
 
 
@@ -55,6 +55,7 @@ def liquid_scan(
     D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     start: Tensor | None,
     kernel: str,
     order: int,
@@ -77,8 +78,8 @@ def liquid_scan(
         x = start.clone(memory_format=torch.contiguous_format)
     saved = empty(saved_shape(directions, batch, length, channels, modes, order, u.dtype, save), u.dtype)
     gaps = distinct_gaps(u, dt, modes)
-    longest, _ = extent(u, dt, gaps[0], rule)
-    inputs = (*_inputs(u, A, B, C, D, step), *gaps, longest, as_array(x))
+    reach, _ = extent(u, dt, gaps[0], rule)
+    inputs = (*_inputs(u, A, B, C, D, step, bound), *gaps, reach, as_array(x))
     options = (_KERNELS[kernel], _RULES[rule], alpha, reverse)
     outputs = (as_array(y), as_array(saved))
 
@@ -100,24 +101,26 @@ def liquid_scan_adjoint(
     D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     kernel: str,
     rule: str,
     alpha: float,
     reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of u, A, B, C, D, step and start from those of the outputs and of the final states.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of u, A, B, C, D, step, bound and start from those of the outputs and of the final states.
 
-    The gradient of an absent D is empty.
+    That of an absent D or bound is empty. Those of A and B leave out the way through the bound.
     """
     cut = ranges(u, 3 * _work(u, C, gx.shape[0]))
     gx = gx.clone(memory_format=torch.contiguous_format)
     gu = empty_like(u)
     # One entry for each range of series, so that no two tasks write to the same place.
     parts = len(cut.series)
-    no_D = u.new_empty((0, 0))
-    system = [t.new_empty((parts, *t.shape)) for t in (A, B, C, no_D if D is None else D, step)]
+    absent = u.new_empty((0, 0))
+    trained = (A, B, C, absent if D is None else D, step, absent if bound is None else bound)
+    system = [t.new_empty((parts, *t.shape)) for t in trained]
     gaps = distinct_gaps(u, dt, C.shape[3])
-    inputs = (*_inputs(u, A, B, C, D, step), *gaps, *extent(u, dt, gaps[0], rule))
+    inputs = (*_inputs(u, A, B, C, D, step, bound), *gaps, *extent(u, dt, gaps[0], rule))
     upstream = [as_array(t) for t in (saved, gy.transpose(0, 1), gx)]
     options = (_KERNELS[kernel], _RULES[rule], alpha, reverse)
     by_part = [as_array(t) for t in system]
@@ -128,5 +131,5 @@ def liquid_scan_adjoint(
         backward_pass(*inputs, *upstream, *options, *block_and_series, gu_array, *gradients)
 
     for_each(cut, task)
-    gA, gB, gC, gD, gstep = (t[0] if parts == 1 else t.sum(0) for t in system)
-    return gu, gA, gB, gC, gD, gstep, gx
+    gA, gB, gC, gD, gstep, g_bound = (t[0] if parts == 1 else t.sum(0) for t in system)
+    return gu, gA, gB, gC, gD, gstep, g_bound, gx

@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 from tsssm.ops.cpu.blocks import load_mode
+from tsssm.ops.cpu.bounds import clipped
 from tsssm.ops.cpu.compiling import inline, routine
 from tsssm.ops.cpu.disc import to_disc
-from tsssm.ops.cpu.rows import FOH, A, B, Q, fill, get, times
+from tsssm.ops.cpu.rows import FOH, GBT, A, B, Q, fill, get, times
 from tsssm.ops.cpu.simd import load, splat, store
 
 
@@ -46,10 +47,10 @@ def step_channels(
     row: int,
     readout: Any,
     D: Any,
+    bounds: Any,
     layer: int,
     modes: int,
     kind: int,
-    liquid: bool,
     x: Any,
     start: int,
     previous: Any,
@@ -59,9 +60,10 @@ def step_channels(
 ) -> None:
     """A system for each channel; its register i of channels has the units i N to (i + 1) N - 1.
 
-    ``previous``, from ``before`` on, is the last input, for first-order hold.
+    ``previous``, from ``before`` on, is the last input, for first-order hold. ``bounds``, which a layer has
+    from ``row`` on as well, clip the input that acts on a transition; empty where none does.
     """
-    padded = v.size
+    padded, liquid = v.size, bounds.size > 0
     for i in range(0, padded, width):
         u = load(v, i)
         last = u
@@ -76,7 +78,10 @@ def step_channels(
                 br, bi = get(rows, plane, B, row + n * width)
                 wr, wi = br * u, bi * u
                 if liquid:
-                    ar, ai, _ = to_disc(ar + wr, ai + wi)
+                    acting = clipped(u, load(bounds, row + n * width))
+                    ar, ai = ar + br * acting, ai + bi * acting
+                    if kind == GBT:
+                        ar, ai, _ = to_disc(ar, ai)
                 if kind == FOH:
                     qr, qi = get(rows, plane, Q, row + n * width)
                     wr, wi = wr + qr * last, wi + qi * last

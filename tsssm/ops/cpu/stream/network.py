@@ -55,13 +55,13 @@ def advance(
     inputs: Any,
     outputs: Any,
     D: Any,
+    bounds: Any,
     mix: Any,
     head: Any,
     channels: int,
     pooling: int,
     kind: int,
     alpha: float,
-    liquid: bool,
     rows: Any,
     gap_of_rows: Any,
     x: Any,
@@ -94,6 +94,8 @@ def advance(
     inputs, outputs : arrays (layers, H, 2 U, W), (layers, 2 U W, P, W)
         B and C of a system that all channels share, see `step_shared`; else empty.
     D : array (layers, P, W)
+    bounds : array (layers, U, W)
+        Of the input that acts on the transition of each mode; empty where none does.
     mix : array (layers, H + 1, 2 P, W)
         What each channel contributes to the values and to the gates, and the bias.
     head : array (H + 1, n_outputs)
@@ -102,8 +104,8 @@ def advance(
         Number H of channels.
     pooling : int
         MEAN, MAX or LAST.
-    kind, alpha, liquid
-        Discretisation, as in `tsssm.ops.cpu.rows`, and whether the transition takes the input in.
+    kind, alpha
+        Discretisation, as in `tsssm.ops.cpu.rows`.
     rows, gap_of_rows : arrays (N_ROW_PLANES * layers * U * W,), (1,)
         Coefficients, and the gap for which they are; computed anew when another one comes.
     x : array (batch, layers, U, 2, W)
@@ -148,8 +150,8 @@ def advance(
                     )  # fmt: skip
                 else:
                     step_channels(
-                        v, gap, rows, plane, row, readout, D, k, modes,
-                        kind, liquid, flat_x, start, previous, series * padded, out, width,
+                        v, gap, rows, plane, row, readout, D, bounds, k, modes,
+                        kind, flat_x, start, previous, series * padded, out, width,
                     )  # fmt: skip
                 gelu(out, channels)
                 for i in range(0, 2 * padded, width):

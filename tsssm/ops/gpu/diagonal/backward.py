@@ -5,12 +5,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from tsssm.ops.gpu.arithmetic import add_product_conjugate, multiply_conjugate, to_disc_adjoint
+from tsssm.ops.gpu.arithmetic import add_product_conjugate, multiply, multiply_conjugate, to_disc_adjoint
 from tsssm.ops.gpu.diagonal.forward import advance
 from tsssm.ops.gpu.lanes import VARYING, load_pair, place, state_index, store_by_mode, store_pair
 from tsssm.ops.gpu.rules import (
     FOH,
+    GBT,
+    clipped,
+    clipped_adjoint,
     coefficients,
+    liquid_term,
     liquid_transition,
     of_A_and_B,
     system_gradients,
@@ -28,11 +32,13 @@ def gradients(
     D_ptr: tl.tensor,
     step_ptr: tl.tensor,
     dt_ptr: tl.tensor,
+    bound_ptr: tl.tensor,
     saved_ptr: tl.tensor,
     end_ptr: tl.tensor,
     gu_ptr: tl.tensor,
     gv_ptr: tl.tensor,
     by_mode_ptr: tl.tensor,
+    by_bound_ptr: tl.tensor,
     by_channel_ptr: tl.tensor,
     gx_ptr: tl.tensor,
     batch: tl.tensor,
@@ -61,7 +67,8 @@ def gradients(
     """All gradients of every chunk, given its states and what comes back to its end (``end``).
 
     ``by_mode`` (row, 2 + readouts, part, mode, channel) gets the gradients of A, B and C, ``by_channel``
-    (row, 1 + readouts, channel) those of the step and of D, to be summed over rows: the chunks of all series.
+    (row, 1 + readouts, channel) those of the step and of D, and ``by_bound`` (row, mode, channel) those of
+    the bounds of a liquid term, to be summed over rows: the chunks of all series.
     """
     active, b, c, h = place(batch, chunks, channels, LANES)
     row = b * chunks + c
@@ -84,6 +91,9 @@ def gradients(
         mask = (n < modes) & active[:, None]
         index = tl.max_contiguous(n * channels + h[:, None], [2, 1])
         Ar, Ai, wr, wi, Br, Bi = system_of(system_ptr, index, size, mask)
+        bound = wr
+        if LIQUID:
+            bound = tl.load(bound_ptr + index, mask, other=0.0)
         C_index = (2 * size * m)[:, None, :] + index[:, :, None]
         C_mask = (m < readouts)[:, None, :] & mask[:, :, None]
         Cr, Ci = load_pair(C_ptr, C_index, size, C_mask)
@@ -101,6 +111,7 @@ def gradients(
         g2i = zero
         g3r = zero
         g3i = zero
+        g_bound = zero
         # Zero, but computed from C, so that the compiler keeps it where C is, in the same threads.
         gCr = tl.where(C_mask, 0.0, Cr)
         gCi = gCr
@@ -129,7 +140,7 @@ def gradients(
                 else:
                     er = kr
                     ei = ki
-                xr, xi = advance(xr, xi, er, ei, wr, wi, br, bi, u, v, RULE, LIQUID)
+                xr, xi = advance(xr, xi, er, ei, wr, wi, br, bi, u, v, bound, RULE, LIQUID)
             # The states and the coefficients of these samples stay in registers on the way back.
             xrs = (xr,)
             xis = (xi,)
@@ -166,7 +177,7 @@ def gradients(
                 eis = eis + (ei,)
                 brs = brs + (br,)
                 bis = bis + (bi,)
-                xr, xi = advance(xr, xi, er, ei, wr, wi, br, bi, u, v, RULE, LIQUID)
+                xr, xi = advance(xr, xi, er, ei, wr, wi, br, bi, u, v, bound, RULE, LIQUID)
                 xrs = xrs + (xr,)
                 xis = xis + (xi,)
             for k in tl.static_range(GROUP):
@@ -186,20 +197,27 @@ def gradients(
                 gCi -= gy[:, None, :] * xis[GROUP - k][:, :, None]
                 lr += tl.sum(Cr * gy[:, None, :], axis=2)
                 li -= tl.sum(Ci * gy[:, None, :], axis=2)
-                # t: gradient of the transition; a: of what B_bar u adds to the state.
+                # t: gradient of the transition; a: of B_bar / B.
                 tr, ti = multiply_conjugate(xrs[GROUP - 1 - k], xis[GROUP - 1 - k], lr, li)
-                ar = lr
-                ai = li
+                ar = lr * v
+                ai = li * v
                 if LIQUID:
-                    fr, fi, pr, pi, factor = liquid_transition(er, ei, wr, wi, u)
-                    tr, ti = to_disc_adjoint(pr, pi, factor, tr, ti)
-                    ar = ar + tr
-                    ai = ai + ti
+                    gr, gi = liquid_term(er, ei, wr, wi, u, bound)
+                    fr, fi, pr, pi, factor = liquid_transition(er, ei, gr, gi, RULE)
+                    if RULE == GBT:
+                        tr, ti = to_disc_adjoint(pr, pi, factor, tr, ti)
+                    acting = clipped(u, bound)
+                    ar += tr * acting
+                    ai += ti * acting
+                    cr, ci = multiply(er, ei, wr, wi)
+                    by_input, by_bound = clipped_adjoint(u, bound, cr * tr + ci * ti)
+                    gu = tl.sum(cr * lr + ci * li + by_input, axis=1)
+                    g_bound += by_bound
                 else:
                     fr = er
                     fi = ei
-                mr, mi = multiply_conjugate(er, ei, ar, ai)
-                gu = tl.sum(wr * mr + wi * mi, axis=1)
+                    mr, mi = multiply_conjugate(er, ei, lr, li)
+                    gu = tl.sum(wr * mr + wi * mi, axis=1)
                 dr = zero
                 di = zero
                 if RULE == FOH:
@@ -214,14 +232,14 @@ def gradients(
                         ti = tl.where(there[:, None], ti, 0.0)
                     g1r += tr
                     g1i += ti
-                    g2r += ar * v
-                    g2i += ai * v
+                    g2r += ar
+                    g2i += ai
                     g3r += dr
                     g3i += di
                 else:
                     s = (step * gaps[GROUP - 1 - k])[:, None]
                     tr, ti, qr, qi, hr, hi = system_gradients(
-                        tr, ti, ar * v, ai * v, dr, di, Ar, Ai, er, ei, s, alpha, RULE
+                        tr, ti, ar, ai, dr, di, Ar, Ai, er, ei, s, alpha, RULE
                     )
                     g1r += tr
                     g1i += ti
@@ -252,6 +270,9 @@ def gradients(
         store_by_mode(
             by_mode_ptr, row, n, h, m, modes, channels, readouts, gAr, gAi, gBr, gBi, gCr, gCi, mask, C_mask
         )
+        if LIQUID:
+            of_bound = (row.to(tl.int64)[:, None] * modes + n) * channels + h[:, None]
+            tl.store(by_bound_ptr + tl.max_contiguous(of_bound, [2, 1]), g_bound, mask)
         if FEEDTHROUGH:
             by_channel = tl.max_contiguous(
                 (row.to(tl.int64) * (1 + readouts))[:, None] * channels + h[:, None], [2, 1]

@@ -9,7 +9,7 @@ import triton.language as tl
 
 from tsssm.ops.gpu.arithmetic import add_product, complex_expm1, multiply
 from tsssm.ops.gpu.lanes import VARYING, load_pair, place, state_index, store_pair
-from tsssm.ops.gpu.rules import FOH, GBT, coefficients, liquid_transition, system_of
+from tsssm.ops.gpu.rules import FOH, GBT, coefficients, liquid_term, liquid_transition, system_of
 
 
 @triton.jit
@@ -24,12 +24,17 @@ def advance(
     bi: tl.tensor,
     u: tl.tensor,
     v: tl.tensor,
+    bound: tl.tensor,
     RULE: tl.constexpr,
     LIQUID: tl.constexpr,
 ) -> Any:
-    """The state after a sample u; first-order hold alone looks at b and at v, the sample before."""
+    """The state after a sample u; first-order hold alone looks at b and at v, the sample before.
+
+    The bound is that of the liquid term, and of no matter without one.
+    """
     if LIQUID:
-        tr, ti, _, _, _ = liquid_transition(er, ei, wr, wi, u)
+        gr, gi = liquid_term(er, ei, wr, wi, u, bound)
+        tr, ti, _, _, _ = liquid_transition(er, ei, gr, gi, RULE)
         cr, ci = multiply(er, ei, wr, wi)
         nr, ni = add_product(xr + cr * u, xi + ci * u, tr, ti, xr, xi)
     elif RULE == FOH:
@@ -49,6 +54,7 @@ def scan_chunks(
     D_ptr: tl.tensor,
     step_ptr: tl.tensor,
     dt_ptr: tl.tensor,
+    bound_ptr: tl.tensor,
     start_ptr: tl.tensor,
     y_ptr: tl.tensor,
     end_ptr: tl.tensor,
@@ -103,6 +109,9 @@ def scan_chunks(
         mask = (n < modes) & active[:, None]
         index = tl.max_contiguous(n * channels + h[:, None], [2, 1])
         Ar, Ai, wr, wi, Br, Bi = system_of(system_ptr, index, size, mask)
+        bound = wr
+        if LIQUID:
+            bound = tl.load(bound_ptr + index, mask, other=0.0)
         at = state_index(row, n, h, modes, channels)
         xr = tl.zeros((LANES, MODES), tl.float32)
         xi = tl.zeros((LANES, MODES), tl.float32)
@@ -161,11 +170,12 @@ def scan_chunks(
                         ei = ki
                     if not OUTPUTS:
                         if LIQUID:
-                            tr, ti, _, _, _ = liquid_transition(er, ei, wr, wi, u)
+                            gr, gi = liquid_term(er, ei, wr, wi, u, bound)
+                            tr, ti, _, _, _ = liquid_transition(er, ei, gr, gi, RULE)
                             pr, pi = add_product(pr, pi, tr, ti, pr, pi)
                         elif RULE == GBT:
                             pr, pi = add_product(pr, pi, er, ei, pr, pi)
-                    xr, xi = advance(xr, xi, er, ei, wr, wi, br, bi, u, v, RULE, LIQUID)
+                    xr, xi = advance(xr, xi, er, ei, wr, wi, br, bi, u, v, bound, RULE, LIQUID)
                     if OUTPUTS:
                         y = tl.sum(Cr * xr[:, :, None] - Ci * xi[:, :, None], axis=1)
                         move = direction * (t1 + j) * channels

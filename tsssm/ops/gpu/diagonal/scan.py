@@ -40,10 +40,10 @@ def diagonal_scan(
     D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     x0: Tensor | None,
     rule: str,
     alpha: float,
-    liquid: bool,
     reverse: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -67,6 +67,7 @@ def diagonal_scan(
     blocks = grid.modes(_FORWARD_MODES)
     u = u.resolve_neg().contiguous()
     system, readout = system_by_mode(A, B, C)
+    limits = u if bound is None else bound.T.contiguous()
     initial = None if x0 is None else by_mode(x0)
     with torch.cuda.device_of(u):
         for k in range(directions):
@@ -79,14 +80,11 @@ def diagonal_scan(
                 u if D is None else D.contiguous(),
                 step.contiguous(),
                 u if dt is None else dt[k].contiguous(),
+                limits,
             ]
-            options = (
-                grid.options
-                | blocks
-                | {"LIQUID": liquid, "REVERSE": reverse != (k == 1), "SAMPLES": lanes.SAMPLES}
-            )
+            options = grid.options | blocks | {"LIQUID": bound is not None, "REVERSE": reverse != (k == 1)}
             options |= {
-                "LIQUID": liquid,
+                "SAMPLES": lanes.SAMPLES,
                 "GROUP": _GROUP,
                 "FEEDTHROUGH": D is not None and k == 0,
                 "ADD": k == 1,
@@ -135,19 +133,20 @@ def diagonal_scan_adjoint(
     D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     rule: str,
     alpha: float,
-    liquid: bool,
     reverse: bool,
     at_rest: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of u, u_prev, A, B, C, D, step and x0 from those of the outputs and of the final states.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of u, u_prev, A, B, C, D, step, bound and x0 from those of the outputs and the final states.
 
     ``at_rest`` says that there was no x0, so that its gradient is of no use. Gradients of absent tensors
     are empty. No atomic additions: the same call gives the same bits.
     """
     batch, length, channels = u.shape
     directions, readouts, _, modes = C.shape
+    liquid = bound is not None
 
     def empty(*shape: int) -> Tensor:
         return torch.empty(shape, dtype=torch.float32, device=u.device)
@@ -157,21 +156,24 @@ def diagonal_scan_adjoint(
     gx0 = empty(batch, 2, modes, channels)
     if batch == 0:
         gD = empty(0, 0) if D is None else torch.zeros_like(D)
+        g_bound = empty(0, 0) if bound is None else torch.zeros_like(bound)
         gA, gB, gC, gstep = (torch.zeros_like(t) for t in (A, B, C, step))
-        return gu, gv, gA, gB, gC, gD, gstep, by_channel(gx0)
+        return gu, gv, gA, gB, gC, gD, gstep, g_bound, by_channel(gx0)
     grid = Grid(u, C, dt, rule, alpha)
     rows = batch * grid.chunks
     of_modes = empty(directions, rows, 2 + readouts, 2, modes, channels)
+    of_bounds = empty(directions if liquid else 0, rows, modes, channels)
     of_channels = empty(directions, rows, 1 + readouts, channels)
     u = u.resolve_neg().contiguous()
     gy = gy.resolve_neg().transpose(0, 1).contiguous()
     system, readout = system_by_mode(A, B, C)
+    limits = u if bound is None else bound.T.contiguous()
     blocks = grid.modes(_BACKWARD_MODES["regular" if dt is None else "irregular"])
     weight = "heavy" if dt is not None and (liquid or rule == "foh") else "light"
     with torch.cuda.device_of(u):
         for k in range(directions):
             coefficients = (system, readout[k])
-            steps = (step.contiguous(), u if dt is None else dt[k].contiguous())
+            steps = (step.contiguous(), u if dt is None else dt[k].contiguous(), limits)
             options = grid.options | {"LIQUID": liquid, "REVERSE": reverse != (k == 1)}
             final = by_mode(gx) if k == 0 else None
             if grid.chunks > 1:
@@ -192,7 +194,8 @@ def diagonal_scan_adjoint(
             gradients[grid.lanes](
                 *(gy, u, u if u_prev is None else u_prev[k].contiguous(), *coefficients),
                 *(u if D is None else D.contiguous(), *steps, saved[k], end),
-                *(gu, u if u_prev is None else gv[k], of_modes[k], of_channels[k], gx0),
+                *(gu, u if u_prev is None else gv[k], of_modes[k]),
+                *(of_bounds[k] if liquid else u, of_channels[k], gx0),
                 *grid.sizes,
                 **options,
                 **blocks,
@@ -206,5 +209,7 @@ def diagonal_scan_adjoint(
     of_channel = of_channels.sum(1)
     # Results of an operator may not share memory.
     gA, gB = of_system[:, 0].sum(0), of_system[:, 1].sum(0)
+    gC, gstep = of_system[:, 2:].contiguous(), of_channel[:, 0].sum(0)
     gD = empty(0, 0) if D is None else of_channel[0, 1:].clone()
-    return gu, gv, gA, gB, of_system[:, 2:].contiguous(), gD, of_channel[:, 0].sum(0), by_channel(gx0)
+    g_bound = of_bounds.sum((0, 1)).T.contiguous() if liquid else empty(0, 0)
+    return gu, gv, gA, gB, gC, gD, gstep, g_bound, by_channel(gx0)

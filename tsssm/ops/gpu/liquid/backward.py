@@ -5,7 +5,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from tsssm.ops.gpu.arithmetic import multiply_conjugate
+from tsssm.ops.gpu.arithmetic import multiply, multiply_conjugate
 from tsssm.ops.gpu.lanes import VARYING, load_pair, place, state_index, store_by_mode, store_pair
 from tsssm.ops.gpu.liquid.forms import (
     EXACT,
@@ -13,10 +13,18 @@ from tsssm.ops.gpu.liquid.forms import (
     bounded_adjoint,
     chain_adjoint,
     correlation_adjoint,
+    inputs_of,
     step_of,
 )
 from tsssm.ops.gpu.liquid.past import earlier
-from tsssm.ops.gpu.rules import coefficients, input_of, of_A_and_B, system_gradients, system_of
+from tsssm.ops.gpu.rules import (
+    clipped,
+    clipped_adjoint,
+    coefficients,
+    of_A_and_B,
+    system_gradients,
+    system_of,
+)
 from tsssm.ops.gpu.slots import load_slots, store_slots
 
 
@@ -29,12 +37,14 @@ def gradients(
     D_ptr: tl.tensor,
     step_ptr: tl.tensor,
     dt_ptr: tl.tensor,
+    bound_ptr: tl.tensor,
     origin_ptr: tl.tensor,
     saved_ptr: tl.tensor,
     end_ptr: tl.tensor,
     final_ptr: tl.tensor,
     gu_ptr: tl.tensor,
     by_mode_ptr: tl.tensor,
+    by_bound_ptr: tl.tensor,
     by_channel_ptr: tl.tensor,
     by_past_ptr: tl.tensor,
     gx_ptr: tl.tensor,
@@ -68,7 +78,8 @@ def gradients(
     """All gradients of every chunk, given its states and what comes back to its end (``end``).
 
     ``by_mode`` (row, 2 + readouts, part, mode, channel) gets the gradients of A, B and C, ``by_channel``
-    (row, 1 + readouts, channel) those of the step and of D, to be summed over rows: the chunks of all series.
+    (row, 1 + readouts, channel) those of the step and of D, and ``by_bound`` (row, mode, channel) for EXACT
+    those of the bounds, to be summed over rows: the chunks of all series.
 
     A chunk looks back on the inputs before it. What it sends back to them goes into the gradients of the
     system at once; that of u into ``by_past`` (row, input, channel), because another program has the sample,
@@ -97,6 +108,9 @@ def gradients(
         mask = (n < modes) & active[:, None]
         index = tl.max_contiguous(n * channels + h[:, None], [2, 1])
         Ar, Ai, wr, wi, Br, Bi = system_of(system_ptr, index, size, mask)
+        bound = wr
+        if KERNEL == EXACT:
+            bound = tl.load(bound_ptr + index, mask, other=0.0)
         C_index = (2 * size * m)[:, None, :] + index[:, :, None]
         C_mask = (m < readouts)[:, None, :] & mask[:, :, None]
         Cr, Ci = load_pair(C_ptr, C_index, size, C_mask)
@@ -125,6 +139,7 @@ def gradients(
         g2i = zero
         g3r = zero
         g3i = zero
+        g_bound = zero
         # Zero, but computed from C, so that the compiler keeps it where C is, in the same threads.
         gCr = tl.where(C_mask, 0.0, Cr)
         gCi = gCr
@@ -146,8 +161,8 @@ def gradients(
                 er, ei, counts = step_of(
                     Ar, Ai, Br, Bi, s, kr, ki, there[:, None], alpha, RULE, REGULAR, UNEVEN
                 )
-                ar, ai = input_of(er, ei, wr, wi, u)
-                xr, xi, _, _ = advance(xr, xi, er, ei, ar, ai, counts, KERNEL, ORDER)
+                ar, ai, vr, vi = inputs_of(er, ei, wr, wi, u, bound, KERNEL)
+                xr, xi, _, _ = advance(xr, xi, er, ei, ar, ai, vr, vi, counts, KERNEL, ORDER, RULE)
             # The states and the coefficients of these samples stay in registers on the way back.
             xrs = ()
             xis = ()
@@ -175,8 +190,8 @@ def gradients(
                 eis = eis + (ei,)
                 xrs = xrs + (xr,)
                 xis = xis + (xi,)
-                ar, ai = input_of(er, ei, wr, wi, us[j][:, None])
-                xr, xi, sr, si = advance(xr, xi, er, ei, ar, ai, counts, KERNEL, ORDER)
+                ar, ai, vr, vi = inputs_of(er, ei, wr, wi, us[j][:, None], bound, KERNEL)
+                xr, xi, sr, si = advance(xr, xi, er, ei, ar, ai, vr, vi, counts, KERNEL, ORDER, RULE)
                 gCr += gys[j][:, None, :] * sr[:, :, None]
                 gCi -= gys[j][:, None, :] * si[:, :, None]
             for k in tl.static_range(GROUP):
@@ -186,14 +201,22 @@ def gradients(
                 s = steps[GROUP - 1 - k][:, None]
                 er = ers[GROUP - 1 - k]
                 ei = eis[GROUP - 1 - k]
-                ar, ai = input_of(er, ei, wr, wi, u)
+                ar, ai, vr, vi = inputs_of(er, ei, wr, wi, u, bound, KERNEL)
                 gr = tl.sum(Cr * gy[:, None, :], axis=2)
                 gi = -tl.sum(Ci * gy[:, None, :], axis=2)
-                # t: gradient of the transition; a: of the input of the mode.
+                # Gradients; t: of the transition; a: of the input of the mode, v: of its liquid term.
                 if KERNEL == EXACT:
-                    lr, li, tr, ti, ar, ai = chain_adjoint(
-                        lr, li, xrs[GROUP - 1 - k], xis[GROUP - 1 - k], er, ei, ar, ai, gr, gi, ORDER
+                    lr, li, tr, ti, ar, ai, vr, vi = chain_adjoint(
+                        lr, li, xrs[GROUP - 1 - k], xis[GROUP - 1 - k], er, ei, vr, vi, gr, gi, ORDER, RULE
                     )
+                    br, bi = multiply(er, ei, wr, wi)
+                    by_input, by_bound = clipped_adjoint(u, bound, br * vr + bi * vi)
+                    gu = tl.sum(br * ar + bi * ai + by_input, axis=1)
+                    g_bound += by_bound
+                    # From here on a: of B_bar / B.
+                    acting = clipped(u, bound)
+                    ar = ar * u + vr * acting
+                    ai = ai * u + vi * acting
                 else:
                     counts = there[:, None]
                     if not REGULAR:
@@ -213,19 +236,21 @@ def gradients(
                         KERNEL,
                         ORDER,
                     )
-                br, bi = multiply_conjugate(er, ei, ar, ai)
-                gu = tl.sum(wr * br + wi * bi, axis=1)
+                    br, bi = multiply_conjugate(er, ei, ar, ai)
+                    gu = tl.sum(wr * br + wi * bi, axis=1)
+                    ar *= u
+                    ai *= u
                 if REGULAR:
                     if UNEVEN:
                         tr = tl.where(there[:, None], tr, 0.0)
                         ti = tl.where(there[:, None], ti, 0.0)
                     g1r += tr
                     g1i += ti
-                    g2r += ar * u
-                    g2i += ai * u
+                    g2r += ar
+                    g2i += ai
                 else:
                     tr, ti, qr, qi, pr, pi = system_gradients(
-                        tr, ti, ar * u, ai * u, zero, zero, Ar, Ai, er, ei, s, alpha, RULE
+                        tr, ti, ar, ai, zero, zero, Ar, Ai, er, ei, s, alpha, RULE
                     )
                     g1r += tr
                     g1i += ti
@@ -303,6 +328,9 @@ def gradients(
         store_by_mode(
             by_mode_ptr, row, n, h, m, modes, channels, readouts, gAr, gAi, gBr, gBi, gCr, gCi, mask, C_mask
         )
+        if KERNEL == EXACT:
+            of_bound = (row.to(tl.int64)[:, None] * modes + n) * channels + h[:, None]
+            tl.store(by_bound_ptr + tl.max_contiguous(of_bound, [2, 1]), g_bound, mask)
         if FEEDTHROUGH:
             by_channel = tl.max_contiguous(
                 (row.to(tl.int64) * (1 + readouts))[:, None] * channels + h[:, None], [2, 1]

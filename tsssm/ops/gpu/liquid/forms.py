@@ -25,7 +25,7 @@ from tsssm.ops.gpu.arithmetic import (
     multiply_conjugate,
     to_disc_adjoint,
 )
-from tsssm.ops.gpu.rules import coefficients
+from tsssm.ops.gpu.rules import GBT, coefficients, input_of, liquid_term
 from tsssm.ops.gpu.slots import add_to_each, add_to_first, coupling, through, through_adjoint
 
 #: Kernels as the passes know them.
@@ -65,6 +65,29 @@ def step_of(
 
 
 @triton.jit
+def inputs_of(
+    er: tl.tensor,
+    ei: tl.tensor,
+    wr: tl.tensor,
+    wi: tl.tensor,
+    u: tl.tensor,
+    bound: tl.tensor,
+    KERNEL: tl.constexpr,
+) -> Any:
+    r"""The input :math:`\bar B u` of a mode, and the liquid term :math:`\bar B \tilde u`, of EXACT alone."""
+    if KERNEL == EXACT:
+        br, bi = multiply(er, ei, wr, wi)
+        ar = br * u
+        ai = bi * u
+        vr, vi = liquid_term(er, ei, wr, wi, u, bound)
+    else:
+        ar, ai = input_of(er, ei, wr, wi, u)
+        vr = ar
+        vi = ai
+    return ar, ai, vr, vi
+
+
+@triton.jit
 def advance(
     xr: tl.tuple,
     xi: tl.tuple,
@@ -72,13 +95,16 @@ def advance(
     ei: tl.tensor,
     wr: tl.tensor,
     wi: tl.tensor,
+    vr: tl.tensor,
+    vi: tl.tensor,
     counts: tl.tensor,
     KERNEL: tl.constexpr,
     ORDER: tl.constexpr,
+    RULE: tl.constexpr,
 ) -> Any:
-    """The state after a sample of input w, and what the readout sees."""
+    """The state after a sample of input w and liquid term v, and what the readout sees."""
     if KERNEL == EXACT:
-        gr, gi, _, _, _ = coupling(er, ei, wr, wi)
+        gr, gi, _, _, _ = coupling(er, ei, vr, vi, RULE)
         yr, yi = through(xr, xi, er, ei, gr, gi, ORDER)
         yr, yi = add_to_first(yr, yi, wr, wi, ORDER)
         sr = yr[0]
@@ -115,13 +141,14 @@ def chain_adjoint(
     xi: tl.tuple,
     er: tl.tensor,
     ei: tl.tensor,
-    wr: tl.tensor,
-    wi: tl.tensor,
+    vr: tl.tensor,
+    vi: tl.tensor,
     gr: tl.tensor,
     gi: tl.tensor,
     ORDER: tl.constexpr,
+    RULE: tl.constexpr,
 ) -> Any:
-    """Adjoint of `advance` for EXACT: gradients of the state before, of e and of w.
+    """Adjoint of `advance` for EXACT: gradients of the state before, of e, of w and of v.
 
     l is the gradient of the state after, x the state before, g the gradient of what the readout sees.
     """
@@ -132,15 +159,18 @@ def chain_adjoint(
     for q in tl.static_range(ORDER - 1):
         tr, ti = add_product_conjugate(tr, ti, xr[q + 1], xi[q + 1], lr[q + 1], li[q + 1])
         ur, ui = add_product_conjugate(ur, ui, xr[q], xi[q], lr[q + 1], li[q + 1])
-    # The coupling is Pi(1 + e + w) - (1 + e) outside the disc, and w inside.
-    cr, ci, pr, pi, factor = coupling(er, ei, wr, wi)
-    ar, ai = to_disc_adjoint(pr, pi, factor, ur, ui)
-    tr += ar - ur
-    ti += ai - ui
-    ar += lr[0]
-    ai += li[0]
+    cr, ci, pr, pi, factor = coupling(er, ei, vr, vi, RULE)
+    br = ur
+    bi = ui
+    if RULE == GBT:
+        # The coupling is Pi(1 + e + v) - (1 + e) outside the disc, and v inside.
+        br, bi = to_disc_adjoint(pr, pi, factor, ur, ui)
+        tr += br - ur
+        ti += bi - ui
+    ar = lr[0]
+    ai = li[0]
     lr, li = through_adjoint(lr, li, er, ei, cr, ci, ORDER)
-    return lr, li, tr, ti, ar, ai
+    return lr, li, tr, ti, ar, ai, br, bi
 
 
 @triton.jit
@@ -166,7 +196,7 @@ def correlation_adjoint(
     KERNEL: tl.constexpr,
     ORDER: tl.constexpr,
 ) -> Any:
-    """Adjoint of `advance` for KB and PB, with the arguments and results of `chain_adjoint`."""
+    """Adjoint of `advance` for KB and PB, as `chain_adjoint` but for v: they have no liquid term."""
     hr = lr[0] + gr
     hi = li[0] + gi
     tr, ti = multiply_conjugate(xr[0], xi[0], hr, hi)

@@ -7,9 +7,9 @@ import triton.language as tl
 
 from tsssm.ops.gpu.arithmetic import bounded, complex_expm1
 from tsssm.ops.gpu.lanes import VARYING, load_pair, place, state_index
-from tsssm.ops.gpu.liquid.forms import EXACT, advance, step_of
+from tsssm.ops.gpu.liquid.forms import EXACT, advance, inputs_of, step_of
 from tsssm.ops.gpu.liquid.past import earlier
-from tsssm.ops.gpu.rules import GBT, coefficients, input_of, system_of
+from tsssm.ops.gpu.rules import GBT, coefficients, system_of
 from tsssm.ops.gpu.slots import constant, coupling, load_slots, store_slots, through
 
 
@@ -21,6 +21,7 @@ def scan_chunks(
     D_ptr: tl.tensor,
     step_ptr: tl.tensor,
     dt_ptr: tl.tensor,
+    bound_ptr: tl.tensor,
     origin_ptr: tl.tensor,
     start_ptr: tl.tensor,
     past_ptr: tl.tensor,
@@ -83,6 +84,9 @@ def scan_chunks(
         mask = (n < modes) & active[:, None]
         index = tl.max_contiguous(n * channels + h[:, None], [2, 1])
         Ar, Ai, wr, wi, Br, Bi = system_of(system_ptr, index, size, mask)
+        bound = wr
+        if KERNEL == EXACT:
+            bound = tl.load(bound_ptr + index, mask, other=0.0)
         kr = Ar
         ki = Ai
         if REGULAR:
@@ -165,14 +169,14 @@ def scan_chunks(
                     elapsed += gaps[j]
                     s = (step * gaps[j])[:, None]
                     er, ei, counts = step_of(Ar, Ai, Br, Bi, s, kr, ki, there, alpha, RULE, REGULAR, UNEVEN)
-                    ar, ai = input_of(er, ei, wr, wi, u)
+                    ar, ai, vr, vi = inputs_of(er, ei, wr, wi, u, bound, KERNEL)
                     if not OUTPUTS:
                         if KERNEL == EXACT:
-                            gr, gi, _, _, _ = coupling(er, ei, ar, ai)
+                            gr, gi, _, _, _ = coupling(er, ei, vr, vi, RULE)
                             pr, pi = through(pr, pi, er, ei, gr, gi, SLOTS)
                         elif RULE == GBT:
                             pr, pi = through(pr, pi, er, ei, ar, ai, SLOTS)
-                    xr, xi, sr, si = advance(xr, xi, er, ei, ar, ai, counts, KERNEL, ORDER)
+                    xr, xi, sr, si = advance(xr, xi, er, ei, ar, ai, vr, vi, counts, KERNEL, ORDER, RULE)
                     if OUTPUTS:
                         y = tl.sum(Cr * sr[:, :, None] - Ci * si[:, :, None], axis=1)
                         move = direction * (t1 + j) * channels

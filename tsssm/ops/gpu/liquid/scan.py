@@ -87,6 +87,7 @@ def liquid_scan(
     D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     start: Tensor | None,
     kernel: str,
     order: int,
@@ -115,6 +116,7 @@ def liquid_scan(
     grid = call.grid
     u = u.resolve_neg().contiguous()
     system, readout = system_by_mode(A, B, C)
+    limits = u if bound is None else bound.T.contiguous()
     initial = None if start is None else by_mode(start)
     with torch.cuda.device_of(u):
         for k, backwards in enumerate(call.backwards):
@@ -126,6 +128,7 @@ def liquid_scan(
                 u if D is None else D.contiguous(),
                 step.contiguous(),
                 u if dt is None else dt[k].contiguous(),
+                limits,
                 u if call.origin is None else call.origin[k],
             ]
             from_state = initial if k == 0 else None
@@ -172,18 +175,20 @@ def liquid_scan_adjoint(
     D: Tensor | None,
     step: Tensor,
     dt: Tensor | None,
+    bound: Tensor | None,
     kernel: str,
     rule: str,
     alpha: float,
     reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of u, A, B, C, D, step and start from those of the outputs and of the final states.
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of u, A, B, C, D, step, bound and start from those of the outputs and of the final states.
 
-    The gradient of an absent D is empty. No atomic additions: the same call gives the same bits.
+    Those of an absent D or bound are empty. No atomic additions: the same call gives the same bits.
     """
     batch, length, channels = u.shape
     directions, readouts, _, modes = C.shape
     order = gx.shape[0]
+    chain = bound is not None
 
     def empty(*shape: int) -> Tensor:
         return torch.empty(shape, dtype=torch.float32, device=u.device)
@@ -192,23 +197,26 @@ def liquid_scan_adjoint(
     gstart = empty(order, batch, 2, modes, channels)
     if batch == 0:
         gD = empty(0, 0) if D is None else torch.zeros_like(D)
+        g_bound = empty(0, 0) if bound is None else torch.zeros_like(bound)
         gA, gB, gC, gstep = (torch.zeros_like(t) for t in (A, B, C, step))
-        return gu, gA, gB, gC, gD, gstep, by_channel(gstart)
+        return gu, gA, gB, gC, gD, gstep, g_bound, by_channel(gstart)
     call = _Call(u, C, dt, kernel, order, rule, alpha, reverse)
     grid = call.grid
     rows = batch * grid.chunks
     of_modes = empty(directions, rows, 2 + readouts, 2, modes, channels)
+    of_bounds = empty(directions if chain else 0, rows, modes, channels)
     of_channels = empty(directions, rows, 1 + readouts, channels)
     of_past = empty(batch, grid.chunks, call.past, channels)
     gpast = empty(call.past, batch, grid.chunks, 2, modes, channels)
     u = u.resolve_neg().contiguous()
     gy = gy.resolve_neg().transpose(0, 1).contiguous()
     system, readout = system_by_mode(A, B, C)
+    limits = u if bound is None else bound.T.contiguous()
     final = by_mode(gx)
     with torch.cuda.device_of(u):
         for k, backwards in enumerate(call.backwards):
             coefficients = (system, readout[k])
-            steps = (step.contiguous(), u if dt is None else dt[k].contiguous())
+            steps = (step.contiguous(), u if dt is None else dt[k].contiguous(), limits)
             origin = u if call.origin is None else call.origin[k]
             options = grid.options | {"REVERSE": backwards, "SLOTS": call.slots}
             if grid.chunks > 1:
@@ -226,7 +234,8 @@ def liquid_scan_adjoint(
                 end = final if k == 0 else torch.zeros(grid.state_shape, device=u.device)
             gradients[grid.lanes](
                 *(gy, u, *coefficients, u if D is None else D.contiguous(), *steps, origin),
-                *(saved[k], end, final, gu, of_modes[k], of_channels[k], of_past, gstart, gpast),
+                *(saved[k], end, final, gu, of_modes[k], of_bounds[k] if chain else u),
+                *(of_channels[k], of_past, gstart, gpast),
                 *grid.sizes,
                 **options | call.forms,
                 **call.modes(_BACKWARD_SLOTS["regular" if dt is None else "irregular"]),
@@ -256,5 +265,6 @@ def liquid_scan_adjoint(
     # Results of an operator may not share memory.
     gA, gB = of_system[:, 0].sum(0), of_system[:, 1].sum(0)
     gD = empty(0, 0) if D is None else of_channel[0, 1:].clone()
+    g_bound = of_bounds.sum((0, 1)).T.contiguous() if chain else empty(0, 0)
     gC, gstep = of_system[:, 2:].contiguous(), of_channel[:, 0].sum(0)
-    return gu, gA, gB, gC, gD, gstep, by_channel(gstart)
+    return gu, gA, gB, gC, gD, gstep, g_bound, by_channel(gstart)
