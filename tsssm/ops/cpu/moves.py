@@ -6,9 +6,9 @@ where the gap is short.
 
 Where all gaps of a batch are different, a hold has an exponential for every sample, mode and channel, which
 is several times the work of the recurrence. Instead the moves of gaps that lie on a grid are computed once a
-call, and a sample takes the nearest of them: with e the rest of its gap and w = exp(z e) - 1, a short series,
+call, with their derivatives by the gap, and a sample takes the nearest of them: with e the rest of its gap,
 
-.. math:: m = m_j + (1 + m_j) w.
+.. math:: m = m_j + m'_j\,\Bigl(e + \frac{z}{2} e^2 + \frac{z^2}{6} e^3 + \frac{z^3}{24} e^4\Bigr).
 
 A gap beyond the grid, of which there are few, has its exponential computed.
 """
@@ -27,12 +27,14 @@ from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.rows import GBT, ZOH, A, B, P, inverse, put, times
 from tsssm.ops.cpu.simd import constant, load, splat, store
 
-# Largest |z e|: four terms of the series then leave an error of 1e-7 of Abar.
+# Largest |z e|: the series then leaves an error of 1e-7 of Abar.
 _REACH = 0.1
 # Modes that are computed together.
 GROUP = 4
 # A mode's table, within the second-level cache together with those of the others.
 _MOST_NODES = 1024
+# Registers of a node.
+_NODE = 4
 # Nodes between two that are computed by an exponential; those between are products.
 _STRIDE = 16
 
@@ -73,24 +75,28 @@ def lay_out(system: Any, steps: Any, width: int, reach: float) -> Any:
 
 @njit(nogil=True)
 def fill_nodes(system: Any, steps: Any, width: int, layout: Any) -> Any:
-    """The table: one mode after the other, each with the nodes of its group."""
+    """The table: one mode after the other, each with the nodes of its group, a move and its derivative."""
     spacing, count, first = layout
-    table = zeros((max(1, first[-1]) * 2 * width,), system)
+    table = zeros((max(1, first[-1]) * _NODE * width,), system)
     for n in range(system.shape[0]):
         mode, start = load_mode(system, n, width), node_start(layout, n, width)
+        zr, zi = load(steps, 0) * mode[0], load(steps, 0) * mode[1]
         for j in range(count[n // GROUP]):
-            at = start + j * 2 * width
+            at = start + j * _NODE * width
             rest = j % _STRIDE
             if rest == 0 or j < _STRIDE:
                 gap = splat(j * spacing[n // GROUP], steps)
                 mr, mi = move(ZOH, 0.0, mode, load(steps, 0) * gap)
             else:
-                low, high = start + rest * 2 * width, at - rest * 2 * width
+                low, high = start + rest * _NODE * width, at - rest * _NODE * width
                 ar, ai = load(table, low), load(table, low + width)
                 mr, mi = load(table, high), load(table, high + width)
                 mr, mi = mr + ar + (mr * ar - mi * ai), mi + ai + (mr * ai + mi * ar)
             store(table, at, mr)
             store(table, at + width, mi)
+            dr, di = times(constant(mr, "one") + mr, mi, zr, zi)
+            store(table, at + 2 * width, dr)
+            store(table, at + 3 * width, di)
     return table
 
 
@@ -98,7 +104,7 @@ def fill_nodes(system: Any, steps: Any, width: int, layout: Any) -> Any:
 def node_start(layout: Any, n: int, width: int) -> int:
     """Where the nodes of mode ``n`` start."""
     _, count, first = layout
-    return (first[n // GROUP] + n % GROUP * count[n // GROUP]) * 2 * width
+    return (first[n // GROUP] + n % GROUP * count[n // GROUP]) * _NODE * width
 
 
 @routine
@@ -115,13 +121,13 @@ def locate(delta: Any, count: int, layout: Any, group: int, nearest: Any, rest: 
 
 @inline
 def _series(mode: Any, s: Any) -> Any:
-    """Coefficients z, z^2/2, z^3/6 and z^4/24 of w."""
-    ar, ai = s * mode[0], s * mode[1]
+    """Coefficients z/2, z^2/6 and z^3/24."""
     half, third, quarter = splat(0.5, s), splat(1 / 3, s), splat(0.25, s)
-    br, bi = times(ar, ai, half * ar, half * ai)
-    cr, ci = times(br, bi, third * ar, third * ai)
-    dr, di = times(cr, ci, quarter * ar, quarter * ai)
-    return ar, ai, br, bi, cr, ci, dr, di
+    zr, zi = s * mode[0], s * mode[1]
+    ar, ai = half * zr, half * zi
+    br, bi = times(ar, ai, third * zr, third * zi)
+    cr, ci = times(br, bi, quarter * zr, quarter * zi)
+    return ar, ai, br, bi, cr, ci
 
 
 @inline
@@ -129,15 +135,16 @@ def _located(
     table: Any, start: int, width: int, node: int, rest: float, mode: Any, step: Any, series: Any
 ) -> Any:
     """The move of a mode, whose nodes start at ``start``, over a gap as `locate` describes it."""
-    ar, ai, br, bi, cr, ci, dr, di = series
+    ar, ai, br, bi, cr, ci = series
     e = splat(rest, ar)
     if node < 0:
         return move(ZOH, 0.0, mode, step * e)
-    at = start + node * 2 * width
-    wr, wi = e * (ar + e * (br + e * (cr + e * dr))), e * (ai + e * (bi + e * (ci + e * di)))
+    at = start + node * _NODE * width
+    square = e * e
+    qr, qi = e + square * (ar + e * (br + e * cr)), square * (ai + e * (bi + e * ci))
     mr, mi = load(table, at), load(table, at + width)
-    tr = constant(mr, "one") + mr
-    return mr + tr * wr - mi * wi, mi + tr * wi + mi * wr
+    dr, di = load(table, at + 2 * width), load(table, at + 3 * width)
+    return mr + dr * qr - di * qi, mi + dr * qi + di * qr
 
 
 @routine
