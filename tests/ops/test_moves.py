@@ -36,9 +36,8 @@ def test_a_move_from_the_table_is_the_exponential_minus_one(longest: float, reac
     with_nodes = 0
     for group in range(-(-MODES // moves.GROUP)):
         found = moves.shared_moves(gaps[:0], ZOH, 0.0, system, steps, WIDTH)
-        moves.chunk_moves(
-            found, group, gaps, CHUNK, ZOH, 0.0, system, steps, layout, table, nearest, rest, WIDTH
-        )
+        nodes = layout, table, nearest, rest
+        moves.chunk_moves(found, group, gaps, CHUNK, ZOH, 0.0, system, steps, nodes, WIDTH)
         with_nodes += layout[1][group] > 0
         found = found.reshape(moves.GROUP, CHUNK, 2, WIDTH).astype(np.float64)
         for i, mode in enumerate(system[group * moves.GROUP : (group + 1) * moves.GROUP].astype(np.float64)):

@@ -201,13 +201,14 @@ def chunk_moves(
     alpha: float,
     system: Any,
     steps: Any,
-    layout: Any,
-    table: Any,
-    nearest: Any,
-    rest: Any,
+    nodes: Any,
     width: int,
 ) -> None:
-    """Moves of a group of modes over the gaps ``delta`` of a chunk, one mode after the other."""
+    """Moves of a group of modes over the gaps ``delta`` of a chunk, one mode after the other.
+
+    ``nodes`` are a layout and its table, and buffers for what `locate` finds.
+    """
+    layout, table, nearest, rest = nodes
     by_nodes = layout[1][group] > 0
     if by_nodes:
         locate(delta, count, layout, group, nearest, rest)

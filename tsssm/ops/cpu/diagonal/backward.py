@@ -24,6 +24,7 @@ from tsssm.ops.cpu.blocks import (
     write,
 )
 from tsssm.ops.cpu.bounds import gather_bounds
+from tsssm.ops.cpu.diagonal.irregular_liquid import adjoint_coupled, advance_coupled, collect_coupled
 from tsssm.ops.cpu.diagonal.liquid import adjoint_liquid, advance_liquid
 from tsssm.ops.cpu.diagonal.plain import (
     adjoint_moves,
@@ -124,7 +125,8 @@ def backward_pass(
     which = np.arange(CHUNK) if gaps.size == 0 else np.zeros(CHUNK, np.int64)
     nearest = np.empty(CHUNK, np.int64)
     rest = np.empty(CHUNK, u.dtype)
-    simple = not foh and readouts == 1 and (not liquid or (kind == ZOH and gaps.size == 1))
+    simple = not foh and readouts == 1 and (not liquid or kind == ZOH)
+    regular = simple and liquid and gaps.size == 1
     for block in range(first, last):
         h0 = block * width
         lanes = min(width, channels - h0)
@@ -138,17 +140,18 @@ def backward_pass(
             slow[n] = is_slow(system, steps, n, width, typical)
         layout = lay_out(system, steps, width, reach)
         table = fill_nodes(system, steps, width, layout)
+        nodes = layout, table, nearest, rest
         scale = scale_states(system, width)
         quick = quick_groups(system, steps, width, duration)
         moves = shared_moves(gaps, kind, alpha, system, steps, width)
         bounds, g_bounds = gather_bounds(bound, h0, width), zeros((modes, width), u)
-        constants = gather_constants(moves, scale, bounds, width) if liquid and simple else scale
-        if liquid and simple:
+        constants = gather_constants(moves, scale, bounds, width) if regular else scale
+        if regular:
             scale_by_input(scale, constants, width)
             quick[:] = True
         g_scale = zeros((modes, 2, width), u)
-        # Quick groups do without rows, but for the gradients of a liquid transition.
-        by_rows = liquid or not (simple and at_rest and quick.all())
+        # Quick groups do without rows, but for the gradients of a liquid transition on a grid.
+        by_rows = regular or not (simple and at_rest and quick.all())
         rows = zeros((2 * N_FIELDS * plane if by_rows else 0,), u)
         grads = zeros((6 * plane if by_rows else 0,), u)
         if by_rows and gaps.size > 0:
@@ -163,6 +166,7 @@ def backward_pass(
             tables = rows, grads, which, delta, sums
             for b in range(b0, b1):
                 carry = zeros((modes + GROUP - 1, 2, width), u)
+                memory = weights, carry, sums
                 if d == 0:
                     load_state(gx, b, h0, width, carry)
                 for c in range(chunks - 1, -1, -1):
@@ -200,50 +204,53 @@ def backward_pass(
                             origins = origin + at, origin + 2 * second * width
                             ends = 2 if second > n else 1
                             last_chunk = c == chunks - 1 and d == 0
-                            if liquid:
+                            if regular:
                                 advance_driven(X, ub, saved, origins, constants, n, count, width)
                                 for i in range(ends if last_chunk else 0):
                                     scale_final(X, 2 * i * imag, carry, scale, g_scale, n + i, count, width)
                                 for i in range(ends):
-                                    half, mode = 2 * i * imag, n + i
+                                    half = 2 * i * imag
                                     adjoint_driven(
-                                        X,
-                                        half,
-                                        gyb,
-                                        gub,
-                                        ub,
-                                        constants,
-                                        weights,
-                                        carry,
-                                        sums,
-                                        mode,
-                                        count,
-                                        width,
+                                        X, half, gyb, gub, ub, constants, memory, n + i, count, width
                                     )
                                 continue
                             if gaps.size == 0 and n % GROUP == 0:
                                 chunk_moves(
-                                    moves,
-                                    n // GROUP,
-                                    delta,
-                                    count,
-                                    kind,
-                                    alpha,
-                                    system,
-                                    steps,
-                                    layout,
-                                    table,
-                                    nearest,
-                                    rest,
-                                    width,
+                                    moves, n // GROUP, delta, count, kind, alpha, system, steps, nodes, width
                                 )
                             bases = (
                                 move_base(n, modes, gaps, width),
                                 move_base(n + 1, modes, gaps, width),
                             )
-                            advance_moves(X, ub, saved, origins, moves, bases, which, count, width)
+                            if liquid:
+                                advance_coupled(
+                                    X, ub, saved, origins, moves, bases, which, scale, bounds, n, count, width
+                                )
+                            else:
+                                advance_moves(X, ub, saved, origins, moves, bases, which, count, width)
                             for i in range(ends if last_chunk else 0):
                                 scale_final(X, 2 * i * imag, carry, scale, g_scale, n + i, count, width)
+                            for i in range(ends if liquid else 0):
+                                half, base = 2 * i * imag, bases[i]
+                                adjoint_coupled(
+                                    X,
+                                    half,
+                                    gyb,
+                                    gub,
+                                    ub,
+                                    moves,
+                                    base,
+                                    which,
+                                    delta,
+                                    scale,
+                                    bounds,
+                                    memory,
+                                    n + i,
+                                    count,
+                                    width,
+                                )
+                            if liquid:
+                                continue
                             adjoint_moves(
                                 X,
                                 gyb,
@@ -344,10 +351,12 @@ def backward_pass(
                         write(gv[d], b, h0, span, gvb, 0, width)
                 if d == 0:
                     store_state(gx, b, h0, width, carry)
-            if plain and liquid:
+            if plain and regular:
                 collect_driven(sums, g_scale, scale, readout, grads, plane, g_readout, g_bounds, width)
                 g_scale[:] = 0
             elif plain:
+                if liquid:
+                    collect_coupled(sums, g_scale, g_bounds, width)
                 collect_moves(
                     sums, g_scale, quick, scale, system, steps, readout, g_system, g_steps, g_readout, width
                 )

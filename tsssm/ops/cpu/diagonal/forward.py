@@ -22,6 +22,7 @@ from tsssm.ops.cpu.blocks import (
     write,
 )
 from tsssm.ops.cpu.bounds import gather_bounds
+from tsssm.ops.cpu.diagonal.irregular_liquid import run_coupled
 from tsssm.ops.cpu.diagonal.liquid import advance_liquid
 from tsssm.ops.cpu.diagonal.plain import quick_groups, run_moves, scale_states, weigh
 from tsssm.ops.cpu.diagonal.recurrence import advance
@@ -97,19 +98,21 @@ def forward_pass(
     delta = np.empty(CHUNK, u.dtype)
     nearest = np.empty(CHUNK, np.int64)
     rest = np.empty(CHUNK, u.dtype)
-    simple = not foh and readouts == 1 and (not liquid or (kind == ZOH and gaps.size == 1))
+    simple = not foh and readouts == 1 and (not liquid or kind == ZOH)
+    regular = simple and liquid and gaps.size == 1
     for block in range(first, last):
         h0 = block * width
         system, steps = gather_system(A, B, step, h0, width)
         feedthrough = gather_feedthrough(D, readouts, h0, width)
         layout = lay_out(system, steps, width, reach)
         table = fill_nodes(system, steps, width, layout)
+        nodes = layout, table, nearest, rest
         scale = scale_states(system, width)
         quick = quick_groups(system, steps, width, duration)
         moves = shared_moves(gaps, kind, alpha, system, steps, width)
         bounds = gather_bounds(bound, h0, width)
-        constants = gather_constants(moves, scale, bounds, width) if liquid and simple else scale
-        if liquid and simple:
+        constants = gather_constants(moves, scale, bounds, width) if regular else scale
+        if regular:
             scale_by_input(scale, constants, width)
             quick[:] = True
         # Quick groups do without rows.
@@ -150,10 +153,10 @@ def forward_pass(
                     for n in range(modes):
                         at = 2 * n * width
                         if plain and quick[n // GROUP]:
-                            if n % GROUP == 0 and liquid:
+                            if n % GROUP == 0 and regular:
                                 run_liquid(ub, yb, constants, weights, state, n, count, width)
-                            elif n % GROUP == 0:
-                                if gaps.size == 0:
+                            elif not regular and n % 2 == 0:
+                                if gaps.size == 0 and n % GROUP == 0:
                                     chunk_moves(
                                         moves,
                                         n // GROUP,
@@ -163,10 +166,7 @@ def forward_pass(
                                         alpha,
                                         system,
                                         steps,
-                                        layout,
-                                        table,
-                                        nearest,
-                                        rest,
+                                        nodes,
                                         width,
                                     )
                                 bases = (
@@ -175,7 +175,23 @@ def forward_pass(
                                     move_base(n + 2, modes, gaps, width),
                                     move_base(n + 3, modes, gaps, width),
                                 )
-                                run_moves(ub, yb, moves, bases, which, weights, state, n, count, width)
+                                if liquid:
+                                    run_coupled(
+                                        ub,
+                                        yb,
+                                        moves,
+                                        bases,
+                                        which,
+                                        scale,
+                                        bounds,
+                                        weights,
+                                        state,
+                                        n,
+                                        count,
+                                        width,
+                                    )
+                                elif n % GROUP == 0:
+                                    run_moves(ub, yb, moves, bases, which, weights, state, n, count, width)
                             continue
                         mode = load_mode(system, n, width)
                         by_nodes = gaps.size == 0 and layout[1][n // GROUP] > 0

@@ -137,19 +137,18 @@ def adjoint_driven(
     gu: Any,
     u: Any,
     constants: Any,
-    weights: Any,
-    carry: Any,
-    sums: Any,
+    memory: Any,
     n: int,
     count: int,
     width: int,
 ) -> None:
     """Adjoint of `run_liquid` for one mode, whose states stand from ``half`` on in ``X``.
 
-    ``carry`` (N + 3, 2, W), what later samples send back, is renewed. The sums of a mode are the gradients of
-    m and of Bbar in the transition, that of the weights and that of the bound. Two modes at once, as in
-    `advance_driven`, would need more registers than there are.
+    ``memory`` is the weights, what later samples send back, (N + 3, 2, W), and the sums; the last two are
+    renewed. The sums of a mode are the gradients of m and of Bbar in the transition, of the weights and of
+    the bound. Two modes at once, as in `advance_driven`, would need more registers than there are.
     """
+    weights, carry, sums = memory
     imag = (CHUNK + 1) * width
     at, to, last = 2 * n * width, 2 * N_SUMS * n * width, half + count * width
     mr, mi, br, bi, bound = _constants(constants, n, width)

@@ -35,7 +35,8 @@ def _work(u: Tensor, C: Tensor) -> int:
 
 def _budget(C: Tensor, rule: str, liquid: bool, at_rest: bool) -> int | None:
     """How many modes times gaps may share: more, where a sample needs no more than its move."""
-    return MAX_SHARED_MOVES if rule != "foh" and not liquid and C.shape[1] == 1 and at_rest else None
+    simple = rule == "zoh" if liquid else rule != "foh"
+    return MAX_SHARED_MOVES if simple and C.shape[1] == 1 and at_rest else None
 
 
 def _inputs(u: Tensor, v: Tensor | None, *system: Tensor | None) -> list[NDArray[Any]]:
