@@ -1,8 +1,8 @@
 """The diagonal scan: two passes over a block of W channels, chunk by chunk in time, mode by mode in a chunk.
 
 From the bottom up: ``recurrence`` (a mode over a chunk, in general), ``liquid`` (with liquid terms),
-``plain`` and ``nodes`` (where most calls can be spared arithmetic), ``forward`` and ``backward`` (the two
-passes), ``scan`` (the operation on tensors).
+``plain``, ``regular_liquid`` and ``irregular_liquid`` (most calls, which can be spared much arithmetic),
+``forward`` and ``backward`` (the two passes), ``scan`` (the operation on tensors).
 
 States live in registers and in buffers of one chunk. The forward pass leaves the state before each chunk
 behind (``saved``), from which the backward pass recomputes the others, so that no array of size
