@@ -15,6 +15,7 @@ from typing import Any
 from tsssm.ops.cpu.blocks import CHUNK
 from tsssm.ops.cpu.bounds import clipped, clipped_adjoint
 from tsssm.ops.cpu.compiling import inline, routine
+from tsssm.ops.cpu.diagonal.plain import load_two, store_two
 from tsssm.ops.cpu.rows import conj_times
 from tsssm.ops.cpu.simd import constant, load, splat, store
 from tsssm.ops.cpu.sums import N_SUMS
@@ -98,24 +99,14 @@ def advance_coupled(
 
     ``origins`` are where the states before the chunk stand in ``saved``.
     """
-    imag = (CHUNK + 1) * width
     c, c_2 = _mode(scale, bounds, n, width), _mode(scale, bounds, n + 1, width)
-    x = load(saved, origins[0]), load(saved, origins[0] + width)
-    z = load(saved, origins[1]), load(saved, origins[1] + width)
+    x, z = load_two(saved, origins, width)
     for k in range(count):
-        at = k * width
-        store(X, at, x[0])
-        store(X, imag + at, x[1])
-        store(X, 2 * imag + at, z[0])
-        store(X, 3 * imag + at, z[1])
-        row, uk = 2 * index[k] * width, load(u, at)
+        store_two(X, k, width, x, z)
+        row, uk = 2 * index[k] * width, load(u, k * width)
         x = _moved(c, moves, bases[0] + row, width, x, uk)
         z = _moved(c_2, moves, bases[1] + row, width, z, uk)
-    at = count * width
-    store(X, at, x[0])
-    store(X, imag + at, x[1])
-    store(X, 2 * imag + at, z[0])
-    store(X, 3 * imag + at, z[1])
+    store_two(X, count, width, x, z)
 
 
 @routine

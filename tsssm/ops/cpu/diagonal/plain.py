@@ -116,6 +116,25 @@ def run_moves(
     store(state, at + 3 * two + line, x3i)
 
 
+@inline
+def load_two(saved: Any, origins: Any, width: int) -> Any:
+    """The states of two modes that stand at ``origins`` in ``saved``."""
+    return (
+        (load(saved, origins[0]), load(saved, origins[0] + width)),
+        (load(saved, origins[1]), load(saved, origins[1] + width)),
+    )
+
+
+@inline
+def store_two(X: Any, k: int, width: int, x: Any, z: Any) -> None:
+    """Write the states of two modes to entry ``k`` of the first and of the second half of ``X``."""
+    at, imag = k * width, (CHUNK + 1) * width
+    store(X, at, x[0])
+    store(X, imag + at, x[1])
+    store(X, 2 * imag + at, z[0])
+    store(X, 3 * imag + at, z[1])
+
+
 @routine
 def advance_moves(
     X: Any, u: Any, saved: Any, origins: Any, moves: Any, bases: Any, index: Any, count: int, width: int
@@ -124,24 +143,13 @@ def advance_moves(
 
     ``origins`` are where the states before the chunk stand in ``saved``.
     """
-    imag = (CHUNK + 1) * width
-    xr, xi = load(saved, origins[0]), load(saved, origins[0] + width)
-    zr, zi = load(saved, origins[1]), load(saved, origins[1] + width)
+    x, z = load_two(saved, origins, width)
     for k in range(count):
-        at = k * width
-        store(X, at, xr)
-        store(X, imag + at, xi)
-        store(X, 2 * imag + at, zr)
-        store(X, 3 * imag + at, zi)
-        row = 2 * index[k] * width
-        uk = load(u, at)
-        xr, xi = _moved(moves, bases[0] + row, width, xr, xi, uk)
-        zr, zi = _moved(moves, bases[1] + row, width, zr, zi, uk)
-    at = count * width
-    store(X, at, xr)
-    store(X, imag + at, xi)
-    store(X, 2 * imag + at, zr)
-    store(X, 3 * imag + at, zi)
+        store_two(X, k, width, x, z)
+        row, uk = 2 * index[k] * width, load(u, k * width)
+        x = _moved(moves, bases[0] + row, width, x[0], x[1], uk)
+        z = _moved(moves, bases[1] + row, width, z[0], z[1], uk)
+    store_two(X, count, width, x, z)
 
 
 @inline

@@ -19,6 +19,7 @@ from numba import njit
 from tsssm.ops.cpu.blocks import CHUNK
 from tsssm.ops.cpu.bounds import clipped, clipped_adjoint
 from tsssm.ops.cpu.compiling import inline, routine
+from tsssm.ops.cpu.diagonal.plain import load_two, store_two
 from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.rows import A, B, accumulate, conj_times, times
 from tsssm.ops.cpu.simd import load, store
@@ -110,23 +111,13 @@ def advance_driven(
 
     ``origins`` are where the states before the chunk stand in ``saved``.
     """
-    imag = (CHUNK + 1) * width
     c, c_2 = _constants(constants, n, width), _constants(constants, n + 1, width)
-    x = load(saved, origins[0]), load(saved, origins[0] + width)
-    z = load(saved, origins[1]), load(saved, origins[1] + width)
+    x, z = load_two(saved, origins, width)
     for k in range(count):
-        at = k * width
-        store(X, at, x[0])
-        store(X, imag + at, x[1])
-        store(X, 2 * imag + at, z[0])
-        store(X, 3 * imag + at, z[1])
-        uk = load(u, at)
+        store_two(X, k, width, x, z)
+        uk = load(u, k * width)
         x, z = _driven(c, x, uk), _driven(c_2, z, uk)
-    at = count * width
-    store(X, at, x[0])
-    store(X, imag + at, x[1])
-    store(X, 2 * imag + at, z[0])
-    store(X, 3 * imag + at, z[1])
+    store_two(X, count, width, x, z)
 
 
 @routine

@@ -40,13 +40,9 @@ def _budget(C: Tensor, rule: str, liquid: bool, at_rest: bool) -> int | None:
 
 
 def _inputs(u: Tensor, v: Tensor | None, *system: Tensor | None) -> list[NDArray[Any]]:
-    """Arrays of u, v, A, B, C, D and step; absent ones are empty."""
+    """Arrays of u, v, A, B, C, D, step and bound; absent ones are empty."""
     v = u.new_empty((0, 0, 0, 0)) if v is None else v
     return [as_array(u.new_empty((0, 0)) if t is None else t) for t in (u, v, *system)]
-
-
-def _bounds(u: Tensor, bound: Tensor | None) -> NDArray[Any]:
-    return as_array(u.new_empty((0, 0)) if bound is None else bound)
 
 
 def diagonal_scan(
@@ -77,14 +73,8 @@ def diagonal_scan(
     saved = empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save), u.dtype)
     gaps = distinct_gaps(u, dt, modes, _budget(C, rule, bound is not None, x0 is None))
     reach, _ = extent(u, dt, gaps[0], rule)
-    inputs = (
-        *_inputs(u, u_prev, A, B, C, D, step),
-        *gaps,
-        _bounds(u, bound),
-        reach,
-        mean_duration(u, dt),
-        as_array(x),
-    )
+    operands = _inputs(u, u_prev, A, B, C, D, step, bound)
+    inputs = (*operands, *gaps, reach, mean_duration(u, dt), as_array(x))
     options = (x0 is None, _KINDS[rule], alpha, reverse)
     outputs = (as_array(y), as_array(saved))
 
@@ -129,7 +119,7 @@ def diagonal_scan_adjoint(
     system = [t.new_empty((parts, *t.shape)) for t in trained]
     gaps = distinct_gaps(u, dt, C.shape[3], _budget(C, rule, bound is not None, at_rest))
     extents = (*extent(u, dt, gaps[0], rule), mean_duration(u, dt))
-    inputs = (*_inputs(u, u_prev, A, B, C, D, step), *gaps, _bounds(u, bound), *extents)
+    inputs = (*_inputs(u, u_prev, A, B, C, D, step, bound), *gaps, *extents)
     upstream = [as_array(t) for t in (saved, gy.transpose(0, 1), gx)]
     options = (at_rest, _KINDS[rule], alpha, reverse)
     outputs = (as_array(gu), as_array(gv))
