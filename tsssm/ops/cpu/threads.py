@@ -4,6 +4,10 @@ They run on PyTorch's own OpenMP threads wherever its library has GNU's entry po
 (Linux): those spin for a while after each matrix product, and threads of ours would have to share the cores
 with them. Elsewhere, and in a forked child, which inherits OpenMP's records but not its threads, they run on
 a pool that is made at first use.
+
+Grad mode, inference mode and autocast belong to a thread. So every task, on the caller's thread or another,
+runs in one mode of its own: no gradients, inference, no autocast. There its PyTorch operators may write into
+whatever tensors the caller made, in inference mode or out of it, and compute the same on every thread.
 """
 
 from __future__ import annotations
@@ -56,16 +60,17 @@ def _parallel_region() -> Callable[..., None] | None:
 
 
 def run(tasks: Iterable[Task], threads: int) -> None:
-    """Run the tasks on ``threads`` threads, the caller's own among them; the first error is raised."""
+    """Run the tasks on ``threads`` threads, the caller's own among them; the first error is raised.
+
+    A task makes no tensor that outlives it: it would be an inference tensor, which autograd refuses.
+    """
     todo = list(tasks)
-    if len(todo) == 1 or threads == 1:
-        for task in todo:
-            task()
-        return
-    region = None if _forked else _parallel_region()
     # Whoever is free takes the next one: a team may have fewer threads than were asked for.
     remaining, errors = iter(todo), list[BaseException]()
-    if region is None:
+    region = None if _forked else _parallel_region()
+    if len(todo) == 1 or threads == 1:
+        _work(remaining, errors)
+    elif region is None:
         _run_on_pool(remaining, errors, threads)
     else:
         region(_BODY(lambda _: _work(remaining, errors)), None, threads, 0)
@@ -74,11 +79,12 @@ def run(tasks: Iterable[Task], threads: int) -> None:
 
 
 def _work(tasks: Iterator[Task], errors: list[BaseException]) -> None:
-    for task in tasks:
-        try:
-            task()
-        except BaseException as error:
-            errors.append(error)
+    try:
+        with torch.inference_mode(), torch.autocast("cpu", enabled=False):
+            for task in tasks:
+                task()
+    except BaseException as error:
+        errors.append(error)
 
 
 def _run_on_pool(tasks: Iterator[Task], errors: list[BaseException], threads: int) -> None:
