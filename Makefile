@@ -10,11 +10,8 @@ TORCH_MINIMUM ?= 2.6.0
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-# One thread of torch a process. At the sizes here a second one gains nothing, and where other processes want the
-# cores, threads that spin while they wait for each other lose a lot.
-export OMP_NUM_THREADS ?= 1
-
-# Two processes, each with whole test modules, so that no two compile the same kernels.
+# Two processes, each with whole test modules, so that no two compile the same kernels. Nothing sets a number of
+# threads, here or in the tests: they run as they do for a user.
 PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 .PHONY: demo test test-slow lint test-minimum gpu-check clean

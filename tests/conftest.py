@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,6 +31,20 @@ def labelled() -> Arrays:
     level = {"high": 1.5, "low": -1.5, "mid": 0.0}
     X = rng.normal(size=(24, 2, 12)) + np.array([level[label] for label in y])[:, None, None]
     return X, y
+
+
+@pytest.fixture
+def as_a_user(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs Python in a process of its own, in an empty folder and with no number of threads set."""
+
+    def run(*arguments: Any, code: int = 0) -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+        command = [sys.executable, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment)
+        assert done.returncode == code, done.stderr
+        return done
+
+    return run
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -36,15 +35,14 @@ def thread_count_as_before():
     torch.set_num_threads(count)
 
 
-def test_quickstart(tmp_path, capsys):
+def test_quickstart(tmp_path, as_a_user):
     figure, scores = tmp_path / "curves" / "quickstart.png", tmp_path / "scores.json"
-    arguments = ["--seeds", "1", "--max-steps", "3", "--figure", str(figure), "--json", str(scores)]
-    load_example("quickstart").main(arguments)
+    options = ["--seeds", "1", "--max-steps", "3", "--figure", figure, "--json", scores]
+    printed = as_a_user(EXAMPLES / "quickstart.py", *options).stdout
     assert figure.read_bytes().startswith(b"\x89PNG")
     result = json.loads(scores.read_text())
     assert result["seeds"] == [1] and result["means"] == result["scores"][0]
     assert set(result["means"]["JapaneseVowels"]) == {"test", "half with times", "half without times"}
-    printed = capsys.readouterr().out
     assert f"{result['means']['BasicMotions']['test']:.3f}" in printed and str(figure) in printed
 
 
@@ -126,7 +124,7 @@ class TestBenchmarkSktime:
         for name, score in one["scores"]["Covid3Month"].items():
             assert many["scores"]["Covid3Month"][name] == pytest.approx(score, rel=1e-5)  # float32
 
-    def test_a_killed_benchmark_goes_on(self, benchmark, tmp_path, monkeypatch):
+    def test_a_killed_benchmark_goes_on(self, benchmark, tmp_path, as_a_user, monkeypatch):
         script = (
             "import importlib.util, os, signal, sys\n"
             "spec = importlib.util.spec_from_file_location('example', sys.argv[1])\n"
@@ -141,8 +139,7 @@ class TestBenchmarkSktime:
         )
         sets = ["--sets", "BasicMotions", "ItalyPowerDemand"]
         options = ["--quick", *sets, "--output", str(tmp_path)]
-        command = [sys.executable, "-c", script, str(EXAMPLES / "benchmark_sktime.py"), *options]
-        assert subprocess.run(command, capture_output=True).returncode == -signal.SIGKILL
+        as_a_user("-c", script, EXAMPLES / "benchmark_sktime.py", *options, code=-signal.SIGKILL)
         assert not (tmp_path / "report.json").exists()
         loaded = []
         load = benchmark.load
@@ -174,12 +171,10 @@ class TestBenchmarkSktime:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits its memory as Linux does")
-def test_distributed(tmp_path):
+def test_distributed(tmp_path, as_a_user):
     """Two processes find what one finds, and 150 MB of memory take a panel of 300 MB."""
-    command = [sys.executable, str(EXAMPLES / "distributed.py"), "--output", str(tmp_path)]
     size = ["--max-epochs", "4", "--megabytes", "300", "--limit", "150"]
-    done = subprocess.run([*command, *size], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = as_a_user(EXAMPLES / "distributed.py", "--output", tmp_path, *size)
     difference = re.search(r"largest difference of a probability: (\S+)", done.stdout)[1]
     assert float(difference) < 1e-5  # float32, four epochs
     assert "150 MB do not take the panel of 300 MB" in done.stdout

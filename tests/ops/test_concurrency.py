@@ -15,12 +15,11 @@ import joblib
 import pytest
 import torch
 from systems import assert_close, make_problem, results
+from teams import DEADLOCK
 from torch import Tensor
 
 from tsssm.ops import causal_conv
 from tsssm.ops.cpu import layout, threads
-
-SECONDS = 60.0
 
 
 def answers(seed: int) -> dict[str, Tensor]:
@@ -48,14 +47,14 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def test_eight_threads_at_once(two_threads: None) -> None:
     expected = [answers(seed) for seed in range(8)]
-    start = threading.Barrier(8, timeout=SECONDS)
+    start = threading.Barrier(8, timeout=DEADLOCK)
 
     def work(seed: int) -> list[dict[str, Tensor]]:
         start.wait()
         return [answers(seed) for _ in range(5)]
 
     with ThreadPoolExecutor(8) as pool:
-        for seed, repeated in enumerate(pool.map(work, range(8), timeout=SECONDS)):
+        for seed, repeated in enumerate(pool.map(work, range(8), timeout=DEADLOCK)):
             for found in repeated:
                 assert_close(found, expected[seed], torch.float64)
 
@@ -90,7 +89,7 @@ def test_error_in_a_task_reaches_the_caller(team: None) -> None:
 
 
 def test_tasks_run_at_the_same_time(team: None) -> None:
-    meeting = threading.Barrier(3, timeout=SECONDS)
+    meeting = threading.Barrier(3, timeout=DEADLOCK)
     threads.run([meeting.wait] * 3, 3)
 
 
@@ -126,9 +125,9 @@ def test_fork(two_threads: None, team: None) -> None:
         child.start()
     sender.close()
     try:
-        assert receiver.poll(SECONDS), "the child does not answer: deadlock"
+        assert receiver.poll(DEADLOCK), "the child does not answer: deadlock"
         found = {name: torch.as_tensor(value) for name, value in receiver.recv().items()}
-        child.join(SECONDS)
+        child.join(DEADLOCK)
         assert child.exitcode == 0
     finally:
         child.kill()
@@ -163,6 +162,6 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], dict[str, Ten
 def test_loky(importable: Callable[[int], dict[str, Tensor]]) -> None:
     expected = [answers(seed) for seed in range(3)]
     with joblib.parallel_config("loky", n_jobs=2):
-        found = joblib.Parallel(timeout=SECONDS)(joblib.delayed(importable)(seed) for seed in range(3))
+        found = joblib.Parallel(timeout=DEADLOCK)(joblib.delayed(importable)(seed) for seed in range(3))
     for got, value in zip(found, expected, strict=True):
         assert_close(got, value, torch.float64)

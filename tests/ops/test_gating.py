@@ -9,6 +9,7 @@ import pytest
 import torch
 from scipy.special import expit, ndtr
 from scipy.stats import norm
+from teams import DEADLOCK
 
 from tsssm.ops import dropout_noise, gated_mix, gating, reference
 from tsssm.ops.cpu.gating import gate, kernels
@@ -192,7 +193,7 @@ def test_calls_at_the_same_time():
         ]
 
     with ThreadPoolExecutor(8) as pool:
-        for seed, repeated in enumerate(pool.map(work, range(8), timeout=60)):
+        for seed, repeated in enumerate(pool.map(work, range(8), timeout=DEADLOCK)):
             for found in repeated:
                 assert all(torch.equal(one, two) for one, two in zip(found, expected[seed], strict=True))
 

@@ -129,7 +129,9 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
     resume_from : path, optional
         One of these files, which ``fit`` has to continue; an error if it is of other data or parameters.
     random_state : int or RandomState, optional
-        Seed; the same data, seed and number of torch threads give the same predictions on the same machine.
+        Seed; the same data, seed and number of threads (``torch.get_num_threads()``, as a rule one a core)
+        give the same model to the bit on the same machine. Another number of threads rounds sums in another
+        order: a given model then predicts the same to about 1e-5, and a fit ends in a slightly different one.
         None is a fresh seed.
         NumPy's and torch's global generators are neither used nor changed.
     verbose : int, default=0
