@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 import torch
 
 from tsssm.backbone import BACKBONES, Backbone
-from tsssm.ops.cpu import caching, stream
 from tsssm.streaming._compiled import CompiledNetwork, has_compiled_form
 from tsssm.streaming._layerwise import LayerwiseNetwork
 
@@ -111,10 +109,3 @@ def test_what_has_no_compiled_form() -> None:
     mixed, other = problem()[0], problem(d_state=8)[0]
     mixed.blocks[1] = other.blocks[1]
     assert not has_compiled_form(mixed)
-
-
-def test_the_cache_is_tied_to_every_source() -> None:
-    stamp = stream.advance._cache._cache_file._source_stamp
-    folder = Path(stream.__file__).parent
-    assert stamp == caching.sources_stamp(folder)
-    assert {"network.py", "layers.py", "parts.py", "rows.py"} <= {name for name, _, _ in stamp}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
-from tsssm.ops.cpu.compiling import inline, routine
+from tsssm.ops.cpu.compiling import inline, maker, routine
 from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.rows import fill, pull_back
 from tsssm.ops.cpu.simd import load, splat, store
@@ -18,7 +16,7 @@ CHUNK = 32
 _SLOWEST = 1e-18
 
 
-@njit(nogil=True)
+@maker
 def gather_system(A: Any, B: Any, step: Any, h0: int, width: int) -> Any:
     """(A, B) of a block as flat registers: Re A, Im A, Re B, Im B of each mode, and the steps."""
     channels, modes = A.shape[0], A.shape[1]
@@ -38,7 +36,7 @@ def gather_system(A: Any, B: Any, step: Any, h0: int, width: int) -> Any:
     return system, steps
 
 
-@njit(nogil=True)
+@maker
 def gather_readout(C: Any, h0: int, width: int) -> Any:
     """Readouts (M, N, 2, W) of a block."""
     readouts, channels, modes = C.shape[0], C.shape[1], C.shape[2]
@@ -51,7 +49,7 @@ def gather_readout(C: Any, h0: int, width: int) -> Any:
     return out
 
 
-@njit(nogil=True)
+@maker
 def gather_feedthrough(D: Any, readouts: int, h0: int, width: int) -> Any:
     """Feedthrough (M, W) of a block; zero if there is none."""
     out = zeros((readouts, width), D)

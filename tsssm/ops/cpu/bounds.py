@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
-from tsssm.ops.cpu.compiling import inline
+from tsssm.ops.cpu.compiling import inline, maker
 from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.simd import constant, where
 
 
-@njit(nogil=True)
+@maker
 def gather_bounds(bound: Any, h0: int, width: int) -> Any:
     """Bounds (N, W) of a block from those (H, N) of all channels; zero where there is none."""
     out = zeros((bound.shape[1], width), bound)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tsssm.ops.cpu.compiling import kernel
 from tsssm.ops.cpu.layout import as_array
 
 # Rows of distinct gaps are shared while they fit the second-level cache: N modes x gaps x 2.3 KiB; so are
@@ -51,7 +51,7 @@ def distinct_gaps(
     return distinct[:count].view(each.dtype), index, each
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _number(values: Any, distinct: Any, index: Any) -> int:
     """Find the distinct ones of ``values``, by order of appearance, and write which one each of them is.
 

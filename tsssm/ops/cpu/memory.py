@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from tsssm.ops.cpu.compiling import maker
 
 
-@njit(nogil=True)
+@maker
 def zeros(shape: Any, like: Any) -> Any:
     """Zeros of the dtype of ``like`` that start at a line of the cache.
 

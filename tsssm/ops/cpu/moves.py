@@ -18,10 +18,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from tsssm.ops.cpu.blocks import CHUNK, load_mode
-from tsssm.ops.cpu.compiling import inline, routine
+from tsssm.ops.cpu.compiling import inline, maker, routine
 from tsssm.ops.cpu.elementary import exp_expm1, sin_cos_cosm1
 from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.rows import GBT, ZOH, A, B, P, inverse, put, times
@@ -52,7 +51,7 @@ def move(kind: int, alpha: float, mode: Any, s: Any) -> Any:
     return m * cos + cosm1, e * sin
 
 
-@njit(nogil=True)
+@maker
 def lay_out(system: Any, steps: Any, width: int, reach: float) -> Any:
     """Spacing, nodes of a mode and first node of each group of modes, for gaps up to ``reach`` if possible.
 
@@ -73,7 +72,7 @@ def lay_out(system: Any, steps: Any, width: int, reach: float) -> Any:
     return spacing, count, first
 
 
-@njit(nogil=True)
+@maker
 def fill_nodes(system: Any, steps: Any, width: int, layout: Any) -> Any:
     """The table: one mode after the other, each with the nodes of its group, a move and its derivative."""
     spacing, count, first = layout
@@ -177,7 +176,7 @@ def _fill(
         store(moves, to + (2 * k + 1) * width, mi)
 
 
-@njit(nogil=True)
+@maker
 def shared_moves(gaps: Any, kind: int, alpha: float, system: Any, steps: Any, width: int) -> Any:
     """Moves of all modes over the distinct ``gaps``; where there are none, room for `chunk_moves`.
 

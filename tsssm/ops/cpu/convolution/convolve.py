@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
-from tsssm.ops.cpu.compiling import inline
+from tsssm.ops.cpu.compiling import inline, kernel
 from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.simd import load, store
 
@@ -62,7 +60,7 @@ def _write(target: Any, row: int, h0: int, reverse: bool, values: Any, width: in
             target[row, k, h0 + w] = values[t * width + w]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def convolve(u: Any, kernel: Any, first: int, last: int, b0: int, b1: int, y: Any) -> None:
     """Outputs ``y`` (M, batch, L, H) for a range of blocks of W channels and of series."""
     width = 64 // u.itemsize
@@ -81,7 +79,7 @@ def convolve(u: Any, kernel: Any, first: int, last: int, b0: int, b1: int, y: An
                 _write(y[m], b, h0, False, yb, width)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def convolve_adjoint(
     gy: Any, u: Any, kernel: Any, first: int, last: int, b0: int, b1: int, gu: Any, gkernel: Any
 ) -> None:

@@ -13,13 +13,6 @@ K directions (one or two, the second opposite to the first and always from rest)
 and add up. Complex arrays arrive as real ones with a last axis of two.
 """
 
-from pathlib import Path
-
-from tsssm.ops.cpu import caching
-from tsssm.ops.cpu.diagonal.backward import backward_pass
-from tsssm.ops.cpu.diagonal.forward import forward_pass
 from tsssm.ops.cpu.diagonal.scan import diagonal_scan, diagonal_scan_adjoint, saved_shape
-
-caching.stamp(Path(__file__).parent, forward_pass, backward_pass)
 
 __all__ = ["diagonal_scan", "diagonal_scan_adjoint", "saved_shape"]

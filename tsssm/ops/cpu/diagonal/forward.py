@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from tsssm.ops.cpu.blocks import (
     CHUNK,
@@ -22,6 +21,7 @@ from tsssm.ops.cpu.blocks import (
     write,
 )
 from tsssm.ops.cpu.bounds import gather_bounds
+from tsssm.ops.cpu.compiling import kernel
 from tsssm.ops.cpu.diagonal.irregular_liquid import run_coupled
 from tsssm.ops.cpu.diagonal.liquid import advance_liquid
 from tsssm.ops.cpu.diagonal.plain import quick_groups, run_moves, scale_states, weigh
@@ -44,7 +44,7 @@ from tsssm.ops.cpu.rows import FOH, GBT, N_FIELDS, ZOH, times
 from tsssm.ops.cpu.simd import load, store
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def forward_pass(
     u: Any,
     v: Any,

@@ -16,10 +16,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from tsssm.ops.cpu.blocks import CHUNK, load_mode
-from tsssm.ops.cpu.compiling import inline, routine
+from tsssm.ops.cpu.compiling import inline, maker, routine
 from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.moves import GROUP
 from tsssm.ops.cpu.rows import conj_times, inverse, times
@@ -27,7 +26,7 @@ from tsssm.ops.cpu.simd import load, splat, store
 from tsssm.ops.cpu.sums import N_SUMS, is_slow
 
 
-@njit(nogil=True)
+@maker
 def quick_groups(system: Any, steps: Any, width: int, duration: float) -> Any:
     """Which groups of modes can be computed here, given the ``duration`` of a series."""
     modes = system.shape[0]
@@ -38,7 +37,7 @@ def quick_groups(system: Any, steps: Any, width: int, duration: float) -> Any:
     return quick
 
 
-@njit(nogil=True)
+@maker
 def scale_states(system: Any, width: int) -> Any:
     """B / lambda of all modes: (N, 2, W)."""
     scale = zeros((system.shape[0], 2, width), system)
@@ -51,7 +50,7 @@ def scale_states(system: Any, width: int) -> Any:
     return scale
 
 
-@njit(nogil=True)
+@maker
 def weigh(scale: Any, readout: Any, width: int) -> Any:
     """The first readout of the scaled states, with room behind the last mode: (N + GROUP - 1, 2, W)."""
     weights = zeros((scale.shape[0] + GROUP - 1, 2, width), scale)

@@ -14,11 +14,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from tsssm.ops.cpu.blocks import CHUNK
 from tsssm.ops.cpu.bounds import clipped, clipped_adjoint
-from tsssm.ops.cpu.compiling import inline, routine
+from tsssm.ops.cpu.compiling import inline, maker, routine
 from tsssm.ops.cpu.diagonal.plain import load_two, store_two
 from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.rows import A, B, accumulate, conj_times, times
@@ -26,7 +24,7 @@ from tsssm.ops.cpu.simd import load, store
 from tsssm.ops.cpu.sums import N_SUMS
 
 
-@njit(nogil=True)
+@maker
 def gather_constants(moves: Any, scale: Any, bounds: Any, width: int) -> Any:
     """The constants: of moves over the one gap, of ``scale`` = B / lambda (N, 2, W) and of bounds (N, W)."""
     constants = zeros((scale.shape[0], 5, width), scale)

@@ -5,12 +5,6 @@ modes), ``regular`` and ``irregular`` (a chunk of samples on either grid), ``pas
 ``scan``.
 """
 
-from pathlib import Path
-
-from tsssm.ops.cpu import caching
-from tsssm.ops.cpu.dplr import passes
 from tsssm.ops.cpu.dplr.scan import dplr_scan, dplr_scan_adjoint, saved_shapes
-
-caching.stamp(Path(__file__).parent, passes.forward_pass, passes.backward_pass)
 
 __all__ = ["dplr_scan", "dplr_scan_adjoint", "saved_shapes"]

@@ -15,7 +15,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from tsssm.ops.cpu.blocks import (
     feed_through,
@@ -26,7 +25,7 @@ from tsssm.ops.cpu.blocks import (
     store_state,
     write,
 )
-from tsssm.ops.cpu.compiling import inline
+from tsssm.ops.cpu.compiling import inline, kernel
 from tsssm.ops.cpu.dplr import irregular, regular
 from tsssm.ops.cpu.dplr.feedback import CHUNK, close_chunk, close_chunk_adjoint, invert, measure
 from tsssm.ops.cpu.dplr.system import (
@@ -51,7 +50,7 @@ def _read_gaps(dt: Any, span: Any, gaps: Any) -> None:
         gaps[k] = dt[dt.size - 1 - start - k if backwards else start + k]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def forward_pass(
     u: Any,
     Lambda: Any,
@@ -159,7 +158,7 @@ def forward_pass(
                     store_state(x, b, h0, width, state)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def backward_pass(
     u: Any,
     Lambda: Any,

@@ -18,16 +18,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
 from tsssm.ops.cpu import blocks
-from tsssm.ops.cpu.compiling import inline, routine
+from tsssm.ops.cpu.compiling import inline, maker, routine
 from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.rows import conj_times, times
 from tsssm.ops.cpu.simd import constant, load, splat, store
 
 
-@njit(nogil=True)
+@maker
 def gather_system(Lambda: Any, P: Any, Q: Any, B: Any, h0: int, width: int) -> Any:
     """Registers (N, 2 + 2 R, 2, W) of a block; N is even, a mode that is missing for that is zero."""
     rank, channels, modes = P.shape[0], P.shape[1], P.shape[2]
@@ -57,7 +55,7 @@ def scatter_system(system: Any, gLambda: Any, gP: Any, gQ: Any, gB: Any, h0: int
                     gQ[r, h0 + w, n, part] = system[n, 2 + rank + r, part, w]
 
 
-@njit(nogil=True)
+@maker
 def gather_readout(C: Any, modes: int, h0: int, width: int) -> Any:
     """Readouts (M, N, 2, W) of a block, with as many modes as the system."""
     readout = zeros((C.shape[0], modes, 2, width), C)
@@ -86,7 +84,7 @@ def resolvent(lr: Any, li: Any, gap: Any, weighted: Any) -> Any:
     return real * scale, imag * scale
 
 
-@njit(nogil=True)
+@maker
 def discretise(system: Any, alpha: float, width: int) -> Any:
     """E, g B, g P and Q of a regular grid of gap 1, and the resolvents (N, 2, W)."""
     modes, fields = system.shape[0], system.shape[1]
@@ -135,7 +133,7 @@ def discretise_adjoint(system: Any, resolvents: Any, gradient: Any, alpha: float
         put_pair(gradient, at, width, lr + weight * sr, li + weight * si)
 
 
-@njit(nogil=True)
+@maker
 def impulse_response(coefficients: Any, count: int, width: int) -> Any:
     """How the coupling responds to itself, Re(Q^* E^j g P) for lags j < ``count``: (count, R, R, W)."""
     modes, fields = coefficients.shape[0], coefficients.shape[1]

@@ -9,13 +9,7 @@ readouts nor on the length. Each number of the result is a sum in a fixed order,
 the result does not depend on the number of threads.
 """
 
-from pathlib import Path
-
-from tsssm.ops.cpu import caching
-from tsssm.ops.cpu.features.passes import pooled_pass, readout_pass, resumed_pass
 from tsssm.ops.cpu.features.resumed import ResumedScan
 from tsssm.ops.cpu.features.scan import pooled_scan, readout_scan
-
-caching.stamp(Path(__file__).parent, pooled_pass, readout_pass, resumed_pass)
 
 __all__ = ["ResumedScan", "pooled_scan", "readout_scan"]

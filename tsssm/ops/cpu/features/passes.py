@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from tsssm.ops.cpu.compiling import kernel, maker
 from tsssm.ops.cpu.features.pooling import BLOCK, pool_block, read_block
 from tsssm.ops.cpu.features.states import mix, run_dense, run_diagonal
 from tsssm.ops.cpu.simd import BYTES, load, store
@@ -15,7 +15,7 @@ from tsssm.ops.cpu.simd import BYTES, load, store
 CHUNK = 512
 
 
-@njit(nogil=True)
+@maker
 def pool_span(
     u: Any,
     held: Any,
@@ -74,7 +74,7 @@ def pool_span(
             )
 
 
-@njit(nogil=True)
+@maker
 def make_room(u: Any, rows: int, padded: int) -> Any:
     """Buffers that `pool_span` works in: input, states, weights, states mode by mode, and registers."""
     return (
@@ -86,7 +86,7 @@ def make_room(u: Any, rows: int, padded: int) -> Any:
     )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def pooled_pass(
     u: Any,
     held: Any,
@@ -143,7 +143,7 @@ def pooled_pass(
             )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def resumed_pass(
     u: Any,
     held: Any,
@@ -194,7 +194,7 @@ def resumed_pass(
         )
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def readout_pass(
     u: Any,
     held: Any,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba import njit
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from tsssm.ops.cpu.compiling import inline, maker
 from tsssm.ops.cpu.simd import BYTES, load, splat, store, where
 
 #: Readouts that compete with one another.
@@ -31,17 +31,17 @@ def sum_lanes(typingctx: Any, a: Any) -> Any:
     return a.dtype(a), codegen
 
 
-@njit(forceinline=True)
+@inline
 def larger(a: Any, b: Any) -> Any:
     return where(a < b, b, a)
 
 
-@njit(forceinline=True)
+@inline
 def smaller(a: Any, b: Any) -> Any:
     return where(a < b, a, b)
 
 
-@njit(nogil=True)
+@maker
 def read_block(Z: Any, v: Any, k: int, C: Any, at_c: int, y: Any) -> None:
     """Eight readouts of the W samples from ``k`` on, into the registers of ``y`` (8, W).
 
@@ -76,7 +76,7 @@ def read_block(Z: Any, v: Any, k: int, C: Any, at_c: int, y: Any) -> None:
     store(y, 7 * width, y7)
 
 
-@njit(nogil=True)
+@maker
 def pool_block(
     Z: Any,
     v: Any,

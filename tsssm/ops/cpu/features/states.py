@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
+from tsssm.ops.cpu.compiling import maker
 from tsssm.ops.cpu.simd import BYTES, load, splat, store
 
 
-@njit(nogil=True)
+@maker
 def mix(u: Any, held: Any, weights: Any, start: int, count: int, at_rest: bool, v: Any) -> None:
     """The input of a group around the samples from ``start`` on.
 
@@ -42,7 +41,7 @@ def mix(u: Any, held: Any, weights: Any, start: int, count: int, at_rest: bool, 
                 v[1, k] += constant
 
 
-@njit(nogil=True)
+@maker
 def run_diagonal(
     table: Any, index: Any, start: int, count: int, group: int, v: Any, x: Any, by_mode: Any, Z: Any
 ) -> None:
@@ -72,7 +71,7 @@ def run_diagonal(
         turn(by_mode, width, 2 * width, count, used, Z, half + n)
 
 
-@njit(nogil=True)
+@maker
 def run_dense(
     table: Any, index: Any, start: int, count: int, group: int, v: Any, x: Any, by_mode: Any, Z: Any
 ) -> None:
@@ -102,7 +101,7 @@ def run_dense(
     turn(by_mode, 0, rows, count, size, Z, 0)
 
 
-@njit(nogil=True)
+@maker
 def turn(by_mode: Any, first: int, stride: int, count: int, used: int, Z: Any, row: int) -> None:
     """Write ``used`` modes of each sample, which stand ``stride`` numbers apart, as rows of Z."""
     for n in range(used):

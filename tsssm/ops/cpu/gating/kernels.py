@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
-from tsssm.ops.cpu.compiling import inline
+from tsssm.ops.cpu.compiling import inline, kernel
 from tsssm.ops.cpu.gating.normal import kept, logistic, normal
 from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.simd import constant, load, splat, store, where
@@ -29,7 +27,7 @@ def _dropped(value: Any, noise: Any, at: int, least: int, scale: Any) -> Any:
     return value
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def gelu(y: Any, noise: Any, least: int, scale: float, out: Any) -> None:
     """m y Phi(y)."""
     factor = splat(scale, y)
@@ -39,7 +37,7 @@ def gelu(y: Any, noise: Any, least: int, scale: float, out: Any) -> None:
         store(out, at, _dropped(value * share, noise, at, least, factor))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def gelu_and_slope(y: Any, noise: Any, least: int, scale: float, out: Any, slope: Any) -> None:
     """m y Phi(y), and its derivative m (Phi(y) + y phi(y))."""
     factor = splat(scale, y)
@@ -51,14 +49,14 @@ def gelu_and_slope(y: Any, noise: Any, least: int, scale: float, out: Any, slope
         store(slope, at, _dropped(rise, noise, at, least, factor))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def product(one: Any, other: Any, out: Any) -> None:
     """Entry by entry."""
     for at in range(0, out.size, WIDTH):
         store(out, at, load(one, at) * load(other, at))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def gated_sum(h: Any, z: Any, bias: Any, noise: Any, least: int, scale: float, out: Any) -> None:
     """h + m a sigmoid(b) for each row, with (a, b) = z + bias."""
     channels = bias.size // 2
@@ -71,7 +69,7 @@ def gated_sum(h: Any, z: Any, bias: Any, noise: Any, least: int, scale: float, o
             store(out, at, load(h, at) + _dropped(a * gate, noise, at, least, factor))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def gated_sum_adjoint(
     g: Any, z: Any, bias: Any, noise: Any, least: int, scale: float, gz: Any, gbias: Any
 ) -> None:

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from tsssm.ops.cpu.allocation import empty
+from tsssm.ops.cpu.compiling import kernel
 from tsssm.ops.cpu.layout import as_array
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def fill(words: Any, seed: int) -> None:
     """SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): word i is a hash of seed + (i + 1) gamma.
 

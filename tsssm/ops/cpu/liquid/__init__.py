@@ -8,13 +8,6 @@ the others; a call handles blocks ``first`` to ``last`` of the channels and
 series ``b0`` to ``b1`` of the batch; K directions have readouts of their own and add up.
 """
 
-from pathlib import Path
-
-from tsssm.ops.cpu import caching
-from tsssm.ops.cpu.liquid.backward import backward_pass
-from tsssm.ops.cpu.liquid.forward import forward_pass
 from tsssm.ops.cpu.liquid.scan import liquid_scan, liquid_scan_adjoint, saved_shape
-
-caching.stamp(Path(__file__).parent, forward_pass, backward_pass)
 
 __all__ = ["liquid_scan", "liquid_scan_adjoint", "saved_shape"]

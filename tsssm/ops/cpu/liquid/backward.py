@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from tsssm.ops.cpu.blocks import (
     CHUNK,
@@ -24,6 +23,7 @@ from tsssm.ops.cpu.blocks import (
     write,
 )
 from tsssm.ops.cpu.bounds import gather_bounds
+from tsssm.ops.cpu.compiling import kernel
 from tsssm.ops.cpu.liquid.chain import chain_adjoint, run_chain
 from tsssm.ops.cpu.liquid.chunk import EXACT, look_up
 from tsssm.ops.cpu.liquid.correlation import correlation_adjoint, load_past, run_correlation, store_past
@@ -35,7 +35,7 @@ from tsssm.ops.cpu.simd import load, store
 from tsssm.ops.cpu.sums import HOLD, N_SUMS, ONE, TABLE, collect_hold, is_slow
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def backward_pass(
     u: Any,
     A: Any,

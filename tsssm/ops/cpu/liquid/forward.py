@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from tsssm.ops.cpu.blocks import (
     CHUNK,
@@ -22,6 +21,7 @@ from tsssm.ops.cpu.blocks import (
     write,
 )
 from tsssm.ops.cpu.bounds import gather_bounds
+from tsssm.ops.cpu.compiling import kernel
 from tsssm.ops.cpu.liquid.chain import run_chain
 from tsssm.ops.cpu.liquid.chunk import EXACT, look_up
 from tsssm.ops.cpu.liquid.correlation import load_past, run_correlation, store_past
@@ -32,7 +32,7 @@ from tsssm.ops.cpu.rows import N_FIELDS
 from tsssm.ops.cpu.simd import load, store
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def forward_pass(
     u: Any,
     A: Any,

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import njit
-
-from tsssm.ops.cpu.compiling import inline
+from tsssm.ops.cpu.compiling import inline, kernel
 from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.simd import load, splat, store
 
@@ -23,7 +21,7 @@ def _counts(keep: Any, row: int) -> bool:
     return keep.size == 0 or keep[row]
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def statistics(h: Any, keep: Any, first: int, last: int, mean: Any, squares: Any) -> int:
     """Means of the rows that count and sums of the squares of what they differ by, and how many count.
 
@@ -62,7 +60,7 @@ def statistics(h: Any, keep: Any, first: int, last: int, mean: Any, squares: Any
     return count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def normalised(h: Any, keep: Any, mean: Any, factor: Any, bias: Any, first: int, last: int, out: Any) -> None:
     """(h - mean) factor + bias, and 0 where a row does not count."""
     channels, nothing = mean.size, splat(0.0, h)
@@ -77,7 +75,7 @@ def normalised(h: Any, keep: Any, mean: Any, factor: Any, bias: Any, first: int,
                 store(out, at, nothing)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def parameter_gradients(
     g: Any, h: Any, keep: Any, mean: Any, first: int, last: int, gweight: Any, gbias: Any
 ) -> None:
@@ -99,7 +97,7 @@ def parameter_gradients(
             store(gbias, c, load(gbias, c) + load(sums, c))
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def input_gradient(
     g: Any,
     h: Any,

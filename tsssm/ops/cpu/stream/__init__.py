@@ -8,12 +8,7 @@ lies in U registers: each holds mode n of W channels where every channel has a s
 where all channels share one.
 """
 
-from pathlib import Path
-
-from tsssm.ops.cpu import caching
 from tsssm.ops.cpu.rows import FOH, GBT, ZOH
 from tsssm.ops.cpu.stream.network import LAST, MAX, MEAN, N_ROW_PLANES, advance
-
-caching.stamp(Path(__file__).parent, advance)
 
 __all__ = ["FOH", "GBT", "LAST", "MAX", "MEAN", "N_ROW_PLANES", "ZOH", "advance"]

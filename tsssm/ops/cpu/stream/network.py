@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from tsssm.ops.cpu.compiling import routine
+from tsssm.ops.cpu.compiling import kernel, routine
 from tsssm.ops.cpu.stream.layers import fill_rows, step_channels, step_shared
 from tsssm.ops.cpu.stream.parts import add_gated, affine, gelu, normalise
 
@@ -42,7 +41,7 @@ def pool(
             pooled[c] = (sums[c] + clock[0] * kept[c]) / (2 * clock[1])
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def advance(
     u: Any,
     dt: Any,

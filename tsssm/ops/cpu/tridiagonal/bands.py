@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from tsssm.ops.cpu.compiling import inline
+from tsssm.ops.cpu.compiling import inline, maker
 from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.simd import load, splat, store, where
 
@@ -19,7 +18,7 @@ from tsssm.ops.cpu.simd import load, splat, store, where
 STIFF = 64.0
 
 
-@njit(forceinline=True)
+@maker
 def gather_system(T: Any, V: Any, B: Any, h0: int, width: int) -> Any:
     """Bands (N + 2, 3, W) of T, and (N + 2, 4, W): those of V, then B."""
     channels, modes = B.shape
@@ -36,7 +35,7 @@ def gather_system(T: Any, V: Any, B: Any, h0: int, width: int) -> Any:
     return matrix, system
 
 
-@njit(forceinline=True)
+@maker
 def stiffness(matrix: Any, system: Any, alpha: float, width: int) -> Any:
     """For each channel (W,) the inverse of the step from which on it is stiff (see `recurrence.advance`)."""
     out = zeros((width,), matrix)
@@ -46,7 +45,7 @@ def stiffness(matrix: Any, system: Any, alpha: float, width: int) -> Any:
     return out
 
 
-@njit(forceinline=True)
+@maker
 def gather_readout(C: Any, h0: int, width: int) -> Any:
     """Readouts (M, N + 2, W) of a block."""
     readouts, channels, modes = C.shape

@@ -16,10 +16,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
 from tsssm.ops.cpu.blocks import read, write
-from tsssm.ops.cpu.compiling import inline
+from tsssm.ops.cpu.compiling import inline, kernel
 from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.simd import load, store
 from tsssm.ops.cpu.tridiagonal.bands import (
@@ -51,7 +50,7 @@ def _plane(modes: int, width: int) -> int:
     return ((modes + 2) | 1) * 2 * width
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def forward_pass(
     u: Any,
     T: Any,
@@ -163,7 +162,7 @@ def forward_pass(
                     store_state(x, series[1], h0, X, width, width)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def backward_pass(
     u: Any,
     T: Any,
