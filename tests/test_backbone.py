@@ -101,6 +101,27 @@ def test_batch_statistics_leave_padding_out():
     assert not out[1, 2:].any()
 
 
+def test_a_repeated_time_stamp_is_no_padding():
+    """Training and evaluation agree, once evaluation has the statistics of the batch."""
+    net = small(dropout=0.0).requires_grad_(False)
+    u, dt = torch.randn(3, 7, 3), gaps(3, 7)
+    dt[:, 3] = 0
+    dt[1, 5:] = 0
+    norms = [module for module in net.modules() if isinstance(module, TimeBatchNorm)]
+    seen = {norm: [] for norm in norms}
+    hooks = [
+        norm.register_forward_pre_hook(lambda norm, given: seen[norm].append(given[0])) for norm in norms
+    ]
+    expected = net(u, dt)
+    for hook in hooks:
+        hook.remove()
+    for norm in norms:
+        samples = torch.cat([seen[norm][0][[0, 2]].flatten(0, 1), seen[norm][0][1, :5]])
+        norm.norm.running_mean.copy_(samples.mean(dim=0))
+        norm.norm.running_var.copy_(samples.var(dim=0, unbiased=False))
+    torch.testing.assert_close(net.eval()(u, dt), expected, **FLOAT32)
+
+
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_parameter_groups_hold_every_parameter_once(backbone):
     net = small(backbone=backbone)

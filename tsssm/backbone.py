@@ -1,7 +1,8 @@
 """The network: a stack of state-space layers, pooled over time, with a linear head.
 
 Symbols and shapes: u (batch, L, d_in) inputs, dt (batch, L) elapsed time since the previous sample (None on a
-regular grid, 0 on padding), h (batch, L, d_model) features between the layers.
+regular grid, 0 on padding), h (batch, L, d_model) features between the layers. Padding is what follows the
+last sample with a positive gap; a gap of 0 before it stands between two samples with one time stamp.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsssm.layers import DSS, LSSL, S4, S4D, S5, LiquidS4, SSMLayer
-from tsssm.ops import batch_norm, dropout_noise, gated_mix, last_sample, reversed_gaps
+from tsssm.ops import batch_norm, dropout_noise, gated_mix, last_sample, reached_samples, reversed_gaps
 
 __all__ = ["BACKBONES", "NORMS", "POOLINGS", "Backbone", "LayerChoice"]
 
@@ -62,11 +63,11 @@ class TimeBatchNorm(nn.Module):
         self.norm = nn.BatchNorm1d(d_model)
 
     def forward(self, h: Tensor, dt: Tensor | None = None) -> Tensor:
-        """Normalise h (batch, L, d_model); samples with ``dt`` (batch, L) = 0 become 0 in training."""
+        """Normalise h (batch, L, d_model); in training, padding (trailing zeros of ``dt``) becomes 0."""
         norm = self.norm
         mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
         if self.training:
-            keep = None if dt is None else dt > 0
+            keep = None if dt is None else reached_samples(dt)
             # A batch of one sample has no variance of its own.
             if (h.shape[0] * h.shape[1] if keep is None else int(keep.sum())) > 1:
                 cast(Tensor, norm.num_batches_tracked).add_(1)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from systems import METHODS, make_gaps, make_problem
 
-from tsssm.ops import diagonal_scan, last_sample, reversed_gaps
+from tsssm.ops import diagonal_scan, last_sample, reached_samples, reversed_gaps
 
 
 def test_reversed_gaps_by_hand() -> None:
@@ -14,6 +14,7 @@ def test_reversed_gaps_by_hand() -> None:
     expected = torch.tensor([[1.0, 2, 3, 5], [1, 5, 0, 0], [0, 2, 5, 0], [0, 0, 0, 0]])
     assert torch.equal(reversed_gaps(dt), expected)
     assert last_sample(dt).tolist() == [3, 1, 2, 0]
+    assert reached_samples(dt[:3]).sum(1).tolist() == [4, 2, 3]
 
 
 @pytest.mark.parametrize("method", METHODS)

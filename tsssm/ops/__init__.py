@@ -8,7 +8,7 @@ from tsssm.ops.gating import dropout_noise, gated_mix
 from tsssm.ops.kernels import cauchy, dplr_kernel, krylov, vandermonde
 from tsssm.ops.liquid import LiquidState, liquid_dplr_scan, liquid_scan
 from tsssm.ops.normalization import batch_norm
-from tsssm.ops.sequence import ScanState, last_sample, reversed_gaps
+from tsssm.ops.sequence import ScanState, last_sample, reached_samples, reversed_gaps
 from tsssm.ops.tridiagonal import tridiagonal_scan
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "liquid_dplr_scan",
     "liquid_scan",
     "pooled_scan",
+    "reached_samples",
     "readout_scan",
     "reversed_gaps",
     "tridiagonal_scan",

@@ -50,6 +50,14 @@ def last_sample(dt: Tensor) -> Tensor:
     return torch.where(dt > 0, positions, torch.zeros_like(positions)).amax(dim=1)
 
 
+def reached_samples(dt: Tensor) -> Tensor:
+    """Which samples (batch, L) belong to their series: all up to `last_sample`; the rest is padding.
+
+    A gap of zero within a series is no padding: it stands between two samples with one time stamp.
+    """
+    return torch.arange(dt.shape[1], device=dt.device) <= last_sample(dt)[:, None]
+
+
 def previous_inputs(u: Tensor, u0: Tensor, dt: Tensor | None, reverse: bool) -> Tensor:
     """The input before each sample, (batch, L, H), in the direction of the scan; ``u0`` (batch, H) starts it.
 
