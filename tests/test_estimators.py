@@ -361,6 +361,16 @@ def test_the_default_dtype_of_torch_does_not_matter(labelled, tiny, backbone):
     assert {p.dtype for p in clf.net_.parameters() if p.is_floating_point()} == {torch.float32}
 
 
+@pytest.mark.parametrize("backbone", ["lssl", "lssl-fixed"])
+def test_an_lssl_has_as_many_readouts_as_asked_for(labelled, tiny, backbone, tmp_path):
+    X, y = labelled
+    clf = SSMClassifier(**{**tiny, "backbone": backbone, "n_readouts": 3, "max_epochs": 1}).fit(X, y)
+    layer = clf.net_.blocks[0].layer
+    assert layer.C.shape[1] == 3 and layer.mix.in_features == 3 * layer.mix.out_features
+    clf.save(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(proba(load(tmp_path / "model.safetensors"), X), proba(clf, X))
+
+
 def test_n_features_in(labelled, tiny):
     X, y = labelled
     assert SSMClassifier(**tiny).fit(X, y).n_features_in_ == 2
@@ -469,6 +479,8 @@ def test_refit_on_other_data_starts_afresh(labelled, tiny):
         ("n_layers", 0, ValueError),
         ("n_layers", 2.0, TypeError),
         ("n_layers", True, TypeError),
+        ("n_readouts", 0, ValueError),
+        ("n_readouts", 2, ValueError),
         ("d_model", -1, ValueError),
         ("d_state", 3, ValueError),
         ("bidirectional", "yes", TypeError),

@@ -19,7 +19,7 @@ from tsssm import Panel, SSMClassifier, SSMRegressor, Stream
 from tsssm.backbone import BACKBONES, NORMS, POOLINGS, Backbone
 
 LENGTH = 10
-COMPILED = ("s4d", "dss", "s5", "liquid-s4")
+COMPILED = ("s4d", "dss", "s5", "linoss", "liquid-s4")
 # float32, relative to the largest output; the series as a whole may take the path of a convolution.
 TOLERANCE = 2e-5
 

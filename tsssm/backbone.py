@@ -15,18 +15,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tsssm.layers import DSS, LSSL, S4, S4D, S5, LiquidS4, SSMLayer
+from tsssm.layers import DSS, LSSL, S4, S4D, S5, LinOSS, LiquidS4, SSMLayer
 from tsssm.ops import batch_norm, dropout_noise, gated_mix, last_sample, reached_samples, reversed_gaps
 
 __all__ = ["BACKBONES", "NORMS", "POOLINGS", "Backbone", "LayerChoice"]
 
 
 class LayerChoice(NamedTuple):
-    """A state-space layer: its class, its discretisations (the default one first), and its other options."""
+    """A state-space layer: its class, its discretisations (the default one first), and its other options.
+
+    ``has_readouts`` says whether the layer takes a number of readouts a channel, ``n_readouts``.
+    """
 
     layer: Callable[..., SSMLayer]
     methods: tuple[str, ...]
     options: Mapping[str, Any] = MappingProxyType({})
+    has_readouts: bool = False
 
 
 # Without Euler steps, with which a stable system grows as soon as a step is long.
@@ -43,9 +47,10 @@ BACKBONES: dict[str, LayerChoice] = {
     "s4d": LayerChoice(S4D, _HOLDS),
     "dss": LayerChoice(DSS, _HOLDS),
     "s5": LayerChoice(S5, _HOLDS, {"n_blocks": 4}),
+    "linoss": LayerChoice(LinOSS, _HOLDS, {"n_blocks": 4}),
     "s4": LayerChoice(S4, _TRANSFORMS),
-    "lssl": LayerChoice(LSSL, (*_TRANSFORMS, "zoh")),
-    "lssl-fixed": LayerChoice(LSSL, (*_TRANSFORMS, "zoh"), _FIXED),
+    "lssl": LayerChoice(LSSL, (*_TRANSFORMS, "zoh"), has_readouts=True),
+    "lssl-fixed": LayerChoice(LSSL, (*_TRANSFORMS, "zoh"), _FIXED, has_readouts=True),
 }
 
 
@@ -216,6 +221,8 @@ class Backbone(nn.Module):
         Summary over time; "mean" weighs every sample by the time it stands for (`mean_pool`).
     discretization : str, optional
         One of ``BACKBONES[backbone].methods``; by default the first.
+    n_readouts : int
+        Outputs of the system of each channel, which a linear map mixes; only of the LSSLs, 1 for the others.
     dt_min, dt_max : float or sequence of float
         Range of the initial Delta of the layers, in 1 / (unit of ``dt``); sequences have a number a layer.
 
@@ -227,7 +234,7 @@ class Backbone(nn.Module):
     Raises
     ------
     ValueError
-        If a name is none of those listed, or a sequence has not one number a layer.
+        If a name is none of those listed, a sequence has not one number a layer, or no layer can be built.
     """
 
     def __init__(
@@ -244,6 +251,7 @@ class Backbone(nn.Module):
         norm: str = "batch",
         pooling: str = "mean",
         discretization: str | None = None,
+        n_readouts: int = 1,
         dt_min: float | Sequence[float] = 1e-3,
         dt_max: float | Sequence[float] = 1e-1,
     ) -> None:
@@ -260,6 +268,7 @@ class Backbone(nn.Module):
             "norm": norm,
             "pooling": pooling,
             "discretization": discretization,
+            "n_readouts": n_readouts,
             "dt_min": dt_min,
             "dt_max": dt_max,
         }
@@ -270,13 +279,20 @@ class Backbone(nn.Module):
         ):
             if value not in table:
                 raise ValueError(f"{name} must be one of {', '.join(map(repr, table))}; got {value!r}.")
-        layer, methods, fixed = BACKBONES[backbone]
+        layer, methods, fixed, has_readouts = BACKBONES[backbone]
         if discretization is not None and discretization not in methods:
             raise ValueError(
                 f"discretization must be None or, for backbone {backbone!r}, one of "
                 f"{', '.join(map(repr, methods))}; got {discretization!r}."
             )
         options = {"bidirectional": bidirectional, "method": discretization or methods[0], **fixed}
+        if has_readouts:
+            options["n_readouts"] = n_readouts
+        elif n_readouts != 1:
+            takers = ", ".join(repr(name) for name, choice in BACKBONES.items() if choice.has_readouts)
+            raise ValueError(
+                f"n_readouts must be 1 for backbone {backbone!r}; got {n_readouts!r}. More are for {takers}."
+            )
         lows, highs = (_for_each_layer(*one, n_layers) for one in (("dt_min", dt_min), ("dt_max", dt_max)))
         self.pooling = pooling
         self.encoder = nn.Linear(d_in, d_model)

@@ -10,7 +10,7 @@ from scipy.linalg import expm
 from torch import Tensor
 
 from tsssm.discretize import gbt_alpha
-from tsssm.layers import DSS, LSSL, S4, S5, LiquidS4, SSMLayer
+from tsssm.layers import DSS, LSSL, S4, S5, LinOSS, LiquidS4, SSMLayer
 
 
 class Dense(NamedTuple):
@@ -145,6 +145,25 @@ def run_shared(
     return y, x[: len(half)]
 
 
+def run_oscillators(
+    layer: LinOSS, C: NDArray[Any], u: NDArray[Any], dt: list[float]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """As `run_shared`, each oscillator in the real coordinates of its position and its velocity."""
+    p = {name: value.detach().numpy() for name, value in layer.state_dict().items()}
+    steps, a, omega = (np.exp(p[name]) for name in ("log_dt", "log_decay", "log_frequency"))
+    positions, modes = [], []
+    for P, (s, G, A) in enumerate(zip(steps, 2 * a, a**2 + omega**2, strict=True)):
+        system = np.array([[0.0, 1.0], [-A, -G]]), np.array([0.0, A**0.5])
+        x, before, q = np.zeros(2), 0.0, np.empty(len(u))
+        for k, (drive, gap) in enumerate(zip(u @ p["B"][P], dt, strict=True)):
+            A_bar, now, past = one_step(*system, s * gap, layer.method)
+            x = A_bar @ x + now * drive + past * before
+            before, q[k] = drive, x[0]
+        positions.append(q)
+        modes.append((x[1] + (a[P] + 1j * omega[P]) * x[0]) / A**0.5)
+    return np.stack(positions, axis=1) @ C.T, np.array(modes)
+
+
 def brute_force(
     layer: SSMLayer, u: Tensor, dt: Tensor, lengths: list[int]
 ) -> tuple[list[NDArray[Any]], NDArray[Any]]:
@@ -158,12 +177,14 @@ def brute_force(
         y, x = np.empty((length, layer.d_model)), []
         values, delta = u[series, :length].numpy(), dt[series, :length].tolist()
         back = [delta[0], *reversed(delta[1:])]
-        if isinstance(layer, S5):
-            C = np.ascontiguousarray(layer.C.detach().numpy()).view(complex)[..., 0]
-            y, final = run_shared(layer, C[0], values, delta)
+        if isinstance(layer, (S5, LinOSS)):
+            C, run = layer.C.detach().numpy(), run_oscillators
+            if isinstance(layer, S5):
+                C, run = np.ascontiguousarray(C).view(complex)[..., 0], run_shared
+            y, final = run(layer, C[0], values, delta)
             y += layer.D.detach().numpy() * values
             if layer.bidirectional:
-                y += run_shared(layer, C[1], values[::-1], back)[0][::-1]
+                y += run(layer, C[1], values[::-1], back)[0][::-1]
             outputs.append(y)
             states.append(final)
             continue

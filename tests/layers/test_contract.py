@@ -16,6 +16,7 @@ from tsssm.layers import S4D, SSMLayer
 MODULES = {
     "DSS": "test_dss",
     "LSSL": "test_lssl",
+    "LinOSS": "test_linoss",
     "LiquidS4": "test_liquid_s4",
     "S4": "test_s4",
     "S4D": "test_s4d",

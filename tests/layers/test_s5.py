@@ -21,8 +21,9 @@ LAYERS = [
 ]
 
 
-@pytest.mark.parametrize("make", LAYERS)
-class TestContract(LayerContract):
+class SharedConvolution:
+    """Of the layers whose channels share a state."""
+
     def test_sequence_equals_convolution(self, make: Make) -> None:
         """With a kernel from each channel to each channel."""
         layer, u = make(False), signal()
@@ -37,6 +38,11 @@ class TestContract(LayerContract):
                     for source in range(CHANNELS)
                 )
                 close(y[series, :, h], torch.as_tensor(expected))
+
+
+@pytest.mark.parametrize("make", LAYERS)
+class TestContract(SharedConvolution, LayerContract):
+    pass
 
 
 @pytest.mark.parametrize("make", LAYERS[1:2])

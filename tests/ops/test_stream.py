@@ -52,7 +52,7 @@ def check(net: Backbone, u: np.ndarray, gaps: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     "backbone, method",
-    [(name, method) for name in ("s4d", "s5", "liquid-s4") for method in BACKBONES[name].methods],
+    [(name, method) for name in ("s4d", "s5", "linoss", "liquid-s4") for method in BACKBONES[name].methods],
 )
 def test_every_rule(backbone: str, method: str) -> None:
     check(*problem(backbone=backbone, discretization=method))

@@ -54,6 +54,7 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
     norm: str
     pooling: str
     discretization: str | None
+    n_readouts: int
     time_scale: str | float
     timescales: str | tuple[float, float] | Sequence[tuple[float, float]]
     max_epochs: int | None
@@ -279,6 +280,7 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
                 norm=self.norm,
                 pooling=self.pooling,
                 discretization=self.discretization,
+                n_readouts=self.n_readouts,
                 dt_min=slowest,
                 dt_max=fastest,
             )
@@ -299,8 +301,8 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
         except RuntimeError as error:
             raise ValueError(
                 "The network of the previous fit cannot go on: a parameter that shapes it has changed, one "
-                "of backbone, n_layers, d_model, d_state, bidirectional, norm, loss and quantiles. Set it "
-                "back, or fit with warm_start=False."
+                "of backbone, n_layers, d_model, d_state, n_readouts, bidirectional, norm, loss and "
+                "quantiles. Set it back, or fit with warm_start=False."
             ) from error
 
     def _identity(self) -> dict[str, str]:

@@ -103,6 +103,7 @@ RULES: dict[str, Rule] = {
     "dropout": _SHARE,
     "norm": one_of(NORMS),
     "pooling": one_of(POOLINGS),
+    "n_readouts": _integer(1),
     "timescales": Rule(
         (str, tuple, list),
         _are_timescales,

@@ -35,6 +35,7 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
 
         ================================================  ====================================================
         "s4d", "dss", "s5"                                diagonal (2206.11893, 2203.14343, 2208.04933)
+        "linoss"                                          damped oscillators (D-LinOSS, 2505.12171)
         "liquid-s4", "liquid-s4-kb", "liquid-s4-pb"       Liquid-S4 (arXiv 2209.12951): the recurrence itself,
                                                           or its K-B or P-B kernel
         "s4"                                              diagonal plus low rank (2111.00396)
@@ -48,8 +49,8 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
     d_model : int, default=32
         Channels between the layers.
     d_state : int, default=16
-        Real dimensions of the state of each channel; even, except for "lssl" and "lssl-fixed". With "s5" the
-        channels share four blocks of this size.
+        Real dimensions of the state of each channel; even, except for "lssl" and "lssl-fixed". With "s5" and
+        "linoss" the channels share four blocks of this size.
     bidirectional : bool, default=True
         Whether every layer also runs from the last sample to the first.
     dropout : float, default=0.1
@@ -59,8 +60,10 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
     pooling : {"mean", "max", "last"}, default="mean"
         Summary over time before the head. The mean weighs each sample by the time it stands for.
     discretization : str, optional
-        "zoh", "foh" (only "s4d", "dss", "s5"), "bilinear" or "backward-euler". By default "zoh", and
+        "zoh", "foh" ("s4d", "dss", "s5", "linoss"), "bilinear" or "backward-euler". By default "zoh", and
         "bilinear" for "s4", which takes no hold, and for "lssl", whose hold is slow on irregular grids.
+    n_readouts : int, default=1
+        Outputs of the system of each channel (M of the LSSL paper); only of "lssl" and "lssl-fixed".
     time_scale : "median" or float, default="median"
         Unit of elapsed time, in the unit of the times of X. "median" is the median gap between the samples
         of the training series. Without times in X, a sample is one unit.
@@ -194,6 +197,7 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
         norm: str = "batch",
         pooling: str = "mean",
         discretization: str | None = None,
+        n_readouts: int = 1,
         time_scale: str | float = "median",
         timescales: str | tuple[float, float] | Sequence[tuple[float, float]] = "auto",
         max_epochs: int | None = None,
@@ -227,6 +231,7 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
         self.norm = norm
         self.pooling = pooling
         self.discretization = discretization
+        self.n_readouts = n_readouts
         self.time_scale = time_scale
         self.timescales = timescales
         self.max_epochs = max_epochs

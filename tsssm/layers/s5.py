@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from tsssm import hippo
 from tsssm.discretize import gbt_alpha
-from tsssm.layers.base import SSMLayer, check_sizes, log_uniform_steps
-from tsssm.ops import ScanState, diagonal_scan
-from tsssm.ops.operands import Expected, check
-from tsssm.ops.sequence import final_input
+from tsssm.layers._shared import SharedStateLayer
+from tsssm.layers.base import check_sizes, log_uniform_steps
 
 
-class S5(SSMLayer):
+class S5(SharedStateLayer):
     r"""State-space layer with many inputs and many outputs: the channels share one state.
 
     .. math::
@@ -53,9 +50,6 @@ class S5(SSMLayer):
     the modes by the unitary V of each block: :math:`V^* B` and :math:`C V`. The initial layer is therefore
     a real system, and remains one, whatever is learned, because each mode stands for its conjugate too.
 
-    The scan over complex inputs is two scans of `tsssm.ops.diagonal_scan`, which takes real ones: each mode
-    is a channel twice, driven by Re(B u) with the input coefficient 1 and by Im(B u) with the coefficient i.
-
     Different from the authors' code:
 
     - :math:`\mathrm{Re}\,\Lambda = -e^a < 0`. Theirs is free, or clipped by an option.
@@ -69,8 +63,6 @@ class S5(SSMLayer):
     """
 
     system_names = ("log_dt", "A_real", "A_imag", "B")
-
-    state_type = ScanState
 
     def __init__(
         self,
@@ -107,60 +99,10 @@ class S5(SSMLayer):
         """Diagonal Lambda (P,), complex, one of each conjugate pair."""
         return torch.complex(-torch.exp(self.A_real), self.A_imag)
 
-    def initial_state(self, batch: int) -> ScanState:
-        x = torch.zeros(batch, len(self.A_imag), dtype=self.D.dtype.to_complex(), device=self.D.device)
-        return ScanState(x, self.D.new_zeros(batch, self.d_model))
+    def inputs(self) -> Tensor:
+        return self.B.movedim(-1, 0)
 
-    def _run(
-        self, u: Tensor, dt: Tensor | None, state: ScanState | None, need_state: bool
-    ) -> tuple[Tensor, ScanState]:
-        inputs = u.to(self.D.dtype)
-        A = self.eigenvalues()
-        if state is not None:
-            expected: Expected = {
-                "state.x": (state.x, (u.shape[0], len(A)), A.dtype),
-                "state.u": (state.u, (u.shape[0], self.d_model), self.D.dtype),
-            }
-            check(u, expected)
-        # Autocast would round the products with B and C to half precision.
-        with torch.autocast(u.device.type, enabled=False):
-            B = torch.cat(self.B.unbind(-1))
-            driven = F.linear(inputs, B)
-            start = None
-            if state is not None:
-                # The whole state in the first of the two channels of each mode: the scan is linear.
-                x = torch.cat([state.x, torch.zeros_like(state.x)], dim=1)
-                start = ScanState(x[..., None], F.linear(state.u, B))
-            forward, end = self._scan(driven, A, dt, start, reverse=False)
-            y = self.D * inputs + self._read(forward, 0)
-            if self.bidirectional:
-                y = y + self._read(self._scan(driven, A, dt, None, reverse=True)[0], 1)
-            u0 = inputs.new_zeros(u.shape[0], self.d_model) if state is None else state.u
-            last = final_input(inputs, u0, dt, reverse=False)
-        return y.to(u.dtype), ScanState(end.x.unflatten(1, (2, -1)).sum(1).squeeze(-1), last)
-
-    def _scan(
-        self, driven: Tensor, A: Tensor, dt: Tensor | None, start: ScanState | None, reverse: bool
-    ) -> tuple[Tensor, ScanState]:
-        """2 Re(x) and 2 Re(i x), (batch, 2, L, 2 P), of the parts of x that Re(B u) and Im(B u) drive."""
-        one = torch.ones_like(A)
-        readouts = 2 * torch.stack([one, 1j * one]).repeat(1, 2)
-        return diagonal_scan(
-            driven,
-            A.repeat(2)[:, None],
-            torch.cat([one, 1j * one])[:, None],
-            readouts[..., None],
-            torch.exp(self.log_dt).repeat(2),
-            dt,
-            start,
-            method=self.method,
-            reverse=reverse,
-        )
-
-    def _read(self, parts: Tensor, direction: int) -> Tensor:
-        """2 Re(C x) = Re(C) 2 Re(x) + Im(C) 2 Re(i x), (batch, L, d_model), summed over the two channels."""
-        batch, _, length, _ = parts.shape
-        # In the order in which the compiled scan has them in memory, so that nothing is copied.
-        rows = parts.transpose(0, 1).flatten(1, 2)
-        C = self.C[direction].permute(2, 1, 0).repeat(1, 2, 1)
-        return torch.bmm(rows, C).sum(0).view(batch, length, self.d_model)
+    def outputs(self) -> tuple[Tensor, Tensor]:
+        one = torch.ones_like(torch.view_as_complex(self.B)[:, 0])
+        # 2 Re(C x) = Re(C) 2 Re(x) + Im(C) 2 Re(i x)
+        return 2 * torch.stack([one, 1j * one]), self.C.movedim(-1, 1)

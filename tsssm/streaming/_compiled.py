@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from tsssm.backbone import Backbone, NoNorm, TimeBatchNorm, TimeLayerNorm
 from tsssm.discretize import gbt_alpha
-from tsssm.layers import DSS, S4D, S5, LiquidS4
+from tsssm.layers import DSS, S4D, LiquidS4
+from tsssm.layers._shared import SharedStateLayer
 from tsssm.ops.bounds import liquid_bound
 
 Array = npt.NDArray[Any]
@@ -73,7 +74,7 @@ def _kind(layer: Any) -> Any:
 def _is_diagonal(layer: Any) -> bool:
     if type(layer) is LiquidS4:
         return layer.system == "diagonal" and layer.kernel == "exact" and layer.order is None
-    return type(layer) in (S4D, DSS, S5)
+    return type(layer) in (S4D, DSS) or isinstance(layer, SharedStateLayer)
 
 
 class CompiledNetwork:
@@ -160,7 +161,7 @@ def _layer(layer: Any) -> _Layer:
     A, step = layer.eigenvalues().numpy(), torch.exp(layer.log_dt).numpy()
     D = _registers(layer.D.numpy())
     bounds = D[:0]
-    if not isinstance(layer, S5):
+    if not isinstance(layer, SharedStateLayer):
         B, C = torch.view_as_complex(layer.B).numpy(), layer.readout()[0, 0].numpy()
         steps = _registers(step, 1.0).repeat(A.shape[1], axis=0)
         readout = _by_unit([_registers(C.real.T), _registers(C.imag.T)])
@@ -168,7 +169,7 @@ def _layer(layer: Any) -> _Layer:
             bound = liquid_bound(layer.eigenvalues(), torch.view_as_complex(layer.B))
             bounds = _by_unit([_registers(bound.numpy().T)])[:, 0]
         return _Layer(_system(A, B), steps, readout, _NONE, _NONE, D, bounds)
-    B, C = torch.view_as_complex(layer.B).numpy(), 2 * torch.view_as_complex(layer.C)[0].numpy()
+    B, C = layer.input_matrix().numpy(), layer.output_matrix()[0].numpy()
     system = _system(A[:, None], np.ones_like(A)[:, None])
     padded = len(system) * _W
     inputs = np.concatenate([_registers(B.real.T), _registers(B.imag.T)], axis=1)
