@@ -221,6 +221,18 @@ def test_number_of_parameters() -> None:
     assert count - 2 * 5 == 5 * (6 * 6 - 2) + 5 * 6 + 5 + 2 * 2 * 5 * 6 + 2 * 5 + (2 * 5 + 1) * 5
 
 
+@pytest.mark.parametrize("options", [{}, FIXED, {"n_readouts": 3}])
+def test_readouts_start_standard_normal(options: dict[str, object]) -> None:
+    """As in the authors' code: the response to white noise has about its size, whatever the order."""
+    torch.manual_seed(0)
+    layer = LSSL(64, 64, **options)
+    assert layer.C.detach().std() == pytest.approx(1, rel=0.05)
+    with torch.no_grad():
+        layer.D.zero_()
+        layer.mix = None
+        assert 0.5 < layer(torch.randn(2, 300, 64))[0].std() < 2
+
+
 def test_timescales_are_spread_geometrically() -> None:
     layer = LSSL(CHANNELS, N_STATE, dt_min=1e-3, dt_max=1e-1, train_dt=False)
     expected = torch.tensor([10.0 ** (-3 + k / 2) for k in range(5)], dtype=torch.float64)

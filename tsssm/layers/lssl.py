@@ -88,7 +88,9 @@ class LSSL(SSMLayer):
 
     The authors' standalone code has LegT with A, B and Delta fixed, on a regular grid alone, computes
     kernels in float32 and keeps the first one; Delta is drawn at random. Here each sample has its own step,
-    state goes in and comes out, and Delta is spread evenly, so that few channels cover the range.
+    state goes in and comes out, and Delta is spread evenly, so that few channels cover the range. C starts
+    standard normal, as theirs does: the state of a HiPPO system holds coefficients of the input that get
+    smaller with their order, so that y has about the size of u without a factor of :math:`N^{-1/2}`.
     """
 
     B: Tensor
@@ -137,8 +139,7 @@ class LSSL(SSMLayer):
         self.system_names = tuple(name for name, on in (trained | {"log_dt": train_dt}).items() if on)
         self.n_readouts, self.n_modes = int(n_readouts), len(B)
         directions = 2 if bidirectional else 1
-        C = torch.randn(directions, self.n_readouts, self.d_model, self.n_modes)
-        self.C = nn.Parameter(C / self.n_modes**0.5)
+        self.C = nn.Parameter(torch.randn(directions, self.n_readouts, self.d_model, self.n_modes))
         self.D = nn.Parameter(torch.randn(self.n_readouts, self.d_model))
         self.mix = nn.Linear(self.n_readouts * self.d_model, self.d_model) if n_readouts > 1 else None
 
