@@ -35,6 +35,22 @@ def test_every_layer_is_under_the_contract() -> None:
         assert {type(layer).__name__ for layer in built} == {name}
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_the_default_dtype_of_torch_is_that_of_a_layer(name: str) -> None:
+    variants: list[dict[str, object]] = [{}, {"bidirectional": True}]
+    if name == "LiquidS4":
+        variants.append({"system": "dplr"})
+    torch.set_default_dtype(torch.float64)
+    try:
+        built = [getattr(layers, name)(CHANNELS, N_STATE, **options) for options in variants]
+        for layer in built:
+            assert all(parameter.dtype == torch.float64 for parameter in layer.parameters())
+            y, _ = layer(signal())
+            assert y.dtype == torch.float64 and y.isfinite().all()
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 class Leaking(S4D):
     """Adds the mean of the whole series, the future included."""
 

@@ -52,6 +52,27 @@ def test_kernel_is_the_impulse_response_of_each_direction(make: Make, length: in
     close(y[1].flip(0), backward)
 
 
+def test_kernel_where_a_step_forgets_everything() -> None:
+    """The bilinear step of two time constants has A_bar = 0, which has no logarithm."""
+    by_scan, by_kernel = (S4D(1, 2, init="lin", method="bilinear").double() for _ in range(2))
+    for layer in (by_scan, by_kernel):
+        with torch.no_grad():
+            layer.A_real.zero_()  # A = -1
+            layer.log_dt.fill_(math.log(2))
+            layer.C.fill_(1)
+            layer.D.zero_()
+    impulse = torch.zeros(1, 4, 1, dtype=torch.float64)
+    impulse[0, 0] = 1
+    response, kernel = by_scan(impulse)[0][0], by_kernel.kernel(4)[0]
+    assert (response[1:] == 0).all() and response[0] != 0
+    close(kernel, response)
+    for output in (kernel, response):
+        output.sum().backward()
+    for name, parameter in by_kernel.named_parameters():
+        if name != "D":
+            close(parameter.grad, by_scan.get_parameter(name).grad)
+
+
 @pytest.mark.parametrize("make", LAYERS)
 def test_convolution_with_the_kernel_equals_the_scan(make: Make) -> None:
     """Values and gradients."""

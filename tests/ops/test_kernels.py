@@ -10,7 +10,7 @@ from torch.autograd import gradcheck
 
 from tsssm.discretize import discretize_dense
 from tsssm.hippo import MEASURES, conjugate_half, nplr, transition
-from tsssm.ops import cauchy, dplr_kernel, krylov, vandermonde
+from tsssm.ops import cauchy, dplr_kernel, krylov, power_sums, vandermonde
 
 
 @pytest.mark.parametrize("length", [1, 2, 3, 8, 33])
@@ -73,6 +73,29 @@ def test_vandermonde_keeps_the_phase_over_a_long_kernel() -> None:
     found = vandermonde(weights, exponents, length)
     assert found.dtype == torch.float32
     np.testing.assert_allclose(found, expected, rtol=0, atol=4e-7 * np.abs(w).sum())
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 24, 25, 26])
+def test_power_sums_are_the_sums_of_powers(length: int) -> None:
+    """Bases of modulus zero to above one."""
+    random = torch.Generator().manual_seed(length)
+    weights, bases = (torch.randn(2, 3, 4, dtype=torch.complex128, generator=random) for _ in range(2))
+    bases[0, 0] = 0
+    expected = (weights.numpy()[..., None] * bases.numpy()[..., None] ** np.arange(length)).sum(-2).real
+    np.testing.assert_allclose(power_sums(weights, bases, length).numpy(), expected, rtol=1e-11, atol=1e-11)
+    assert power_sums(weights.to(torch.complex64), bases, length).dtype == torch.float32
+
+
+def test_power_sums_gradcheck() -> None:
+    """At a base of zero too, where powers above the first have no slope."""
+    weights, bases = (
+        torch.randn(2, 3, dtype=torch.complex128),
+        0.9 * torch.randn(2, 3, dtype=torch.complex128),
+    )
+    bases[0, 0] = 0
+    torch.autograd.gradcheck(
+        lambda w, b: power_sums(w, b, 7), (weights.requires_grad_(), bases.requires_grad_())
+    )
 
 
 def test_vandermonde_forms_no_array_of_all_modes_and_lags() -> None:
@@ -185,6 +208,7 @@ def test_wrong_arguments_of_the_sums_are_named() -> None:
     z = complex_normal(2, 3)
     for call in (
         lambda: vandermonde(z, z, 0),
+        lambda: power_sums(z, z, 0),
         lambda: dplr_kernel(*dplr_system("legs", 2, False), 0),
     ):
         with pytest.raises(ValueError, match="length must be at least 1; got 0"):

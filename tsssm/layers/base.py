@@ -129,6 +129,11 @@ def log_uniform_steps(d_model: int, dt_min: float, dt_max: float) -> Tensor:
     return low + (high - low) * torch.rand(d_model)
 
 
+def default_complex() -> torch.dtype:
+    """The complex dtype of the precision in which torch makes new parameters."""
+    return torch.get_default_dtype().to_complex()
+
+
 def check_sizes(**sizes: object) -> None:
     """Raise ValueError unless every size, by name, is a positive int."""
     for name, value in sizes.items():

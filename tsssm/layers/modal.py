@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsssm import hippo
-from tsssm.layers.base import SSMLayer, log_uniform_steps
+from tsssm.layers.base import SSMLayer, default_complex, log_uniform_steps
 from tsssm.ops import causal_conv
 
 
@@ -53,7 +53,7 @@ def low_rank_system(measure: str, d_state: int) -> tuple[NDArray, NDArray, NDArr
 
 def low_rank_parameter(P: NDArray, d_model: int) -> nn.Parameter:
     """The factor P (rank, N/2) for each of the channels: (rank, d_model, N/2, 2)."""
-    copies = torch.as_tensor(P, dtype=torch.complex64)[:, None].repeat(1, d_model, 1)
+    copies = torch.as_tensor(P, dtype=default_complex())[:, None].repeat(1, d_model, 1)
     return nn.Parameter(torch.view_as_real(copies).clone())
 
 
@@ -91,8 +91,8 @@ class ModalLayer(SSMLayer):
             raise ValueError(
                 f"real_part must be one of {', '.join(map(repr, REAL_PARTS))}; got {real_part!r}."
             )
-        A = torch.as_tensor(eigenvalues, dtype=torch.complex64).repeat(d_model, 1)
-        B = torch.as_tensor(input_vector, dtype=torch.complex64).repeat(d_model, 1)
+        A = torch.as_tensor(eigenvalues, dtype=default_complex()).repeat(d_model, 1)
+        B = torch.as_tensor(input_vector, dtype=default_complex()).repeat(d_model, 1)
         self.real_part = real_part
         self.log_dt = nn.Parameter(log_uniform_steps(d_model, dt_min, dt_max))
         self.A_real = nn.Parameter(REAL_PARTS[real_part].inverse(-A.real))
@@ -105,6 +105,10 @@ class ModalLayer(SSMLayer):
     def eigenvalues(self) -> Tensor:
         """Diagonal of A (d_model, N/2), complex, one of each conjugate pair."""
         return torch.complex(-REAL_PARTS[self.real_part].positive(self.A_real), self.A_imag)
+
+    def input_vector(self) -> Tensor:
+        """B (d_model, N/2), complex."""
+        return torch.view_as_complex(self.B)
 
     def readout(self) -> Tensor:
         """C (directions, 1, d_model, N/2) with y = Re(C x): a stored mode counts for its conjugate too."""

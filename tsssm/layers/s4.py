@@ -131,7 +131,7 @@ class S4(ModalLayer):
     def _system(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Lambda, P, Q and B of `dplr_scan`."""
         P = torch.view_as_complex(self.P)
-        return self.eigenvalues(), P, 2 * P, torch.view_as_complex(self.B)
+        return self.eigenvalues(), P, 2 * P, self.input_vector()
 
     def _steps(self) -> Tensor:
         return torch.exp(self.log_dt)

@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 from tsssm import hippo
 from tsssm.discretize import discretize_diagonal, gbt_alpha
 from tsssm.layers.modal import ModalLayer
-from tsssm.ops import ScanState, diagonal_scan, vandermonde
+from tsssm.ops import ScanState, diagonal_scan, power_sums, vandermonde
 from tsssm.ops.paths import prefers_convolution
 
 
@@ -122,14 +122,16 @@ class S4D(ModalLayer):
         """
         step = torch.exp(self.log_dt)[:, None]
         A, alpha = self.eigenvalues(), gbt_alpha(self.method)
-        _, now, before = discretize_diagonal(A, torch.view_as_complex(self.B), step, self.method)
+        _, now, before = discretize_diagonal(A, self.input_vector(), step, self.method)
         z = step * A
-        if alpha is not None:
-            # The logarithm of A_bar, without the rounding of an A_bar near 1.
-            z = torch.log1p((1 - alpha) * z) - torch.log1p(-alpha * z)
         C = self.readout()[:, 0]
         # Autocast would round products to half precision, which only inputs and outputs may have.
         with torch.autocast(step.device.type, enabled=False):
+            if alpha is not None:
+                # A bilinear step of two time constants makes A_bar zero, which has no logarithm.
+                exact = z.to(torch.complex128)
+                bases = (1 + (1 - alpha) * exact) / (1 - alpha * exact)
+                return power_sums(C * now, bases, length).transpose(1, 2)
             response = vandermonde(C * now, z, length)
             if before is not None:
                 response = response + pad(vandermonde(C * before, z, length)[..., :-1], (1, 0))
@@ -145,7 +147,7 @@ class S4D(ModalLayer):
         y, state = diagonal_scan(
             u,
             self.eigenvalues(),
-            torch.view_as_complex(self.B),
+            self.input_vector(),
             self.readout(),
             torch.exp(self.log_dt),
             dt,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tsssm import hippo
 from tsssm.discretize import gbt_alpha
 from tsssm.layers._shared import SharedStateLayer
-from tsssm.layers.base import check_sizes, log_uniform_steps
+from tsssm.layers.base import check_sizes, default_complex, log_uniform_steps
 
 
 class S5(SharedStateLayer):
@@ -84,8 +84,8 @@ class S5(SharedStateLayer):
         self.n_blocks = J
         self.method = method
         block = hippo.conjugate_half(hippo.nplr("legs", N))
-        Lambda = torch.as_tensor(block.Lambda, dtype=torch.complex64).repeat(J)
-        V = torch.as_tensor(block.V, dtype=torch.complex64)
+        Lambda = torch.as_tensor(block.Lambda, dtype=default_complex()).repeat(J)
+        V = torch.as_tensor(block.V, dtype=default_complex())
         B = torch.randn(J, N, H) / H**0.5
         C = torch.randn(2 if bidirectional else 1, H, J, N) / (J * N) ** 0.5
         self.log_dt = nn.Parameter(log_uniform_steps(len(Lambda), dt_min, dt_max))

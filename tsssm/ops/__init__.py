@@ -5,7 +5,7 @@ from tsssm.ops.diagonal import diagonal_scan
 from tsssm.ops.dplr import dplr_scan
 from tsssm.ops.features import pooled_scan, readout_scan
 from tsssm.ops.gating import dropout_noise, gated_mix
-from tsssm.ops.kernels import cauchy, dplr_kernel, krylov, vandermonde
+from tsssm.ops.kernels import cauchy, dplr_kernel, krylov, power_sums, vandermonde
 from tsssm.ops.liquid import LiquidState, liquid_dplr_scan, liquid_scan
 from tsssm.ops.normalization import batch_norm
 from tsssm.ops.sequence import ScanState, last_sample, reached_samples, reversed_gaps
@@ -27,6 +27,7 @@ __all__ = [
     "liquid_dplr_scan",
     "liquid_scan",
     "pooled_scan",
+    "power_sums",
     "reached_samples",
     "readout_scan",
     "reversed_gaps",

@@ -80,12 +80,65 @@ def vandermonde(weights: Tensor, exponents: Tensor, length: int) -> Tensor:
     if weights.shape[-1] != exponents.shape[-1]:
         got = f"{tuple(weights.shape)} and {tuple(exponents.shape)}"
         raise ValueError(f"weights and exponents must be (..., N) of one N; got {got}.")
-    stride = math.isqrt(length - 1) + 1
-    rows = -(-length // stride)
+    stride, rows = _strides(length)
     index = torch.arange(max(stride, rows), dtype=torch.float64, device=exponents.device)
     z = exponents.to(torch.complex128)[..., None, :]
-    coarse = torch.exp(z * (stride * index[:rows, None])).to(weights.dtype) * weights[..., None, :]
-    fine = torch.exp(z * index[:stride, None]).to(weights.dtype)
+    coarse, fine = torch.exp(z * (stride * index[:rows, None])), torch.exp(z * index[:stride, None])
+    return _sums(weights, coarse, fine, length)
+
+
+def power_sums(weights: Tensor, bases: Tensor, length: int) -> Tensor:
+    r"""Sums of powers, as `vandermonde` with :math:`e^{z_n} = b_n`, for bases without a logarithm too.
+
+    .. math:: K_l = \mathrm{Re} \sum_n w_n b_n^l, \qquad l = 0, \ldots, \mathrm{length} - 1,
+
+    with :math:`0^0 = 1`. The powers are products, by repeated squaring.
+
+    Parameters
+    ----------
+    weights : Tensor (..., N), complex64 or complex128
+    bases : Tensor (..., N), complex128
+        In this precision because a power has the relative error of its base times the exponent.
+    length : int
+        At least 1.
+
+    Returns
+    -------
+    Tensor (..., length), real
+
+    Raises
+    ------
+    ValueError
+        If ``length`` is below 1, a dtype is another one, or the numbers of terms differ.
+    """
+    _check_length(length)
+    _check_complex(weights=weights)
+    if bases.dtype != torch.complex128 or weights.shape[-1] != bases.shape[-1]:
+        got = f"{bases.dtype} {tuple(bases.shape)}"
+        raise ValueError(f"bases must be complex128 (..., {weights.shape[-1]}), as weights are; got {got}.")
+    stride, rows = _strides(length)
+    fine = _powers(bases, stride + 1)
+    return _sums(weights, _powers(fine[..., -1, :], rows), fine[..., :-1, :], length)
+
+
+def _strides(length: int) -> tuple[int, int]:
+    """S near the square root of a length, and how many times S it takes."""
+    stride = math.isqrt(length - 1) + 1
+    return stride, -(-length // stride)
+
+
+def _powers(bases: Tensor, count: int) -> Tensor:
+    """The powers 0 to count - 1 of numbers (..., N), as (..., count, N)."""
+    powers, factor = torch.ones_like(bases)[..., None, :], bases[..., None, :]
+    while powers.shape[-2] < count:
+        powers = torch.cat([powers, factor * powers[..., : count - powers.shape[-2], :]], dim=-2)
+        factor = factor * factor
+    return powers
+
+
+def _sums(weights: Tensor, coarse: Tensor, fine: Tensor, length: int) -> Tensor:
+    """Re of the sums over n of w_n coarse_in fine_jn, for all l = i S + j below a length."""
+    coarse, fine = coarse.to(weights.dtype) * weights[..., None, :], fine.to(weights.dtype)
     # The real part of the complex product, in half of its work.
     left = torch.cat([coarse.real, -coarse.imag], dim=-1)
     right = torch.cat([fine.real, fine.imag], dim=-1)
