@@ -144,9 +144,9 @@ class TestUnits:
     def test_without_times(self):
         with pytest.raises(ValueError, match="time_unit='s' of Panel needs times"):
             make(times="none", unit="s")
-        with pytest.raises(ValueError, match="has not got times"):
+        with pytest.raises(ValueError, match="has no times"):
             make(times="none").convert_times("s")
-        with pytest.raises(ValueError, match="has not got the unit of its times"):
+        with pytest.raises(ValueError, match="has no unit of its times"):
             make().convert_times("s")
 
     def test_the_encoder_converts_to_the_unit_of_training(self):

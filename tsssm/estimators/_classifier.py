@@ -78,8 +78,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         ``time_scale``, to twice that duration; audio, whose sounds are much shorter than a recording, wants
         less in the first layers.
     max_epochs, max_steps : int, optional
-        Length of training; whichever is reached first. With neither, 600 steps or 10 epochs, whichever is
-        more.
+        Length of training, whichever is reached first; by default the longer of 600 steps and 10 epochs.
     batch_size : int or "auto", default="auto"
         Most series in a step; "auto" is a tenth of the training series, between 8 and 64.
     learning_rate : float, default=4e-3
@@ -132,9 +131,8 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
     resume_from : path, optional
         One of these files, which ``fit`` has to continue; an error if it is of other data or parameters.
     random_state : int or RandomState, optional
-        Seed; the same data, seed and number of threads (``torch.get_num_threads()``, as a rule one a core)
-        give the same model to the bit on the same machine. Another number of threads rounds sums in another
-        order: a given model then predicts the same to about 1e-5, and a fit ends in a slightly different one.
+        Seed. A fit repeats to the bit for the same data, seed, machine and ``torch.get_num_threads()``;
+        another number of threads rounds sums in another order and ends in a slightly different model.
         None is a fresh seed.
         NumPy's and torch's global generators are neither used nor changed.
     verbose : int, default=0

@@ -13,9 +13,10 @@ from tsssm.panel import _display, _exports
 from tsssm.panel._checks import UNITS, FloatArray, OffsetArray, Parts, TimeArray, checked_unit, validate
 from tsssm.panel._constructors import Constructors
 from tsssm.panel._rows import joined, observed_samples, row_numbers, run_of_series, take_series
+from tsssm.panel._selections import Selections
 
 
-class Panel(Constructors):
+class Panel(Constructors, Selections):
     """n time series with the same channels: unequal lengths, irregular times, missing values.
 
     Rows are series: ``len(panel)``, ``panel[3]``, ``panel[:10]``, ``panel[mask]`` and ``panel[[4, 2, 2]]``,
@@ -85,6 +86,9 @@ class Panel(Constructors):
     @classmethod
     def _from_parts(cls, parts: Parts, name: str) -> Panel:
         return _restore(validate(parts, name))
+
+    def _restored(self, parts: Parts) -> Panel:
+        return _restore(parts)
 
     @property
     def values(self) -> FloatArray:
@@ -158,7 +162,7 @@ class Panel(Constructors):
         if isinstance(key, tuple):
             if len(key) != 2 or key[1] is not Ellipsis:
                 raise IndexError(
-                    f"a Panel is indexed by series only, got {key!r}; channels are in panel.values."
+                    f"a Panel is indexed by series only, got {key!r}; panel.select takes channels."
                 )
             key = key[0]
         if isinstance(key, slice):
@@ -211,8 +215,8 @@ class Panel(Constructors):
         """
         checked_unit(unit)
         if self.times is None or self.time_unit is None:
-            what = "the unit of its times" if self.has_times else "times"
-            raise ValueError(f"the panel has not got {what}; give time_unit where the panel is made.")
+            what = "unit of its times" if self.has_times else "times"
+            raise ValueError(f"the panel has no {what}; give time_unit where the panel is made.")
         if unit == self.time_unit:
             return self
         times = self.times * (UNITS[self.time_unit] / UNITS[unit])

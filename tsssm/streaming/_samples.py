@@ -21,7 +21,7 @@ from tsssm.encoding import PanelEncoder, unit_gaps
 FloatArray = npt.NDArray[np.float64]
 InputArray = npt.NDArray[np.float32]
 
-#: Stands for the gap of a sample that a series has not got.
+#: Stands for the gap of a sample that a series does not have.
 NO_SAMPLE = -1.0
 
 
