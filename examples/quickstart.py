@@ -21,6 +21,7 @@ from sktime.datasets import load_basic_motions, load_japanese_vowels
 
 from tsssm import Panel, SSMClassifier
 from tsssm.panel import as_panel
+from tsssm.plotting import TimescaleDisplay, TrainingDisplay
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -77,34 +78,14 @@ def speech(classifier: SSMClassifier, seed: int) -> dict[str, float]:
     }
 
 
-def timescales(classifier: SSMClassifier) -> list[np.ndarray]:
-    """Memory 1 / Delta of every channel of each layer, in samples."""
-    return [np.exp(-block.layer.log_dt.detach().numpy()) for block in classifier.net_.blocks]
-
-
 def draw(classifiers: dict[str, SSMClassifier], path: Path) -> None:
     """Learning curves, and the timescales that the layers ended up with."""
-    figure, (curves, scales) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for number, (name, classifier) in enumerate(classifiers.items()):
-        curves.plot(np.arange(1, classifier.n_iter_ + 1), classifier.loss_curve_, label=name)
-        memory = timescales(classifier)
-        scales.boxplot(
-            memory,
-            positions=np.arange(len(memory)) * 3 + number,
-            widths=0.8,
-            whis=(0, 100),
-            patch_artist=True,
-            boxprops={"facecolor": f"C{number}"},
-            medianprops={"color": "black"},
-        )
-        scales.plot([], [], "s", color=f"C{number}", label=name)
-    curves.set(xlabel="epoch", ylabel="cross-entropy with smoothed labels", title="Learning curve")
-    curves.legend()
-    scales.set_yscale("log")
-    scales.set_ylim(top=5 * scales.get_ylim()[1])  # room for the legend
-    scales.set_xticks(np.arange(len(memory)) * 3 + 0.5, [f"layer {i + 1}" for i in range(len(memory))])
-    scales.set(ylabel="memory 1/Δ of the channels, in samples", title="Learned timescales")
-    scales.legend(loc="upper right")
+    figure, (curves, *scales) = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    for (name, classifier), axes in zip(classifiers.items(), scales, strict=True):
+        TrainingDisplay.from_estimator(classifier, label=name, ax=curves)
+        TimescaleDisplay.from_estimator(classifier, ax=axes)
+        axes.set_title(f"Learned timescales, {name}")
+    curves.set_title("Learning curves")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -57,6 +57,7 @@ _SUBMODULES = (
     "ops",
     "panel",
     "persistence",
+    "plotting",
     "streaming",
     "training",
 )

@@ -1,0 +1,176 @@
+"""What the systems of a trained network remember, in the unit of the times of the series."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tsssm.plotting._axes import axes_for, chosen, network_of, unit_of
+
+
+class TimescaleDisplay:
+    """Timescales 1 / Delta of the systems of each layer, beside the range that they started from.
+
+    Parameters
+    ----------
+    timescales : list of array (n_systems,)
+        Those of each layer, in ``unit``.
+    initial : list of (float, float)
+        Shortest and longest timescale of each layer before training.
+    unit : str
+        Unit of time.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    ax_ : matplotlib Axes
+    """
+
+    figure_: Any
+    ax_: Any
+
+    def __init__(
+        self, timescales: Sequence[npt.NDArray[Any]], initial: Sequence[tuple[float, float]], unit: str
+    ) -> None:
+        self.timescales = [np.asarray(one, dtype=np.float64) for one in timescales]
+        self.initial = list(initial)
+        self.unit = unit
+
+    @classmethod
+    def from_estimator(cls, estimator: Any, *, ax: Any = None) -> TimescaleDisplay:
+        """Draw those of a fitted `SSMClassifier` or `SSMRegressor`.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        NotFittedError, TypeError
+            If the estimator is not fitted, or trains no network.
+        """
+        net = network_of(estimator, cls.__name__)
+        scale, n_layers = float(estimator.time_scale_), len(net.blocks)
+        blocks: list[Any] = list(net.blocks)
+        learned = [scale * np.exp(-block.layer.log_dt.detach().double().numpy()) for block in blocks]
+        ends = (np.broadcast_to(net.config[name], n_layers) for name in ("dt_max", "dt_min"))
+        initial = [(scale / fast, scale / slow) for fast, slow in zip(*ends, strict=True)]
+        return cls(learned, initial, unit_of(estimator)).plot(ax=ax)
+
+    def plot(self, *, ax: Any = None) -> TimescaleDisplay:
+        """Draw a box a layer, from the least to the largest, on ``ax`` or a new figure; returns itself."""
+        self.figure_, (self.ax_,) = axes_for(ax, 1, 4.0)
+        positions = np.arange(1, len(self.timescales) + 1)
+        for position, (low, high) in zip(positions, self.initial, strict=True):
+            label = "range before training" if position == 1 else None
+            self.ax_.fill_between(
+                [position - 0.4, position + 0.4], low, high, color="C0", alpha=0.2, label=label
+            )
+        self.ax_.boxplot(self.timescales, positions=positions, whis=(0, 100), widths=0.5)
+        self.ax_.set_yscale("log")
+        self.ax_.set_xticks(positions, [str(position) for position in positions])
+        self.ax_.set(xlabel="layer", ylabel=f"timescale 1/Δ ({self.unit})")
+        self.ax_.legend(loc="upper left")
+        self.ax_.margins(y=0.15)  # room for the legend
+        return self
+
+
+class ImpulseResponseDisplay:
+    """What the channels of a layer answer to a single input of 1: what they remember, and for how long.
+
+    Parameters
+    ----------
+    time : array (length,)
+        Time after the input, in ``unit``; negative before it, where a layer runs both ways.
+    responses : array (n_channels, length)
+    timescales : array (n_channels,), optional
+        For the legend.
+    unit : str
+        Unit of time.
+
+    Attributes
+    ----------
+    figure_ : matplotlib Figure
+    ax_ : matplotlib Axes
+
+    Notes
+    -----
+    The samples lie on a grid of one unit of ``time_scale_``. A liquid layer is not linear: this is its answer
+    to an input of this size.
+    """
+
+    figure_: Any
+    ax_: Any
+
+    def __init__(
+        self,
+        time: npt.NDArray[Any],
+        responses: npt.NDArray[Any],
+        timescales: npt.NDArray[Any] | None,
+        unit: str,
+    ) -> None:
+        self.time, self.responses, self.timescales, self.unit = time, responses, timescales, unit
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        *,
+        layer: int = 0,
+        channels: int | Sequence[int] | None = None,
+        length: int = 200,
+        ax: Any = None,
+    ) -> ImpulseResponseDisplay:
+        """Draw those of one layer of a fitted `SSMClassifier` or `SSMRegressor`.
+
+        Parameters
+        ----------
+        estimator : fitted estimator that trains a network
+        layer : int, default=0
+            Counted from the input.
+        channels : int or sequence of int, optional
+            Which of the ``d_model`` channels; by default six, from the shortest timescale to the longest.
+        length : int, default=200
+            Samples after the input, and before it where the layer runs both ways.
+        ax : matplotlib Axes, optional
+            By default those of a new figure.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        IndexError
+            If there is no such layer or channel.
+        NotFittedError, TypeError
+            If the estimator is not fitted, or trains no network.
+        """
+        net = network_of(estimator, cls.__name__)
+        system: Any = net.blocks[chosen(layer, len(net.blocks), 1, "layer")[0]].layer
+        scale, width = estimator.time_scale_, system.d_model
+        memory = scale * np.exp(-system.log_dt.detach().double().numpy())
+        if channels is None and len(memory) == width:
+            picked = np.argsort(memory)[np.linspace(0, width - 1, min(width, 6)).astype(int)].tolist()
+        else:
+            picked = chosen(channels, width, 6, "channels")
+        before = length if system.bidirectional else 0
+        u = torch.zeros(len(picked), before + length, width)
+        u[torch.arange(len(picked)), before, torch.tensor(picked)] = 1.0
+        with torch.no_grad():
+            y, _ = system(u, need_state=False)
+        responses = y[torch.arange(len(picked)), :, torch.tensor(picked)].numpy()
+        time = scale * np.arange(-before, length)
+        known = memory[picked] if len(memory) == width else None
+        return cls(time, responses, known, unit_of(estimator)).plot(ax=ax)
+
+    def plot(self, *, ax: Any = None) -> ImpulseResponseDisplay:
+        """Draw a line a channel on ``ax`` or on a new figure; returns itself."""
+        self.figure_, (self.ax_,) = axes_for(ax, 1, 4.0)
+        for number, response in enumerate(self.responses):
+            label = None if self.timescales is None else f"1/Δ = {self.timescales[number]:.3g} {self.unit}"
+            self.ax_.plot(self.time, response, label=label)
+        self.ax_.set(xlabel=f"time after the input ({self.unit})", ylabel="response to an input of 1")
+        if self.timescales is not None:
+            self.ax_.legend()
+        return self
