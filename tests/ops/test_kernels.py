@@ -10,6 +10,7 @@ from torch.autograd import gradcheck
 
 from tsssm.discretize import discretize_dense
 from tsssm.hippo import MEASURES, conjugate_half, nplr, transition
+from tsssm.layers import S4
 from tsssm.ops import cauchy, dplr_kernel, krylov, power_sums, vandermonde
 
 
@@ -195,6 +196,19 @@ def test_dplr_kernel_is_the_impulse_response(measure: str, alpha: float, shared:
                     found[:, k, h], (C[:, h] @ x[:modes]).real, rtol=0, atol=1e-10 * np.abs(C).max()
                 )
                 x = np.linalg.solve(left, right @ x)
+
+
+@pytest.mark.parametrize("measure", ["legs", "legt", "lagt", "fourier"])
+@pytest.mark.parametrize("length", [1, 2, 8, 100])
+def test_short_dplr_kernels_in_float32(measure: str, length: int) -> None:
+    """Of a slow system, a mode of which keeps all but a millionth of its state a step."""
+    torch.manual_seed(0)
+    layer = S4(16, 64, measure=measure)
+    system = (*layer._system(), layer.readout()[:, 0], layer._steps())
+    wide = [part.to(torch.complex128 if part.is_complex() else torch.float64) for part in system]
+    found, expected = dplr_kernel(*system, length), dplr_kernel(*wide, length)
+    assert found.dtype == torch.float32
+    assert (found - expected).abs().max() < 1e-6 * expected.abs().max()
 
 
 @pytest.mark.parametrize("measure", ["legs", "legt"])

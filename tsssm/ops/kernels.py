@@ -10,6 +10,9 @@ from torch import Tensor
 from tsssm.discretize import discretize_dense
 from tsssm.ops.operands import REAL, Expected, check_eigenvalues
 
+# Lags up to which the Cauchy sums are computed in double precision.
+_SHORT = 128
+
 
 def krylov(A_bar: Tensor, B_bar: Tensor, length: int) -> Tensor:
     r"""The vectors :math:`\bar A^i \bar B` for i = 0 .. length - 1, by repeated squaring.
@@ -242,7 +245,9 @@ def dplr_kernel(
     -----
     O(H N (N^2 log L + L)) operations; memory as `cauchy` with L / 2 + 1 points, and (H, 2N, 2N) float64 for
     each squaring. Errors are relative to the largest of K and C A_bar^L, as the transform spreads them over
-    all lags: for a system that alpha < 1/2 makes grow, only the end of the kernel is accurate.
+    all lags: for a system that alpha < 1/2 makes grow, only the end of the kernel is accurate. Modes that
+    keep nearly all over the length cancel: kernels of up to 128 lags, which cost little, are therefore
+    computed in double precision whatever the operands are.
     """
     _check_length(length)
     real, modes = check_eigenvalues("Lambda", Lambda)
@@ -262,8 +267,11 @@ def dplr_kernel(
         if tuple(tensor.shape) != shape or tensor.dtype != dtype:
             got = f"{tensor.dtype} {tuple(tensor.shape)}"
             raise ValueError(f"{name} must be {dtype} {shape} for step {tuple(step.shape)}; got {got}.")
+    if length <= _SHORT and real == torch.float32:
+        Lambda, P, Q, B, C = (operand.to(torch.complex128) for operand in (Lambda, P, Q, B, C))
+        return dplr_kernel(Lambda, P, Q, B, C, step.double(), length, alpha=alpha).to(real)
     readouts = C.shape[0]
-    closed = C - _after(Lambda, P, Q, C, step, length, alpha)
+    closed = C - _after(Lambda, P, Q, C, step, length, alpha).to(C.dtype)
     a, b = _generating_coefficients(step, length, alpha)
     a, b = a.to(Lambda.dtype), b.to(Lambda.dtype)
     # The matrix [C; Q^*] (a - b Lambda)^-1 [B, P], each entry a Cauchy sum. The real part of a product with a
@@ -316,7 +324,7 @@ def _generating_coefficients(step: Tensor, length: int, alpha: float) -> tuple[T
 def _after(
     Lambda: Tensor, P: Tensor, Q: Tensor, C: Tensor, step: Tensor, length: int, alpha: float
 ) -> Tensor:
-    """The readouts C A_bar^L (M, H, N) as complex numbers over one of each pair."""
+    """The readouts C A_bar^L (M, H, N) as complex128 numbers over one of each pair."""
     modes = Lambda.shape[-1]
     decay, frequency = torch.diag_embed(Lambda.real.double()), torch.diag_embed(Lambda.imag.double())
     A = torch.cat([torch.cat([decay, -frequency], -1), torch.cat([frequency, decay], -1)], -2)
@@ -331,4 +339,4 @@ def _after(
         if not remaining:
             break
         power = power @ power
-    return torch.complex(rows[..., :modes], -rows[..., modes:]).to(C.dtype)
+    return torch.complex(rows[..., :modes], -rows[..., modes:])
