@@ -347,6 +347,26 @@ def test_every_network_comes_back(backbone, tmp_path):
         assert (tensor.dtype, tensor.requires_grad) == (expected[name].dtype, expected[name].requires_grad)
 
 
+@pytest.mark.parametrize("backbone", ["s4", "lssl", "lssl-fixed", "s4d", "liquid-s4"])
+def test_a_network_of_the_first_files_computes_what_it_did(backbone, monkeypatch, tmp_path):
+    """They name no rule of discretisation, have no number of readouts, and no scale of the liquid term."""
+    rule = {"s4d": "zoh", "liquid-s4": "zoh"}.get(backbone, "bilinear")
+    sizes = {"n_layers": 2, "d_model": 4, "d_state": 6, "dt_min": 0.01, "dt_max": 0.3}
+    net = Backbone(3, 2, backbone=backbone, discretization=rule, **sizes).eval()
+    for block in net.blocks:
+        if backbone == "liquid-s4":
+            block.layer.scale.fill_(1)
+    config = {name: value for name, value in net.config.items() if name != "n_readouts"}
+    weights = {name: value for name, value in net.state_dict().items() if not name.endswith("scale")}
+    state = {"config": {**config, "discretization": None}, "weights": weights}
+    monkeypatch.setitem(
+        persistence._kinds, "Backbone", persistence._kinds["Backbone"]._replace(to_state=lambda net: state)
+    )
+    write(tmp_path / "net.safetensors", net)
+    u, dt = torch.randn(2, 9, 3), torch.rand(2, 9) + 0.1
+    assert torch.equal(read(tmp_path / "net.safetensors")(u, dt), net(u, dt))
+
+
 def test_a_classifier_comes_back(classifier, labelled, tmp_path):
     X, _ = labelled
     classifier.save(tmp_path / "model.safetensors")

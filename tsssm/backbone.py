@@ -229,7 +229,8 @@ class Backbone(nn.Module):
     Attributes
     ----------
     config : dict
-        The arguments: ``Backbone(**net.config)`` is a network of the same shape.
+        The arguments, with the rule of discretisation that was chosen: ``Backbone(**net.config)`` is a
+        network of the same shape.
 
     Raises
     ------
@@ -267,7 +268,7 @@ class Backbone(nn.Module):
             "dropout": dropout,
             "norm": norm,
             "pooling": pooling,
-            "discretization": discretization,
+            "discretization": None,
             "n_readouts": n_readouts,
             "dt_min": dt_min,
             "dt_max": dt_max,
@@ -285,7 +286,8 @@ class Backbone(nn.Module):
                 f"discretization must be None or, for backbone {backbone!r}, one of "
                 f"{', '.join(map(repr, methods))}; got {discretization!r}."
             )
-        options = {"bidirectional": bidirectional, "method": discretization or methods[0], **fixed}
+        method = self.config["discretization"] = discretization or methods[0]
+        options = {"bidirectional": bidirectional, "method": method, **fixed}
         if has_readouts:
             options["n_readouts"] = n_readouts
         elif n_readouts != 1:

@@ -39,6 +39,8 @@ def dense_system(layer: SSMLayer, channel: int) -> Dense:
             C = C * x.conj() / (np.abs(x) ** 2 + 1e-7)
     else:
         B = np.ascontiguousarray(p["B"]).view(complex)[channel, :, 0]
+    if isinstance(layer, LiquidS4):
+        B, C = B * p["scale"], C / p["scale"]
     if isinstance(layer, LiquidS4) and layer.system == "dplr":
         P = np.ascontiguousarray(p["P"]).view(complex)[:, channel, :, 0]
         # Both halves of the conjugate pairs: over one half the matrix is not linear.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
-from brute_force import dense_system
+from brute_force import dense_system, one_step
 from contract import BATCH, BOTH, CHANNELS, LENGTH, N_STATE, LayerContract, Make, close, gaps, maker, signal
 from module_contract import ModuleContract
 from torch import Tensor
@@ -125,7 +127,7 @@ def test_compile_and_export_over_a_low_rank_system() -> None:
 def test_small_inputs_approach_the_linear_layer(options: dict[str, object]) -> None:
     """The liquid term is of second order in the input."""
     liquid, linear = LiquidS4(CHANNELS, N_STATE, **options).double(), S4D(CHANNELS, N_STATE).double()
-    linear.load_state_dict(liquid.state_dict())
+    linear.load_state_dict({name: value for name, value in liquid.state_dict().items() if name != "scale"})
     u = signal()
     gap = [(liquid(scale * u)[0] - linear(scale * u)[0]).abs().max().item() / scale for scale in (1e-4, 1e-6)]
     assert gap[0] / gap[1] == pytest.approx(100, rel=0.05)
@@ -152,6 +154,80 @@ def test_no_input_drives_two_states_apart(make: Make) -> None:
     assert (apart[1] - apart[0]).abs().max() > 1e-3
 
 
+def equation_6(layer: LiquidS4, u: Tensor, liquid: bool = True) -> Tensor:
+    """Outputs (BATCH, L, CHANNELS) of the recurrence without any bound, or of its linear part."""
+    y = np.empty(u.shape)
+    for h in range(CHANNELS):
+        system = dense_system(layer, h)
+        A_bar, B_bar, _ = one_step(system.A, system.B, system.step, layer.method)
+        x = np.zeros((len(u), len(B_bar)), complex)
+        for k, u_k in enumerate(u[:, :, h].numpy().T):
+            w = B_bar * u_k[:, None]
+            x = x @ A_bar.T + liquid * w * x + w
+            y[:, k, h] = (x @ system.C[0]).real + system.D * u_k
+    return torch.as_tensor(y)
+
+
+def noise_and_walk() -> Tensor:
+    """White noise and, in the last series, random walks, of unit variance and below 3.9."""
+    u = signal(150)
+    u[-1] = u[-1].cumsum(0)
+    return ((u - u.mean(1, keepdim=True)) / u.std(1, keepdim=True)).clamp(-3.9, 3.9)
+
+
+@pytest.mark.parametrize("init", ["legs", "lin", "inv"])
+@pytest.mark.parametrize("method", ["zoh", "bilinear"])
+def test_ordinary_inputs_run_equation_6(init: str, method: str) -> None:
+    torch.manual_seed(0)
+    layer, u = (
+        LiquidS4(CHANNELS, 16, init=init, method=method, dt_min=0.01, dt_max=0.5).double(),
+        noise_and_walk(),
+    )
+    y, linear = layer(u)[0], equation_6(layer, u, liquid=False)
+    close(y, equation_6(layer, u), 1e-10)
+    # It is no small correction where the input is smooth.
+    assert (y - linear)[-1].std() > 0.05 * linear[-1].std()
+
+
+def test_ordinary_inputs_run_equation_6_over_a_low_rank_system() -> None:
+    torch.manual_seed(0)
+    layer, u = LiquidS4(CHANNELS, 16, system="dplr", dt_min=0.01, dt_max=0.5).double(), noise_and_walk()
+    expected, linear = equation_6(layer, u), equation_6(layer, u, liquid=False)
+    error = (layer(u)[0] - expected).std() / (expected - linear).std()
+    assert error < 0.05
+
+
+@pytest.mark.parametrize(
+    "options", [{"init": init} for init in ("legs", "lin", "inv")] + [{"system": "dplr", "init": "legt"}]
+)
+def test_a_positive_input_starts_by_slowing_the_decay(options: dict[str, str]) -> None:
+    """The phases: B is real and positive, and with other ones the linear part is the same, the liquid not."""
+    torch.manual_seed(0)
+    layer, u = LiquidS4(CHANNELS, N_STATE, **options).double(), signal()
+    assert (layer.B[..., 0] > 0).all() and layer.B[..., 1].abs().max() < 1e-12
+    if "system" in options:
+        return
+    turned = copy.deepcopy(layer)
+    turn = torch.polar(torch.ones(3), torch.tensor([0.5, 1.0, 2.0])).to(torch.complex128)
+    with torch.no_grad():
+        turned.B.copy_(torch.view_as_real(torch.view_as_complex(layer.B) * turn))
+        turned.C.copy_(torch.view_as_real(torch.view_as_complex(layer.C) / turn))
+    small = [other(1e-6 * u)[0] * 1e6 for other in (layer, turned)]
+    close(small[0], small[1], 1e-5)
+    assert (layer(u)[0] - turned(u)[0]).abs().max() > 1e-3
+
+
+def test_weights_without_a_scale_are_of_the_equations_without_one() -> None:
+    torch.manual_seed(0)
+    layer, u = LiquidS4(CHANNELS, N_STATE).double(), 0.03 * signal()
+    weights = {name: value for name, value in layer.state_dict().items() if name != "scale"}
+    other = LiquidS4(CHANNELS, N_STATE, strength=1.0).double()
+    other.load_state_dict(weights)
+    assert (other.scale == 1).all()
+    close(other(u)[0], equation_6(other, u), 1e-10)
+    assert not torch.allclose(other(u)[0], layer(u)[0])
+
+
 @pytest.mark.parametrize("system", ["diagonal", "dplr"])
 def test_every_order_adds_to_the_full_recurrence(system: str) -> None:
     torch.manual_seed(0)
@@ -176,7 +252,7 @@ def test_low_rank_system_starts_at_hippo(init: str, rank: int, bidirectional: bo
     expected = np.diag(form.Lambda) - form.P.T @ form.P.conj()
     assert np.abs(system.A - expected).max() < (1e-5 if init == "legs" else 1.01e-3)
     assert np.linalg.eigvals(system.A).real.max() < 1e-6
-    np.testing.assert_allclose(system.B, form.B, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(system.B, 0.25 * form.B, rtol=1e-6, atol=1e-6)  # the strength
     assert layer.P.shape == (rank, CHANNELS, 8, 2)
     numbers = sum(parameter.numel() for parameter in layer.parameters())
     assert numbers == CHANNELS * (16 * (2 + (1 + bidirectional) + rank) + 2)
@@ -208,6 +284,8 @@ def test_state_of_another_kernel_is_refused() -> None:
         ({"kernel": "cauchy"}, "kernel"),
         ({"kernel": "cauchy", "order": 2}, "kernel"),
         ({"order": 1}, "order"),
+        ({"strength": 0.0}, "strength"),
+        ({"strength": True}, "strength"),
         ({"order": True}, "order"),
         ({"order": 2.0, "kernel": "pb"}, "order"),
         ({"system": "dense"}, "system"),

@@ -145,13 +145,20 @@ def load(path: str | os.PathLike[str]) -> Any:
     return estimator
 
 
+#: What the default of ``discretization`` was while files did not name the rule of a network.
+_FIRST_RULES = {"s4": "bilinear", "lssl": "bilinear", "lssl-fixed": "bilinear"}
+
+
 def _backbone_to_state(net: Backbone) -> dict[str, Any]:
     return {"config": net.config, "weights": dict(net.state_dict())}
 
 
 def _backbone_from_state(state: dict[str, Any]) -> Backbone:
+    config = dict(state["config"])
+    if config["discretization"] is None:
+        config["discretization"] = _FIRST_RULES.get(config["backbone"])
     with isolated_rng(0):
-        net = Backbone(**state["config"]).float()
+        net = Backbone(**config).float()
     net.load_state_dict(state["weights"])
     return net.eval()
 

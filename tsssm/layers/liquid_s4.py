@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tsssm import hippo
@@ -59,6 +63,10 @@ class LiquidS4(ModalLayer):
         A = diag(Lambda), or A = diag(Lambda) - P P^* with the conjugate pairs of Lambda and P.
     real_part : {"exp", "softplus"}
         Re Lambda = -exp(a), or -log(1 + exp(a)).
+    strength : float
+        Of the kernel "exact": how much an input of size one moves the transition at the start. Over a
+        diagonal system, the share of the decay of each mode that it takes away; over a "dplr" one, a factor
+        of B.
     dt_min, dt_max : float
         The timescales Delta start log-uniformly distributed between these, in 1 / (grid step).
 
@@ -77,26 +85,55 @@ class LiquidS4(ModalLayer):
     of P. The rank is 2 for "legt", else 1. The measures "legt", "lagt" and "fourier", whose normal part does
     not decay, start with Re Lambda = -0.001 in its place.
 
+    *Scale.* A linear system is the same for :math:`B \gamma` and :math:`C / \gamma`; a liquid one is not,
+    because its B multiplies the state as well. The usual B, about 1 beside a decay of 1/2, would make modes
+    grow wherever the input stays above 1/2 for a while: on random walks of unit variance states of "lin"
+    reach :math:`10^4` within 200 steps. The equations above therefore hold with :math:`B \gamma` and
+    :math:`C / \gamma` in place of the parameters B and C, where the fixed ``scale``
+    :math:`\gamma_n = \text{strength} \cdot (-\mathrm{Re} \lambda_n) / |B_n|` is that of the initial values
+    ("dplr": :math:`\gamma = \text{strength}`, and 1 for the kernels "kb" and "pb", whose coefficients are
+    the paper's). The response to small inputs is that of `S4D`, and so is the way in which B and C train.
+
+    *Phases.* The product of B u and x mode by mode depends on the phases of the eigenvectors, about which the
+    linear system does not care: a mode turned by :math:`\varphi` has :math:`B e^{i \varphi}` and
+    :math:`C e^{-i \varphi}`, and another liquid part. They start where B is real and positive, as `hippo`
+    gives it: an input that is positive slows the decay of a mode, a negative one speeds it up, and neither
+    changes its frequency until B has learned a phase.
+
+    *Bounds.* A large input makes the transition expand, and the recurrence overflow. Over a diagonal
+    system the input that acts on the transition of a mode is clipped to
+    :math:`\pm(-\mathrm{Re}\lambda) / |B \gamma|`, at the start :math:`\pm 1 / \text{strength}`, which takes
+    away all of its decay. By zero-order hold that keeps :math:`|\bar A_k + \bar B_k \tilde u_k| \le 1`, and
+    by a transform the sum is projected there. Over a "dplr" one :math:`\bar A_k x + w_k \circ x` is shortened
+    to the length of x. So :math:`\lVert x_k \rVert \le \lVert x_{k-1} \rVert + \lVert w_k \rVert`, and the
+    output is finite for every input whose products are. In the other forms, the factors of a correlation
+    beside the newest are bounded.
+
+    Below the bounds nothing is changed, and inputs of unit variance stay below them: less than one in a
+    thousand pairs of a sample and a mode is clipped at the start, over a "dplr" system with "legs" less than
+    one in a hundred. (The other measures have modes without decay, which any input makes grow in one of its
+    signs: there it is up to 11 in a hundred.)
+
     Different from the paper and the authors' code:
 
-    - *Bounded.* A large input makes the transition expand, and the recurrence overflow. Over a diagonal
-      system the input that acts on the transition of a mode is clipped to
-      :math:`\pm(-\mathrm{Re}\lambda) / |B|`, which takes away all of its decay; by zero-order hold that keeps
-      :math:`|\bar A_k + \bar B_k \tilde u_k| \le 1`, and by a transform the sum is projected there. Over a
-      "dplr" one :math:`\bar A_k x + w_k \circ x` is shortened to the length of x. So
-      :math:`\lVert x_k \rVert \le \lVert x_{k-1} \rVert + \lVert w_k \rVert`, and the output is finite
-      for every input whose products are. In the other forms, the factors of a correlation beside the newest
-      are bounded. Below the bounds nothing is changed.
-    - *Causal.* The authors flip time in the P-B path, so that outputs see the future.
+    - *The recurrence itself*, with the samples of any distance in its products, is the kernel "exact". The
+      code has none: it has products of neighbours, by default of all pairs of the last 6 or 7 samples, and
+      reversed in time, so that outputs see the future.
+    - *Kernels as in the paper.* The code's P-B is :math:`(\sum_n C_n \bar B_n)(\sum_n \bar B_n)` times
+      these products, where the paper has :math:`\sum_n C_n \bar B_n^2`; its K-B differs by 31 to 43 percent
+      from the convolution that it means. Its :math:`\bar B` leaves out the low-rank part, and the liquid term
+      passes no gradient to A, B, C and Delta. So the paper's figures are those of another model: compare on
+      data.
     - *One model in every view.* Their step leaves the liquid terms out. Here `step` and the whole sequence
       are the same recurrence, for every kernel, with the last inputs in the state where it needs them.
     - *A step for every sample*, so that :math:`\bar B^q` is a product of coefficients of q samples. One of
       zero gap leaves the state alone and is no neighbour of the others.
     - Each order is summed up to p with weight one, and P is tied (A = Lambda - P P^*), which keeps A stable.
-    - The kernel "exact" is not in the paper's code, which has the correlations of neighbours alone.
 
     Over a "dplr" system time runs in a Python loop on every device: a slow path.
     """
+
+    scale: Tensor
 
     def __init__(
         self,
@@ -110,6 +147,7 @@ class LiquidS4(ModalLayer):
         order: int | None = None,
         system: str = "diagonal",
         real_part: str = "exp",
+        strength: float = 0.25,
         dt_min: float = 1e-3,
         dt_max: float = 1e-1,
     ) -> None:
@@ -125,6 +163,7 @@ class LiquidS4(ModalLayer):
         if order is None and kernel in ("kb", "pb"):
             order = 2
         check_liquid_kernel(kernel, order, full=True)
+        _check_strength(strength)
         low_rank = None
         if system == "diagonal":
             eigenvalues, input_vector = hippo.diagonal(init, d_state)
@@ -148,10 +187,32 @@ class LiquidS4(ModalLayer):
         self.order = order
         self.system = system
         self.init = init
+        self.strength = float(strength)
+        self.register_buffer("scale", self._initial_scale(eigenvalues, input_vector))
         self.state_type = ScanState if system == "diagonal" and order is None else LiquidState
         if low_rank is not None:
             self.P = low_rank_parameter(low_rank, d_model)
             self.system_names = (*self.system_names, "P")
+
+    def _initial_scale(self, eigenvalues: NDArray[Any], input_vector: NDArray[Any]) -> Tensor:
+        """The factors gamma (N/2,) for the initial diagonal of A and the initial B."""
+        scale = np.ones(len(input_vector))
+        if self.kernel == "exact":
+            # Over a "dplr" system of HiPPO-LegS, B of a mode never exceeds its decay: B <= 1/2 + B^2 / 2.
+            share = 1 if self.system == "dplr" else -eigenvalues.real / np.abs(input_vector)
+            scale = self.strength * share * scale
+        return torch.as_tensor(scale, dtype=self.D.dtype)
+
+    def input_vector(self) -> Tensor:
+        return super().input_vector() * self.scale
+
+    def readout(self) -> Tensor:
+        return super().readout() / self.scale
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any) -> None:
+        # Layers of versions before there was a scale had none in their equations.
+        state_dict.setdefault(f"{prefix}scale", torch.ones_like(self.scale))
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
     def initial_state(self, batch: int) -> ScanState | LiquidState:
         zero = self.zero_modes(batch)
@@ -163,7 +224,7 @@ class LiquidS4(ModalLayer):
     def _run(
         self, u: Tensor, dt: Tensor | None, state: Any, need_state: bool
     ) -> tuple[Tensor, ScanState | LiquidState]:
-        Lambda, B, C = self.eigenvalues(), torch.view_as_complex(self.B), self.readout()
+        Lambda, B, C = self.eigenvalues(), self.input_vector(), self.readout()
         sequence: tuple[Any, ...] = (B, C, torch.exp(self.log_dt), dt, state)
         D, kernel, order, method = self.D[None], self.kernel, self.order, self.method
         end: ScanState | LiquidState
@@ -179,3 +240,8 @@ class LiquidS4(ModalLayer):
         else:
             y, end = liquid_scan(u, Lambda, *sequence, D=D, method=method, kernel=kernel, order=order)
         return y.squeeze(1), end
+
+
+def _check_strength(value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
+        raise ValueError(f"strength must be a positive finite number; got {value!r}.")

@@ -162,11 +162,11 @@ def _layer(layer: Any) -> _Layer:
     D = _registers(layer.D.numpy())
     bounds = D[:0]
     if not isinstance(layer, SharedStateLayer):
-        B, C = torch.view_as_complex(layer.B).numpy(), layer.readout()[0, 0].numpy()
+        B, C = layer.input_vector().numpy(), layer.readout()[0, 0].numpy()
         steps = _registers(step, 1.0).repeat(A.shape[1], axis=0)
         readout = _by_unit([_registers(C.real.T), _registers(C.imag.T)])
         if isinstance(layer, LiquidS4):
-            bound = liquid_bound(layer.eigenvalues(), torch.view_as_complex(layer.B))
+            bound = liquid_bound(layer.eigenvalues(), layer.input_vector())
             bounds = _by_unit([_registers(bound.numpy().T)])[:, 0]
         return _Layer(_system(A, B), steps, readout, _NONE, _NONE, D, bounds)
     B, C = layer.input_matrix().numpy(), layer.output_matrix()[0].numpy()
