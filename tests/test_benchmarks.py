@@ -6,6 +6,7 @@ import importlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -88,6 +89,30 @@ def test_streaming(load, tmp_path, capsys):
             assert row[grid]["median"] >= row[grid]["minimum"] > 0
         assert row["push_many, a sample"] > 0
     assert "s4d, compiled" in capsys.readouterr().out
+
+
+def test_ucr_backbones(load, tmp_path, monkeypatch):
+    benchmark = load("ucr_backbones")
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(12, 1, 30)), np.tile(["a", "b"], 6)
+    monkeypatch.setattr(benchmark, "fetch_ucr", lambda name, part, return_X_y: (X, y))
+    path = tmp_path / "backbones.json"
+    what = ["--sets", "Made", "--sampling", "all", "bursts", "--backbones", "liquid-s4", "s4:bilinear"]
+    benchmark.main(
+        [*what, "--seeds", "0", "--layers", "1", "--max-steps", "2", "--test", "--json", str(path)]
+    )
+    report = json.loads(path.read_text())
+    assert report["summary"].keys() == {"all", "bursts"}
+    for sampling, found in report["summary"].items():
+        assert found["backbones"].keys() == {"liquid-s4", "s4:bilinear"}
+        for name, row in found["backbones"].items():
+            assert 0 <= row["cross-validation"] <= 1 and 1 <= row["mean rank"] <= 2
+            assert ("test" in row) == (sampling == "all")
+            assert ("bounded at the start" in row) == (name == "liquid-s4")
+    clipped = report["results"]["Made (all)|liquid-s4|0"]["bounded"]
+    assert 0 <= clipped[0] < 0.01
+    kept = benchmark.thinned(X, "half")
+    assert kept.lengths.tolist() == [15] * 12 and np.diff(kept.times[:15]).max() > 1
 
 
 def test_training_step(load, tmp_path):

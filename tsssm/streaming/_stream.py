@@ -49,8 +49,8 @@ class Stream:
     Attributes
     ----------
     compiled : bool
-        Whether one compiled call runs all layers for a sample: for the layers "s4d", "dss", "s5" and
-        "liquid-s4" on float32 weights. Other layers run one after the other, some ten times as slow.
+        Whether one compiled call runs all layers for a sample: for the layers "s4d", "dss", "s5", "linoss"
+        and "liquid-s4" on float32 weights. Other layers run one after the other, some ten times as slow.
         Features are always compiled.
 
     Raises
