@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # threads, here or in the tests: they run as they do for a user.
 PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-slow lint test-minimum gpu-check clean
+.PHONY: demo test test-slow lint docs test-minimum gpu-check clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/python examples/quickstart.py
@@ -31,6 +31,10 @@ lint: $(VENV)/.installed-dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports --no-logo
 
+docs: $(VENV)/.installed-docs
+	$(VENV)/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 test-minimum: VENV := $(VENV_MINIMUM)
 test-minimum: $(VENV_MINIMUM)/.installed
 	$(PYTEST) -m "not slow"
@@ -46,7 +50,7 @@ gpu-check:
 	$(PYTHON) examples/benchmarks/gpu.py --json $(GPU_RESULTS) && exit $$tests
 
 clean:
-	rm -rf $(VENV) $(VENV_MINIMUM) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV_MINIMUM) docs/_build docs/generated .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 # torch first and by itself: it decides which build of everything that depends on it fits.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -58,6 +62,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --quiet -c constraints.txt -e '.[docs]'
 	touch $@
 
 $(VENV_MINIMUM)/.installed: pyproject.toml constraints-minimum.txt

@@ -199,7 +199,7 @@ def discretize_dense(A: Tensor, B: Tensor, step: Tensor, method: str | float) ->
         Input vectors.
     step : Tensor of any shape, real
         Elapsed time, >= 0 (not checked). Its shape broadcasts with the leading dimensions of A and B: one A
-        of shape (N, N) gives ``A_bar`` of shape (*step.shape, N, N).
+        of shape (N, N) gives ``A_bar`` of the shape of step followed by (N, N).
     method : {"zoh", "foh", "bilinear", "backward-euler", "euler"} or float
         The rule; a number in [0, 1] is the alpha of the generalised bilinear transform.
 

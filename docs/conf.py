@@ -1,0 +1,28 @@
+"""How Sphinx builds the documentation: ``make docs``, offline, with warnings as errors."""
+
+from __future__ import annotations
+
+from tsssm import __version__
+
+project = "tsssm"
+author = "the tsssm developers"
+copyright = "2026, " + author  # noqa: A001
+release = version = __version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+]
+exclude_patterns = ["_build"]
+html_theme = "pydata_sphinx_theme"
+html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+html_sidebars = {"mathematics": [], "start": []}
+html_show_sourcelink = False
+
+autosummary_generate = True
+autodoc_typehints = "none"  # numpydoc's sections have them
+numpydoc_show_class_members = False
+numpydoc_class_members_toctree = False
+default_role = "code"
