@@ -1,4 +1,4 @@
-"""What all estimators share: containers in, and manners in both libraries."""
+"""What all estimators share: the containers that they take, and what both libraries expect of them."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class PanelEstimator(Saveable):
     def _panel(self, X: Any, *, reset: bool) -> Panel:
         """Return X as a panel, and set or check the number of features."""
         # An index 0, 1, 2, ... is what pandas writes unasked: in fit it says nothing, but next to training
-        # series with times it is a time, or else one series would be read differently alone and in company.
+        # series with times it is a time, or else one series would be read differently alone and among others.
         panel = as_panel(X, counting_is_time=not reset and self._has_times)
         table = is_table(X)
         if table:

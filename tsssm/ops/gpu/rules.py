@@ -122,7 +122,7 @@ def coefficients(
     alpha: tl.tensor,
     RULE: tl.constexpr,
 ) -> Any:
-    """e of a step s, and b of first-order hold, which is no number for the other rules."""
+    """e of a step s, and b of first-order hold, which is undefined for the other rules."""
     zr = Ar * s
     zi = Ai * s
     er, ei = transition(zr, zi, alpha, RULE)

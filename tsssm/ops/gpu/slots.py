@@ -98,7 +98,7 @@ def through(
     gi: tl.tensor,
     SLOTS: tl.constexpr,
 ) -> Any:
-    """The product with 1 + e + g S; g is of no matter for one slot."""
+    """The product with 1 + e + g S; g is ignored for one slot."""
     yr = ()
     yi = ()
     for q in tl.static_range(SLOTS):

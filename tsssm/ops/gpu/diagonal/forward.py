@@ -30,7 +30,7 @@ def advance(
 ) -> Any:
     """The state after a sample u; first-order hold alone looks at b and at v, the sample before.
 
-    The bound is that of the liquid term, and of no matter without one.
+    The bound is that of the liquid term, and ignored without one.
     """
     if LIQUID:
         gr, gi = liquid_term(er, ei, wr, wi, u, bound)
