@@ -150,6 +150,20 @@ def test_every_discretisation_runs_and_matters(backbone, method):
     assert torch.equal(out, default) == (method == BACKBONES[backbone].methods[0])
 
 
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_default_forgets_over_long_gaps(backbone):
+    """Nearly all of what slow and fast modes hold, after a few gaps of many of their time constants."""
+    net = small(backbone=backbone, d_model=16, d_state=16, dt_min=0.01, dt_max=0.1, bidirectional=False)
+    layer = net.blocks[0].layer
+    with torch.no_grad():
+        _, before = layer(torch.randn(2, 50, 16), torch.ones(2, 50))
+        after = before
+        for _ in range(5):
+            _, after = layer.step(torch.zeros(2, 16), after, torch.full((2,), 1e4))
+    sizes = [(state.x if isinstance(state, tuple) else state).norm() for state in (before, after)]
+    assert sizes[1] < 0.01 * sizes[0]
+
+
 @pytest.mark.parametrize("name", ["backbone", "norm", "pooling", "discretization"])
 def test_unknown_names_are_refused_by_name(name):
     with pytest.raises(ValueError, match=f"{name} must be .*; got 'nothing'"):

@@ -28,7 +28,7 @@ class LayerChoice(NamedTuple):
     """
 
     layer: Callable[..., SSMLayer]
-    methods: tuple[str, ...]
+    methods: tuple[str | float, ...]
     options: Mapping[str, Any] = MappingProxyType({})
     has_readouts: bool = False
 
@@ -37,6 +37,10 @@ class LayerChoice(NamedTuple):
 _TRANSFORMS = ("bilinear", "backward-euler")
 _HOLD = ("zoh", *_TRANSFORMS)
 _HOLDS = ("zoh", "foh", *_TRANSFORMS)
+# Half way between the two transforms. The bilinear one keeps over any gap what fast modes hold, 0.97 of a
+# state over a hundred units; backward Euler forgets it, and damps everything else for that. Chosen on regular
+# and irregular series by cross-validation (examples/benchmarks/ucr_backbones.py).
+_FORGETTING = (0.75, *_TRANSFORMS)
 _FIXED = {"train_A": False, "train_B": False, "train_dt": False}
 
 #: State-space layers that a backbone can be made of.
@@ -48,9 +52,9 @@ BACKBONES: dict[str, LayerChoice] = {
     "dss": LayerChoice(DSS, _HOLDS),
     "s5": LayerChoice(S5, _HOLDS, {"n_blocks": 4}),
     "linoss": LayerChoice(LinOSS, _HOLDS, {"n_blocks": 4}),
-    "s4": LayerChoice(S4, _TRANSFORMS),
-    "lssl": LayerChoice(LSSL, (*_TRANSFORMS, "zoh"), has_readouts=True),
-    "lssl-fixed": LayerChoice(LSSL, (*_TRANSFORMS, "zoh"), _FIXED, has_readouts=True),
+    "s4": LayerChoice(S4, _FORGETTING),
+    "lssl": LayerChoice(LSSL, (*_FORGETTING, "zoh"), has_readouts=True),
+    "lssl-fixed": LayerChoice(LSSL, (*_FORGETTING, "zoh"), _FIXED, has_readouts=True),
 }
 
 
@@ -219,8 +223,9 @@ class Backbone(nn.Module):
         Normalisation before every layer and before pooling.
     pooling : {"mean", "max", "last"}
         Summary over time; "mean" weighs every sample by the time it stands for (`mean_pool`).
-    discretization : str, optional
-        One of ``BACKBONES[backbone].methods``; by default the first.
+    discretization : str or float, optional
+        One of ``BACKBONES[backbone].methods``; by default the first. A number is the alpha of a generalised
+        bilinear transform.
     n_readouts : int
         Outputs of the system of each channel, which a linear map mixes; only of the LSSLs, 1 for the others.
     dt_min, dt_max : float or sequence of float
@@ -251,7 +256,7 @@ class Backbone(nn.Module):
         dropout: float = 0.1,
         norm: str = "batch",
         pooling: str = "mean",
-        discretization: str | None = None,
+        discretization: str | float | None = None,
         n_readouts: int = 1,
         dt_min: float | Sequence[float] = 1e-3,
         dt_max: float | Sequence[float] = 1e-1,

@@ -8,8 +8,8 @@ with their own defaults. Run as
 
     TSSSM_DATA=FOLDER OMP_NUM_THREADS=1 python examples/benchmarks/ucr_backbones.py --json results.json
 
-A backbone may be given with a rule, as in ``--backbones lssl:bilinear lssl:backward-euler``, and the samples
-may be thinned, with the times of those that stay: ``--sampling half`` keeps a random half of each series,
+A backbone may be given with a rule, as in ``--backbones lssl:bilinear lssl:0.75``, and the samples may be
+thinned, with the times of those that stay: ``--sampling half`` keeps a random half of each series,
 ``bursts`` three stretches of a tenth of it, with long gaps between them.
 
 For a full liquid recurrence "bounded" is the share of pairs of a sample and a mode whose input is clipped, in
@@ -95,7 +95,8 @@ def evaluate(
     X, y = fetch_ucr(name, part="train", return_X_y=True)
     X = thinned(X, sampling)
     backbone, _, rule = choice.partition(":")
-    options = {"backbone": backbone, "discretization": rule or None, "random_state": seed, **network}
+    method = float(rule) if rule[:1].isdecimal() else rule or None
+    options = {"backbone": backbone, "discretization": method, "random_state": seed, **network}
     started = time.process_time()
     right = []
     folds = min(folds, np.unique(y, return_counts=True)[1].min())

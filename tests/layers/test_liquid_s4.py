@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tsssm import hippo
 from tsssm.layers import LSSL, S4D, LiquidS4
+from tsssm.ops import operands
 
 LAYERS = [
     maker(LiquidS4),
@@ -215,6 +216,19 @@ def test_a_positive_input_starts_by_slowing_the_decay(options: dict[str, str]) -
     small = [other(1e-6 * u)[0] * 1e6 for other in (layer, turned)]
     close(small[0], small[1], 1e-5)
     assert (layer(u)[0] - turned(u)[0]).abs().max() > 1e-3
+
+
+def test_no_gradient_hangs_on_how_a_clipped_input_is_rounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a transform a clipped transition lies on the unit circle: inside it or outside is rounding."""
+    random, gradients = torch.Generator().manual_seed(0), []
+    u = torch.randn(4, 100, 16, generator=random)
+    for runs_compiled in (operands.runs_compiled, lambda *arguments: False):
+        monkeypatch.setattr(operands, "runs_compiled", runs_compiled)
+        torch.manual_seed(0)
+        layer = LiquidS4(16, 16, method="bilinear", dt_min=0.005, dt_max=0.3)
+        layer(u)[0].square().mean().backward()
+        gradients.append(layer.B.grad)
+    close(gradients[0] / gradients[1].abs().max(), gradients[1] / gradients[1].abs().max(), 1e-5)
 
 
 def test_weights_without_a_scale_are_of_the_equations_without_one() -> None:

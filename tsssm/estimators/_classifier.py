@@ -63,9 +63,9 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         Normalisation before every layer.
     pooling : {"mean", "max", "last"}, default="mean"
         Summary over time before the head. The mean weighs each sample by the time it stands for.
-    discretization : str, optional
-        "zoh", "foh" ("s4d", "dss", "s5", "linoss"), "bilinear" or "backward-euler". By default "zoh", and
-        "bilinear" for "s4", which takes no hold, and for "lssl", whose hold is slow on irregular grids.
+    discretization : str or float, optional
+        "zoh", "foh" ("s4d", "dss", "s5", "linoss"), "bilinear" or "backward-euler". By default "zoh", and for
+        "s4" and "lssl" 0.75, half way from "bilinear", which never forgets, to "backward-euler".
     n_readouts : int, default=1
         Outputs of the system of each channel (M of the LSSL paper); only of "lssl" and "lssl-fixed".
     time_scale : "median" or float, default="median"
@@ -206,7 +206,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         dropout: float = 0.1,
         norm: str = "batch",
         pooling: str = "mean",
-        discretization: str | None = None,
+        discretization: str | float | None = None,
         n_readouts: int = 1,
         time_scale: str | float = "median",
         timescales: str | tuple[float, float] | Sequence[tuple[float, float]] = "auto",

@@ -53,7 +53,7 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
     dropout: float
     norm: str
     pooling: str
-    discretization: str | None
+    discretization: str | float | None
     n_readouts: int
     time_scale: str | float
     timescales: str | tuple[float, float] | Sequence[tuple[float, float]]
