@@ -170,10 +170,10 @@ def equation_6(layer: LiquidS4, u: Tensor, liquid: bool = True) -> Tensor:
 
 
 def noise_and_walk() -> Tensor:
-    """White noise and, in the last series, random walks, of unit variance and below 3.9."""
+    """White noise and, in the last series, random walks, of unit variance."""
     u = signal(150)
     u[-1] = u[-1].cumsum(0)
-    return ((u - u.mean(1, keepdim=True)) / u.std(1, keepdim=True)).clamp(-3.9, 3.9)
+    return (u - u.mean(1, keepdim=True)) / u.std(1, keepdim=True)
 
 
 @pytest.mark.parametrize("init", ["legs", "lin", "inv"])
@@ -187,7 +187,7 @@ def test_ordinary_inputs_run_equation_6(init: str, method: str) -> None:
     y, linear = layer(u)[0], equation_6(layer, u, liquid=False)
     close(y, equation_6(layer, u), 1e-10)
     # It is no small correction where the input is smooth.
-    assert (y - linear)[-1].std() > 0.05 * linear[-1].std()
+    assert (y - linear)[-1].std() > 0.02 * linear[-1].std()
 
 
 def test_ordinary_inputs_run_equation_6_over_a_low_rank_system() -> None:
@@ -266,7 +266,7 @@ def test_low_rank_system_starts_at_hippo(init: str, rank: int, bidirectional: bo
     expected = np.diag(form.Lambda) - form.P.T @ form.P.conj()
     assert np.abs(system.A - expected).max() < (1e-5 if init == "legs" else 1.01e-3)
     assert np.linalg.eigvals(system.A).real.max() < 1e-6
-    np.testing.assert_allclose(system.B, 0.25 * form.B, rtol=1e-6, atol=1e-6)  # the strength
+    np.testing.assert_allclose(system.B, 0.125 * form.B, rtol=1e-6, atol=1e-6)  # the strength
     assert layer.P.shape == (rank, CHANNELS, 8, 2)
     numbers = sum(parameter.numel() for parameter in layer.parameters())
     assert numbers == CHANNELS * (16 * (2 + (1 + bidirectional) + rank) + 2)

@@ -109,10 +109,10 @@ class LiquidS4(ModalLayer):
     output is finite for every input whose products are. In the other forms, the factors of a correlation
     beside the newest are bounded.
 
-    Below the bounds nothing is changed, and inputs of unit variance stay below them: less than one in a
-    thousand pairs of a sample and a mode is clipped at the start, over a "dplr" system with "legs" less than
-    one in a hundred. (The other measures have modes without decay, which any input makes grow in one of its
-    signs: there it is up to 11 in a hundred.)
+    Below the bounds nothing is changed, and inputs of unit variance stay below them: of normal ones none of a
+    million pairs of a sample and a mode is clipped at the start, on none of 24 UCR sets more than two in a
+    thousand, and over a "dplr" system with "legs" two in a thousand. (The other measures have modes without
+    decay, which any input makes grow in one of its signs: there it is up to 8 in a hundred.)
 
     Different from the paper and the authors' code:
 
@@ -147,7 +147,7 @@ class LiquidS4(ModalLayer):
         order: int | None = None,
         system: str = "diagonal",
         real_part: str = "exp",
-        strength: float = 0.25,
+        strength: float = 0.125,
         dt_min: float = 1e-3,
         dt_max: float = 1e-1,
     ) -> None:

@@ -51,7 +51,8 @@ class LSSL(SSMLayer):
         Discretisation; a number is :math:`\alpha`. No step of a dense A by zero-order hold takes O(N): with
         "zoh" and gaps that differ, each distinct step costs a matrix exponential in O(N^3) and each sample
         O(N^2). Euler steps of a trained A take the same way, because at :math:`\alpha = 0` the pivots of
-        the tridiagonal solve may vanish.
+        the tridiagonal solve may vanish. Over a long gap modes keep the share :math:`(1 - \alpha) / \alpha`
+        of what they hold: all with "bilinear", the paper's rule, and a third with 0.75, that of a `Backbone`.
     train_A, train_B, train_dt : bool
         Whether A, B and the timescales Delta are trained.
     shared : bool

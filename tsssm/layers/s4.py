@@ -30,6 +30,8 @@ class S4(ModalLayer):
         says what each remembers. The rank is 2 for "legt" and 1 for the others.
     method : {"bilinear", "backward-euler", "euler"} or float in [0, 1]
         Generalised bilinear transform (2110.13985, eq. 3). The holds have no O(N) step for this matrix.
+        Over a long gap modes keep the share :math:`(1 - \alpha) / \alpha` of what they hold: all with
+        "bilinear", the paper's rule, and a third with :math:`\alpha = 0.75`, that of a `Backbone`.
     real_part : {"exp", "softplus"}
         Re Lambda = -exp(a), or -log(1 + exp(a)).
     dt_min, dt_max : float
