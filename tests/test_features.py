@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,7 +14,15 @@ from sklearn.linear_model import Ridge as SklearnRidge
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import log_loss
 
-from tsssm.features import ALPHAS, StateSpaceFeatures, Timeline, fit_ridge, fit_slope, predict_ridge
+from tsssm.features import (
+    ALPHAS,
+    StateSpaceFeatures,
+    Timeline,
+    _ridge,
+    fit_ridge,
+    fit_slope,
+    predict_ridge,
+)
 from tsssm.features._systems import draw_systems
 from tsssm.ops import readout_scan
 from tsssm.panel import Panel
@@ -317,10 +326,52 @@ def test_duplicated_series_and_features():
     assert ridge.alpha == peer.alpha_
 
 
-def test_one_series_and_constant_features():
-    ridge = fit_ridge(np.ones((1, 9), np.float32), np.array([[3.0]]), np.ones(1))
+@pytest.mark.parametrize("n, d", [(1, 9), (9, 1)])
+def test_constant_features(n, d):
+    ridge = fit_ridge(np.ones((n, d), np.float32), np.full((n, 1), 3.0), np.ones(n))
     np.testing.assert_array_equal(ridge.coef, 0.0)
     assert ridge.intercept == 3.0 and np.isfinite(ridge.left_out).all()
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_ridge_of_many_series_goes_by_pieces_of_rows(monkeypatch, weighted):
+    X, Y, weight = problem(90, 20)
+    weight = weight if weighted else np.ones(90)
+    whole = fit_ridge(X, Y, weight)
+    monkeypatch.setattr(_ridge, "_LEAST_ROWS", 7)
+    monkeypatch.setattr(_ridge, "_VALUES", 0)
+    pieces = fit_ridge(X, Y, weight)
+    assert (
+        pieces.alpha == whole.alpha == RidgeCV(alphas=ALPHAS).fit(standardised(X, weight), Y, weight).alpha_
+    )
+    for one, other in zip(pieces, whole, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-9)
+
+
+def test_memory_of_a_ridge_of_many_series(monkeypatch):
+    """That of its features does not multiply: beside them there are a few squares of their number."""
+    monkeypatch.setattr(_ridge, "_VALUES", 2**14)
+    n, d = 40_000, 16
+    X = np.random.default_rng(0).normal(size=(n, d)).astype(np.float32)
+    tracemalloc.start()
+    fit_ridge(X, X[:, :1].astype(np.float64), np.ones(n))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    outputs = (len(ALPHAS) + 12) * 8 * n  # left-out residuals for every penalty, and vectors of series
+    assert peak < outputs + X.nbytes / 2
+
+
+def test_another_solver_steps_in(monkeypatch):
+    X, Y, weight = problem(30, 120)
+    expected = fit_ridge(X, Y, weight)
+
+    def fails(matrix):
+        raise np.linalg.LinAlgError("Eigenvalues did not converge")
+
+    monkeypatch.setattr(np.linalg, "eigh", fails)
+    ridge = fit_ridge(X, Y, weight)
+    assert ridge.alpha == expected.alpha
+    np.testing.assert_allclose(ridge.coef, expected.coef, atol=1e-9)
 
 
 # Calibration
