@@ -74,24 +74,34 @@ class _DrawFrom(TorchFunctionMode):
 
 @contextmanager
 def isolated_rng(seed: int) -> Iterator[None]:
-    """Run a block in which new layers draw from a generator of its own, whatever other threads draw."""
-    with _DrawFrom(torch.Generator().manual_seed(seed)):
-        yield
+    """Run a block in which new layers draw from a generator of its own, whatever other threads draw.
+
+    They draw in float32, as numbers in float64 are others and not the same in more digits, whatever
+    ``torch.set_default_dtype`` says. That is one for the process: one block at a time.
+    """
+    with _one_dtype, _DrawFrom(torch.Generator().manual_seed(seed)):
+        default = torch.get_default_dtype()
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(default)
 
 
 # Lightning changes classes of torch and the global generators while it starts, so that two runs in one
 # process disturb each other. A callback may fit a model of its own, hence a lock that lets its owner in.
 _one_run = threading.RLock()
+_one_dtype = threading.RLock()
 
 
-def _renew_lock() -> None:
-    """In a forked child nobody is left to release it."""
-    global _one_run
-    _one_run = threading.RLock()
+def _renew_locks() -> None:
+    """In a forked child nobody is left to release them."""
+    global _one_run, _one_dtype
+    _one_run, _one_dtype = threading.RLock(), threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 def train(
