@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tsssm import Panel, SSMClassifier, SSMRegressor, encoding
-from tsssm.encoding import EncodedOnDemand, PanelEncoder
+from tsssm import Panel, SSMClassifier, SSMRegressor
+from tsssm.encoding import EncodedOnDemand, PanelEncoder, _encoded
 from tsssm.training import Batches
 from tsssm.training._batches import BatchShares
 
@@ -68,7 +68,7 @@ def test_a_batch_that_cannot_be_shared_is_refused():
 @pytest.fixture
 def pieces(monkeypatch):
     """Work on a few series at a time."""
-    monkeypatch.setattr(encoding, "_PIECE", 50)
+    monkeypatch.setattr(_encoded, "_PIECE", 50)
 
 
 def on_disk(panel: Panel, folder: Path) -> Panel:

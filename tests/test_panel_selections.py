@@ -41,6 +41,12 @@ class TestChannelsAndIds:
         np.testing.assert_array_equal(chosen.values, panel.values[:, [2, 0]])
         assert chosen.ids is panel.ids and chosen.time_unit == "h"
 
+    def test_two_channels_of_one_name(self, panel):
+        twins = Panel(panel.values, panel.offsets, channel_names=["HR", "Temp", "HR"])
+        assert twins.select(["Temp", -1]).channel_names == ("Temp", "HR")
+        with pytest.raises(KeyError, match="2 channels are called 'HR': give positions"):
+            twins.select("HR")
+
     def test_one_channel_is_a_panel(self, panel):
         assert panel.select("SpO2").shape == panel.select(1).shape == (4, 1)
 
@@ -57,7 +63,7 @@ class TestChannelsAndIds:
         ],
     )
     def test_what_is_not_there_is_named(self, panel, channels, message):
-        with pytest.raises(ValueError, match=re.escape(message)):
+        with pytest.raises((KeyError, IndexError, ValueError), match=re.escape(message)):
             panel.select(channels)
         if isinstance(channels, str):
             with pytest.raises(ValueError, match="is a name, but the 3 channels have none"):

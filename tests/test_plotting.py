@@ -92,7 +92,7 @@ class TestPanel:
             PanelDisplay.from_panel(panel, kind="bars")
         with pytest.raises(IndexError, match="series=12 is out of range for 12"):
             PanelDisplay.from_panel(panel, series=12)
-        with pytest.raises(ValueError, match="no channel 'hr'.*Did you mean 'HR'"):
+        with pytest.raises(KeyError, match="no channel 'hr'.*Did you mean 'HR'"):
             PanelDisplay.from_panel(panel, channels="hr")
 
 

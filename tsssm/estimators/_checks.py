@@ -29,7 +29,8 @@ def is_table(X: Any) -> bool:
     if isinstance(X, (list, tuple)):
         rows = all(isinstance(row, (list, tuple)) and is_scalar(row[0]) for row in X)
         return rows and len({len(row) for row in X}) == 1
-    return not isinstance(X, Panel) and np.asarray(X).ndim == 2
+    # Tensors with a gradient do not become arrays unasked.
+    return not isinstance(X, Panel) and (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) == 2
 
 
 def check_one_each(y: Any, panel: Panel) -> None:
@@ -99,6 +100,23 @@ def checked_groups(groups: npt.ArrayLike | None, panel: Panel) -> npt.NDArray[An
             f"{int(np.argmax(missing))}."
         )
     return labels
+
+
+def check_finite(outputs: npt.NDArray[np.floating[Any]], panel: Panel, what: str) -> None:
+    """Raise FloatingPointError, which names the first series, unless all outputs (n, m) are finite.
+
+    Inputs are limited so that none should be; this is what tells if one is nevertheless.
+    """
+    if np.isfinite(outputs).all():
+        return
+    rows = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
+    first = int(rows[0])
+    label = "" if panel.ids is None else f", {panel.ids[[first]].tolist()[0]!r}"
+    largest = np.nanmax(np.abs(panel[first].values), initial=0.0)
+    raise FloatingPointError(
+        f"The {what} of {len(rows)} of {len(panel)} series are NaN or infinite, the first is series {first}"
+        f"{label}, with values of up to {largest:g}. Look for extreme values, in it and in training series."
+    )
 
 
 def check_validation(

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_consistent_length
 from sktime.transformations.base import BaseTransformer
 
 from tsssm.estimators._base import PanelEstimator, declared_tags
-from tsssm.estimators._checks import FloatArray, checked_weights, is_table, seed_of
+from tsssm.estimators._checks import FloatArray, check_finite, checked_weights, is_table, seed_of
 from tsssm.estimators._parameters import RULES, Rule, one_of
 from tsssm.estimators._splits import Labelled
 from tsssm.features import BASES, POOLINGS, StateSpaceFeatures, Timeline, fit_ridge, predict_ridge
@@ -83,7 +83,9 @@ class FeaturesEstimator(PanelEstimator):
 
     def _features(self, panel: Panel) -> npt.NDArray[np.float32]:
         threads, device = effective_n_jobs(self.n_jobs), prediction_device(self.accelerator)
-        return self.features_.transform(panel, threads, device)
+        features = self.features_.transform(panel, threads, device)
+        check_finite(features, panel, "features")
+        return features
 
 
 class RidgeEstimator(FeaturesEstimator):

@@ -18,6 +18,7 @@ from tsssm.estimators._base import PanelEstimator
 from tsssm.estimators._callbacks import CallbackSupportMixin, FitReport, with_callbacks
 from tsssm.estimators._checks import (
     FloatArray,
+    check_finite,
     check_one_each,
     check_validation,
     checked_groups,
@@ -359,9 +360,12 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
 
     def _outputs(self, X: Any) -> FloatArray:
         """Outputs (n, n_outputs) of the fitted network."""
-        data = self.encoder_.encode(self._panel(X, reset=False))
+        panel = self._panel(X, reset=False)
+        data = self.encoder_.encode(panel)
         assert self.net_ is not None  # a single class is not asked
-        return predict(self.net_, data, prediction_device(self.accelerator)).numpy().astype(np.float64)
+        outputs = predict(self.net_, data, prediction_device(self.accelerator)).numpy().astype(np.float64)
+        check_finite(outputs, panel, "outputs")
+        return outputs
 
     # What a subclass says about its targets.
 

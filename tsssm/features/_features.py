@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tsssm.features._systems import draw_systems
-from tsssm.features._timeline import Sampled, Timeline
+from tsssm.features._timeline import Sampled, Timeline, joined
 from tsssm.ops import pooled_scan, readout_scan
 from tsssm.ops.operands import has_kernels
 from tsssm.panel import Panel
@@ -132,7 +132,8 @@ class StateSpaceFeatures:
         chosen = rng.permutation(len(panel))[:_REFERENCES]
         # However long the series are, so many samples tell the quantiles.
         enough = 1 + int(np.searchsorted(np.cumsum(panel.lengths[chosen]), _REFERENCE_SAMPLES))
-        sampled = self.timeline.sample(panel[chosen[:enough]])
+        few = panel[chosen[:enough]]
+        sampled = joined([self.timeline.sample(few[part]) for part in self.timeline.parts(few)])
         bounds = list(zip(sampled.offsets[:-1], sampled.offsets[1:], strict=True))
         spread, thresholds = np.empty(D.shape, np.float32), np.empty(levels.shape, np.float32)
         at_once = max(1, _REFERENCE_READOUTS // (D.shape[1] * int(sampled.offsets[-1])))

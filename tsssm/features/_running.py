@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsssm.features._features import StateSpaceFeatures, finished
-from tsssm.features._timeline import Course
+from tsssm.features._timeline import LONGEST_TICKS, Course
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -65,7 +65,11 @@ class Running:
     settled, current : Pooled
         Up to the latest settled sample; up to the latest sample. The same object where nothing is pending.
     start : float or None
-        Time of the first sample.
+        Time of the first sample, or of the one after the latest gap that is too long to be told from others.
+    base : int
+        Ticks of that sample.
+    latest : float
+        Time of the latest sample.
     ticks, sums, counts : list of int, of array (d,), of array (d,)
         Ticks of the samples that are kept, which are those that are pending and the settled ones that their
         course depends on, and sum and number of the values of each channel at each of them.
@@ -76,6 +80,8 @@ class Running:
     settled: Pooled
     current: Pooled
     start: float | None = None
+    base: int = 0
+    latest: float = 0.0
     ticks: list[int] = field(default_factory=list)
     sums: list[FloatArray] = field(default_factory=list)
     counts: list[IntArray] = field(default_factory=list)
@@ -86,7 +92,7 @@ class Running:
         settled = self.settled.copy()
         current = settled if self.current is self.settled else self.current.copy()
         lists = (list(self.ticks), list(self.sums), list(self.counts))
-        return Running(settled, current, self.start, *lists, self.done)
+        return Running(settled, current, self.start, self.base, self.latest, *lists, self.done)
 
 
 class RunningFeatures:
@@ -145,8 +151,11 @@ class RunningFeatures:
         if not seen.any():
             return
         if series.start is None:
-            series.start = time
-        tick = self._timeline.tick(time - series.start)
+            series.start = series.latest = time
+        if self._timeline.is_long(time - series.latest):
+            series.start, series.base = time, series.ticks[-1] + LONGEST_TICKS
+        series.latest = time
+        tick = series.base + self._timeline.tick(time - series.start)
         value = np.where(seen, values, 0.0).astype(np.float64)
         if series.ticks and tick == series.ticks[-1]:
             series.sums[-1] = series.sums[-1] + value

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tsssm.encoding import PanelEncoder
+from tsssm.encoding import LARGEST_VALUE, LONGEST_GAP, PanelEncoder, limited
 from tsssm.features._interpolation import bend_of, interpolated, left_out
 from tsssm.panel import Panel
 
@@ -33,9 +33,19 @@ IntArray = npt.NDArray[np.int64]
 _TICKS = 64
 # A gap is looked at no more often than this, however long it is.
 _MOST_STEPS = 64
+#: A longer gap counts as this one. With so many ticks a gap, all series of a part fit into 64 bits.
+LONGEST_TICKS = int(LONGEST_GAP) * _TICKS
 # The unit of irregular times: a short gap, but not so short that the instants are many times the samples.
 _SHORT_GAP = 0.1
 _MOST_INSTANTS = 8
+# A shorter unit would overflow as a divisor of times, which are no larger than 1e200.
+_LEAST_UNIT = 1e-100
+# Series are worked on together that have so many instants, and fewer where there are more channels than this.
+_INSTANTS = 2**18
+_FEW_CHANNELS = 8
+# Where values are not normalised: the largest mean in standard deviations, and the range of sizes that stay.
+_LARGEST_OFFSET = 1e4
+_SIZES = (1e-4, 1e12)
 # So many samples, of series that are evenly spaced in the panel, tell how far channels are bent.
 _BEND_SAMPLES = 2**20
 
@@ -70,7 +80,9 @@ class Timeline:
     ----------
     normalize : {"series", "global"} or None
         "series": every channel of every series has mean 0 and variance 1 over its time. "global": mean and
-        scale of the training panel are removed. None leaves the values.
+        scale of the training panel are removed. None leaves the values, except for a mean that is more than
+        10^4 standard deviations, which is removed, and for a power of two where all channels are smaller than
+        10^-4 or larger than 10^12: float32 could not hold them.
     normalize_slopes : {"series", "global"}
         Whether the slopes of every series, or those of the training panel together, have mean square 1.
 
@@ -97,13 +109,13 @@ class Timeline:
         self.encoder = PanelEncoder().fit(panel)
         self._mean, self._std = self.encoder.mean, self.encoder.std
         if self.normalize is None:
-            self._mean, self._std = np.zeros_like(self._mean), np.ones_like(self._std)
+            self._mean, self._std = _as_they_are(self._mean, self._std)
         gaps = panel.drop_missing_rows().gaps()
         gaps = gaps[gaps > 0]
         mean_gap = float(gaps.mean()) if gaps.size else 1.0
         self.unit = 1.0
         if panel.has_times and gaps.size:
-            self.unit = max(float(np.quantile(gaps, _SHORT_GAP)), mean_gap / _MOST_INSTANTS)
+            self.unit = max(float(np.quantile(gaps, _SHORT_GAP)), mean_gap / _MOST_INSTANTS, _LEAST_UNIT)
         self.resolution = max(1.0, mean_gap / self.unit)
         some = panel[:: -(-len(panel.values) // _BEND_SAMPLES)]
         told = [left_out(*self._samples(some[part])[:3]) for part in self.parts(some)]
@@ -121,9 +133,15 @@ class Timeline:
         self.slope_scale = np.where(squares > 0, np.sqrt(squares / time), 1.0)
         return self
 
-    def parts(self, panel: Panel, samples: int = 2**18) -> list[slice]:
-        """Consecutive series of about so many samples together."""
-        cut = np.flatnonzero(np.diff(panel.offsets[:-1] // samples)) + 1
+    def parts(self, panel: Panel) -> list[slice]:
+        """Consecutive series of about `_INSTANTS` together, of fewer where there are many channels."""
+        size = panel.lengths.astype(np.float64)
+        panel = self.encoder.in_training_unit(panel)
+        if panel.times is not None:
+            lasting = panel.times[panel.offsets[1:] - 1] - panel.times[panel.offsets[:-1]]
+            size = np.minimum(size * _MOST_STEPS, size + lasting / self.unit)
+        before = np.cumsum(size) - size
+        cut = np.flatnonzero(np.diff(before * max(panel.n_channels / _FEW_CHANNELS, 1.0) // _INSTANTS)) + 1
         bounds = [0, *cut.tolist(), len(panel)]
         return [slice(first, last) for first, last in zip(bounds[:-1], bounds[1:], strict=True)]
 
@@ -150,6 +168,7 @@ class Timeline:
             climbs /= np.repeat(scale, np.diff(offsets), axis=1)
         else:
             climbs /= self.slope_scale[:, None]
+        climbs = limited(climbs)
         distinct, which = np.unique(steps, return_inverse=True)
         return Sampled(_single(values), _single(climbs), _single(weight), offsets, distinct, which)
 
@@ -161,14 +180,20 @@ class Timeline:
         per_time = grid / self.unit
         panel = panel.drop_missing_rows()
         values, offsets = panel.values.T.astype(np.float64), panel.offsets
+        if self.normalize != "series":
+            centre, reach = self.encoder.mean[:, None], LARGEST_VALUE * self.encoder.std[:, None]
+            values = limited(values, centre - reach, centre + reach)
         if panel.times is None:
             return values, np.arange(len(panel.values)), offsets, per_time
-        since_start = panel.times - np.repeat(panel.times[offsets[:-1]], panel.lengths)
-        return *_merged(values, _ticks(since_start, per_time), offsets), None
+        return *_merged(values, _ticks_of(panel.times, offsets, per_time), offsets), None
 
-    def tick(self, since_start: float) -> int:
-        """Return the time since the first sample of a series, in the training panel's unit, in ticks."""
-        return int(_ticks(np.array(since_start), 1.0 / self.unit))
+    def tick(self, since: float) -> int:
+        """Return a time, of no longer than `is_long` says, in the training panel's unit in ticks."""
+        return int(_ticks(np.array(since), 1.0 / self.unit))
+
+    def is_long(self, gap: float) -> bool:
+        """Whether a gap, in the training panel's unit, is longer than any that is told from longer ones."""
+        return gap * (1.0 / self.unit * _TICKS) > LONGEST_TICKS
 
     def course(self, values: FloatArray, ticks: IntArray) -> Course:
         """Return a piece of one series at its instants, the first of which is its first sample.
@@ -184,7 +209,7 @@ class Timeline:
         """
         values, offsets, steps = _refined(values, ticks, np.array([0, len(ticks)]), self.bend)
         values = self._standardised(values)
-        climbs = _climbs(values, steps, offsets) / self.slope_scale[:, None]
+        climbs = limited(_climbs(values, steps, offsets) / self.slope_scale[:, None])
         # The step to the first of the instants is one unit.
         since_first = (np.cumsum(steps) - steps[0]) * _TICKS
         samples = np.searchsorted(since_first, ticks - ticks[0])
@@ -231,8 +256,53 @@ class Timeline:
         return np.nan_to_num((values - self._mean[:, None]) / self._std[:, None])
 
 
-def _ticks(since_start: FloatArray, per_time: float) -> IntArray:
-    return np.rint(since_start * (per_time * _TICKS)).astype(np.int64)
+def _as_they_are(mean: FloatArray, std: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """What is taken from values that are not normalised, and what they are divided by; (d,) each.
+
+    Zero and one, unless float32 would not hold them: a mean of many standard deviations is taken from its
+    channel, and channels that are all very large or very small are divided by one power of two.
+    """
+    offset = np.where(np.abs(mean) > _LARGEST_OFFSET * std, mean, 0.0)
+    size = float(np.sqrt((mean - offset) ** 2 + std**2).max())
+    scale = 1.0 if _SIZES[0] <= size <= _SIZES[1] else 2.0 ** round(np.log2(size))
+    return offset, np.full_like(std, scale)
+
+
+def joined(parts: list[Sampled]) -> Sampled:
+    """The series of all parts, one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    steps, which = np.unique(np.concatenate([one.steps[one.which] for one in parts]), return_inverse=True)
+    starts = np.cumsum([0, *(one.offsets[-1] for one in parts)])
+    ends = [one.offsets[1:] + start for one, start in zip(parts, starts[:-1], strict=True)]
+    values, slopes = (np.concatenate([one[k] for one in parts], axis=1) for k in range(2))
+    weight = np.concatenate([one.weight for one in parts])
+    return Sampled(values, slopes, weight, np.concatenate([[0], *ends]), steps, which)
+
+
+def _ticks(since: FloatArray, per_time: float) -> IntArray:
+    return np.rint(since * (per_time * _TICKS)).astype(np.int64)
+
+
+def _ticks_of(times: FloatArray, offsets: IntArray, per_time: float) -> IntArray:
+    """Ticks (total,) of samples since the first one of their series; a gap has at most `LONGEST_TICKS`."""
+    starts = offsets[:-1]
+    long = np.diff(times, prepend=times[0]) * (per_time * _TICKS) > LONGEST_TICKS
+    long[starts] = False
+    begins = long.copy()
+    begins[starts] = True
+    rows = np.flatnonzero(begins)
+    # Counted from the first sample, or from the one after the latest gap that is too long.
+    ticks = _ticks(times - np.repeat(times[rows], np.diff(rows, append=len(times))), per_time)
+    if not long.any():
+        return ticks
+    before = np.append(0, ticks[rows[1:] - 1] + LONGEST_TICKS)
+    before[np.searchsorted(rows, starts)] = 0
+    before = np.cumsum(before)
+    of_series = before[np.searchsorted(rows, starts)]
+    return (
+        ticks + np.repeat(before, np.diff(rows, append=len(times))) - np.repeat(of_series, np.diff(offsets))
+    )
 
 
 def _climbs(values: FloatArray, steps: FloatArray, offsets: IntArray) -> FloatArray:

@@ -4,7 +4,9 @@ A :class:`Panel` holds n series of unequal length with the same channels; :func:
 everything that scikit-learn and sktime users pass as X. NumPy and pandas only: no torch, no sktime.
 """
 
+from tsssm.panel._checks import LARGEST_TIME
 from tsssm.panel._convert import as_panel
+from tsssm.panel._numbers import DOUBLE_FROM, plain, to_floats
 from tsssm.panel._panel import Panel
 
-__all__ = ["Panel", "as_panel"]
+__all__ = ["DOUBLE_FROM", "LARGEST_TIME", "Panel", "as_panel", "plain", "to_floats"]

@@ -1,7 +1,7 @@
-"""Numeric conversion and validation of the arrays that make up a panel.
+"""Validation of the arrays that make up a panel.
 
-The wording of some messages ("Reshape your data", "0 feature(s) (shape=...)", "Complex data not supported")
-is the one that scikit-learn's ``check_estimator`` looks for.
+The wording of some messages ("Reshape your data", "0 feature(s) (shape=...)") is the one that scikit-learn's
+``check_estimator`` looks for.
 """
 
 from __future__ import annotations
@@ -13,12 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-FloatArray = npt.NDArray[np.float32]
+from tsssm.panel._numbers import FloatArray, numeric_array, plain, to_floats
+
 TimeArray = npt.NDArray[np.float64]
 OffsetArray = npt.NDArray[np.int64]
 
 # Seconds in each unit that times may have; the names are those of pandas.
 UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "D": 86400.0, "W": 604800.0}
+
+
+_LARGEST = float(np.finfo(np.float32).max)
+#: Largest time in any unit: differences of times, and times in other units, do not overflow then.
+LARGEST_TIME = 1e200
 
 
 class Parts(NamedTuple):
@@ -30,61 +36,6 @@ class Parts(NamedTuple):
     channel_names: tuple[str, ...] | None
     ids: pd.Index | None = None
     time_unit: str | None = None
-
-
-def reject_sparse(x: Any, name: str) -> None:
-    """Raise TypeError for SciPy's sparse containers, known by a method so that SciPy need not be loaded."""
-    if hasattr(x, "tocsr"):
-        raise TypeError(
-            f"{name} is a sparse matrix ({type(x).__name__}); pass a dense array: {name}.toarray()."
-        )
-
-
-def numeric_array(x: Any, name: str) -> npt.NDArray[Any]:
-    """Return ``x`` as an array of real numbers in its own precision, any shape; masked entries become NaN.
-
-    Raises
-    ------
-    TypeError
-        For sparse matrices, strings, dates and objects that are not numbers.
-    ValueError
-        For complex numbers and for nested sequences of unequal lengths.
-    """
-    reject_sparse(x, name)
-    if isinstance(x, np.ma.MaskedArray) and x.dtype.kind in "fiub":
-        x = np.ma.filled(x.astype(np.result_type(x.dtype, np.float32)), np.nan)
-    try:
-        array = np.asarray(x)
-    except ValueError as error:
-        raise ValueError(f"{name} is a nested sequence of unequal lengths, not an array: {error}") from error
-    if array.dtype.kind == "O":
-        array = _numbers_from_objects(array, name)
-    if array.dtype.kind == "c":
-        raise ValueError(f"Complex data not supported: {name} has dtype {array.dtype}.")
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype} with shape {array.shape}.")
-    return array
-
-
-def _numbers_from_objects(array: npt.NDArray[np.object_], name: str) -> npt.NDArray[np.float64]:
-    """Convert an object array of numbers; None and pandas.NA become NaN."""
-    # float() would accept "1.5": text among the numbers is a mistake in the caller's data, not a number.
-    text = next((item for item in array.flat if isinstance(item, (str, bytes))), None)
-    if text is not None:
-        raise TypeError(
-            f"{name} must hold real numbers, nothing categorical; got the text {text!r} in an object array."
-        )
-    try:
-        return np.where(pd.isna(array), np.nan, array).astype(np.float64)
-    except (TypeError, ValueError) as error:
-        kinds = sorted({type(item).__name__ for item in array.flat})
-        raise TypeError(f"{name} must hold real numbers, got an object array of {kinds}: {error}") from error
-
-
-def to_float32(array: npt.NDArray[Any]) -> FloatArray:
-    """Return a C-contiguous float32 array, the same memory where possible; what overflows becomes inf."""
-    with np.errstate(over="ignore"):  # inf is counted and reported by `validate`
-        return np.ascontiguousarray(array, dtype=np.float32)
 
 
 def offsets_from_lengths(lengths: Sequence[int] | npt.NDArray[Any], name: str) -> OffsetArray:
@@ -125,7 +76,7 @@ def validate(parts: Parts, name: str) -> Parts:
             f"Found {name} with 0 feature(s) (shape=({len(offsets) - 1}, 0)) while a minimum of 1 is "
             "required."
         )
-    values = to_float32(values)
+    values = to_floats(values)
     _reject_infinity(values, offsets, name)
     times = None if parts.times is None else _checked_times(parts.times, offsets, name)
     if times is None and parts.time_unit is not None:
@@ -141,7 +92,7 @@ def validate(parts: Parts, name: str) -> Parts:
 
 
 def _checked_offsets(offsets: Any, total: int, name: str) -> OffsetArray:
-    array = np.asarray(offsets)
+    array = np.asarray(plain(offsets, f"offsets of {name}"))
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise ValueError(
             f"offsets of {name} must be integers of shape (n + 1,), got {array.dtype} of shape {array.shape}."
@@ -165,8 +116,8 @@ def _checked_offsets(offsets: Any, total: int, name: str) -> OffsetArray:
 
 def _reject_infinity(values: FloatArray, offsets: OffsetArray, name: str) -> None:
     # fmax and fmin skip NaN and need no temporary array, which matters for memory-mapped panels.
-    if np.isposinf(np.fmax.reduce(values, axis=None)) or np.isneginf(np.fmin.reduce(values, axis=None)):
-        rows, channels = np.nonzero(np.isinf(values))
+    if np.fmax.reduce(values, axis=None) > _LARGEST or np.fmin.reduce(values, axis=None) < -_LARGEST:
+        rows, channels = np.nonzero(np.abs(values) > _LARGEST)
         series, position = _locate(rows[0], offsets)
         raise ValueError(
             f"{name} contains infinity or a value too large for float32: {len(rows)} value(s), the first in "
@@ -175,7 +126,7 @@ def _reject_infinity(values: FloatArray, offsets: OffsetArray, name: str) -> Non
 
 
 def _checked_times(times: Any, offsets: OffsetArray, name: str) -> TimeArray:
-    array = np.asarray(times)
+    array = np.asarray(plain(times, f"times of {name}"))
     if array.dtype.kind not in "fiu":
         raise TypeError(f"times of {name} must be real numbers (seconds, say), got dtype {array.dtype}.")
     if array.shape != (offsets[-1],):
@@ -187,6 +138,12 @@ def _checked_times(times: Any, offsets: OffsetArray, name: str) -> TimeArray:
         raise ValueError(
             f"times of {name} must be finite: {int((~finite).sum())} NaN or infinity, "
             f"the first in series {series}, sample {position}."
+        )
+    if array.size and max(array.max(), -array.min()) > LARGEST_TIME:
+        series, position = _locate(int(np.argmax(np.abs(array))), offsets)
+        raise ValueError(
+            f"times of {name} must be {LARGEST_TIME:g} at most; series {series}, sample {position} has "
+            f"{array[offsets[series] + position]:g}."
         )
     backwards = np.diff(array) < 0
     backwards[offsets[1:-1] - 1] = False

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tsssm.panel._checks import Parts, reject_sparse
+from tsssm.panel._checks import Parts
+from tsssm.panel._numbers import reject_sparse
 from tsssm.panel._panel import Panel
 from tsssm.panel._sources import (
     parts_from_arrays,
@@ -90,6 +91,11 @@ def _parts(X: Any, reading: Reading, name: str) -> Parts:
         raise TypeError(
             f"{name} must be a Panel, an array (n, length) or (n, channels, length), a list of arrays or "
             f"DataFrames, or a DataFrame; got {type(X).__name__}."
+        )
+    if hasattr(X, "data_vars"):
+        raise TypeError(
+            f"{name} is an xarray Dataset, whose variables have no order; pass an array: "
+            f"{name}.to_dataarray().transpose(series, 'variable', time)."
         )
     if isinstance(X, (list, tuple)) and len(X) == 0:
         raise ValueError(f"Found {name} with 0 sample(s) while a minimum of 1 is required.")

@@ -74,12 +74,14 @@ def _channel_number(channel: Any, parts: Parts) -> int:
             folded = {name.casefold(): name for name in names}
             close = difflib.get_close_matches(channel.casefold(), folded, n=1)
             hint = f" Did you mean {folded[close[0]]!r}?" if close else ""
-            raise ValueError(f"the panel has no channel {channel!r}; it has {', '.join(names)}.{hint}")
+            raise KeyError(f"the panel has no channel {channel!r}; it has {', '.join(names)}.{hint}")
+        if names.count(channel) > 1:
+            raise KeyError(f"{names.count(channel)} channels are called {channel!r}: give positions.")
         return names.index(channel)
     if not isinstance(channel, Integral) or isinstance(channel, bool):
         raise ValueError(f"channels must be names or positions; got {channel!r}.")
     if not -n <= int(channel) < n:
-        raise ValueError(f"channels={channel} is out of range for {n} channels.")
+        raise IndexError(f"channels={channel} is out of range for {n} channels.")
     return int(channel) % n
 
 

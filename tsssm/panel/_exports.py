@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from tsssm.panel._checks import FloatArray, Parts
+from tsssm.panel._checks import Parts
+from tsssm.panel._numbers import FloatArray
 from tsssm.panel._times import time_index
 
 
@@ -13,7 +14,7 @@ def padded_array(parts: Parts) -> FloatArray:
     """Values (n, channels, length of the longest series), NaN beyond the end of a series."""
     lengths = np.diff(parts.offsets)
     n, longest = len(lengths), int(lengths.max(initial=0))
-    array = np.full((n, longest, parts.values.shape[1]), np.nan, dtype=np.float32)
+    array = np.full((n, longest, parts.values.shape[1]), np.nan, dtype=parts.values.dtype)
     array[np.arange(longest) < lengths[:, None]] = parts.values
     return np.ascontiguousarray(array.transpose(0, 2, 1))
 

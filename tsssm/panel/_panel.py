@@ -10,8 +10,17 @@ import numpy.typing as npt
 import pandas as pd
 
 from tsssm.panel import _display, _exports
-from tsssm.panel._checks import UNITS, FloatArray, OffsetArray, Parts, TimeArray, checked_unit, validate
+from tsssm.panel._checks import (
+    LARGEST_TIME,
+    UNITS,
+    OffsetArray,
+    Parts,
+    TimeArray,
+    checked_unit,
+    validate,
+)
 from tsssm.panel._constructors import Constructors
+from tsssm.panel._numbers import FloatArray, plain
 from tsssm.panel._rows import joined, observed_samples, row_numbers, run_of_series, take_series
 from tsssm.panel._selections import Selections
 
@@ -26,12 +35,14 @@ class Panel(Constructors, Selections):
     Parameters
     ----------
     values : array of shape (total, channels)
-        Samples of all series, one series after another; real numbers, NaN where missing. Kept as float32.
+        Samples of all series, one series after another; real numbers, NaN where missing. Kept as float32,
+        but for values of 131,072 (2^17) and more that float32 would change: then all are in float64, the
+        smaller ones rounded to float32 as ever.
     offsets : integer array of shape (n + 1,)
         Series i is ``values[offsets[i]:offsets[i + 1]]``; starts at 0, ends at total, strictly increasing.
     times : array of shape (total,), optional
-        Time of each sample in any unit, finite, not decreasing within a series; equal times are allowed. Only
-        differences within a series matter. Without times the samples are one step apart.
+        Time of each sample in any unit, between -1e200 and 1e200, not decreasing within a series; equal times
+        are allowed. Only differences within a series matter. Without times samples are one step apart.
     channel_names : sequence of str, optional
         One name a channel.
     ids : sequence of n labels, optional
@@ -78,6 +89,7 @@ class Panel(Constructors, Selections):
         ids: Sequence[Any] | npt.NDArray[Any] | pd.Index | None = None,
         time_unit: str | None = None,
     ) -> None:
+        values = plain(values, "values")
         if np.asarray(values).dtype.kind == "O":
             raise TypeError("values must hold real numbers, got an object array.")
         parts = Parts(values, offsets, times, channel_names, ids, time_unit)  # type: ignore[arg-type]
@@ -92,7 +104,7 @@ class Panel(Constructors, Selections):
 
     @property
     def values(self) -> FloatArray:
-        """Samples of all series, float32 (total, channels), read-only."""
+        """Samples of all series, float32 or float64 (total, channels), read-only."""
         return self._parts.values
 
     @property
@@ -211,7 +223,8 @@ class Panel(Constructors, Selections):
         Raises
         ------
         ValueError
-            For an unknown unit, and if the panel has no times or does not know their unit.
+            For an unknown unit, if the panel has no times or does not know their unit, and if times become
+            larger than 1e200.
         """
         checked_unit(unit)
         if self.times is None or self.time_unit is None:
@@ -220,6 +233,10 @@ class Panel(Constructors, Selections):
         if unit == self.time_unit:
             return self
         times = self.times * (UNITS[self.time_unit] / UNITS[unit])
+        if times.size and np.abs(times).max() > LARGEST_TIME:
+            raise ValueError(
+                f"times must be {LARGEST_TIME:g} at most; in {unit!r} they reach {np.abs(times).max():g}."
+            )
         return _restore(self._parts._replace(times=times, time_unit=unit))
 
     @classmethod
@@ -250,7 +267,7 @@ class Panel(Constructors, Selections):
         return _restore(joined([p._parts if unit is None else p.convert_times(unit)._parts for p in panels]))
 
     def to_numpy(self) -> FloatArray:
-        """Return the values as a float32 array (n, channels, max_length), NaN beyond the end of a series.
+        """Return the values as an array (n, channels, max_length), NaN beyond the end of a series.
 
         Times are not part of it; :meth:`from_numpy` takes them beside the array.
         """

@@ -6,8 +6,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tsssm.panel._checks import FloatArray, Parts, TimeArray
+from tsssm.panel._checks import Parts, TimeArray
 from tsssm.panel._cutting import rounding, times_or_numbers
+from tsssm.panel._numbers import FloatArray
 
 _SUMMARIES = ("mean", "median", "min", "max", "sum", "first", "last")
 _READINGS = ("linear", "hold")
@@ -50,7 +51,7 @@ def resampled(parts: Parts, step: float, how: str) -> Parts:
 def _summaries(values: FloatArray, rows: npt.NDArray[np.int64], total: int, how: str) -> FloatArray:
     grouped = pd.DataFrame(values).groupby(rows)
     table = grouped.sum(min_count=1) if how == "sum" else grouped.agg(how)
-    return table.reindex(np.arange(total)).to_numpy(np.float32)
+    return table.reindex(np.arange(total)).to_numpy(values.dtype)
 
 
 def _snapped(grid: TimeArray, times: TimeArray, tolerance: float) -> TimeArray:
@@ -66,7 +67,7 @@ def _snapped(grid: TimeArray, times: TimeArray, tolerance: float) -> TimeArray:
 
 def _readings(times: TimeArray, values: FloatArray, grid: TimeArray, how: str) -> FloatArray:
     """The channels of one series at the times of a grid."""
-    out = np.full((len(grid), values.shape[1]), np.nan, np.float32)
+    out = np.full((len(grid), values.shape[1]), np.nan, values.dtype)
     for j, channel in enumerate(values.T):
         known = ~np.isnan(channel)
         if not known.any():

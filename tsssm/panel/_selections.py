@@ -53,8 +53,10 @@ class Selections:
 
         Raises
         ------
+        KeyError, IndexError
+            For a name or a position that the panel does not have, and for a name that several channels have.
         ValueError
-            For a name or a position that the panel does not have, for a channel named twice, and for none.
+            For a channel that is asked for twice, and for none.
 
         Examples
         --------

@@ -12,14 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tsssm.panel._checks import (
-    FloatArray,
-    OffsetArray,
-    Parts,
-    numeric_array,
-    offsets_from_lengths,
-    to_float32,
-)
+from tsssm.panel._checks import OffsetArray, Parts, offsets_from_lengths
+from tsssm.panel._numbers import FloatArray, numeric_array, to_floats
 from tsssm.panel._times import (
     Reading,
     Times,
@@ -54,7 +48,7 @@ def parts_from_numpy(X: Any, times: Any, unit: str | None, name: str) -> Parts:
     if array.ndim == 2:
         array = array[:, np.newaxis, :]
     n, n_channels, length = array.shape
-    values = to_float32(array.transpose(0, 2, 1)).reshape(n * length, n_channels)
+    values = to_floats(array.transpose(0, 2, 1)).reshape(n * length, n_channels)
     offsets = np.arange(n + 1, dtype=np.int64) * length
     if times is not None:
         times, unit = times_from_argument(times, unit, f"times of {name}")
@@ -145,7 +139,7 @@ def parts_from_multiindex(df: pd.DataFrame, reading: Reading, name: str) -> Part
     offsets = offsets_from_lengths(np.diff(starts, append=len(codes)), name)
     times = times_from_level(df.index.get_level_values(1), offsets, reading, name)
     ids = df.index.levels[0].take(codes[starts])
-    values = to_float32(frame_values(df, name))
+    values = to_floats(frame_values(df, name))
     return Parts(values, offsets, times.times, channel_names(df.columns), ids, times.unit)
 
 
@@ -175,10 +169,11 @@ def parts_from_nested(df: pd.DataFrame, reading: Reading, name: str) -> Parts:
             f"the channels of series {i} of {name} must have the same length, got {lengths[:, i].tolist()}."
         )
     offsets = offsets_from_lengths(lengths[0], name)
-    values = np.empty((offsets[-1], len(cells)), dtype=np.float32)
+    columns = []
     for j, column in enumerate(cells):
         arrays = [numeric_array(cell, f"column {df.columns[j]!r} of {name}") for cell in column]
-        values[:, j] = to_float32(np.concatenate(arrays))
+        columns.append(to_floats(np.concatenate(arrays)))
+    values = np.column_stack(columns)
     times = _nested_times(cells, offsets, reading, name)
     return Parts(values, offsets, times.times, channel_names(df.columns), _row_labels(df), times.unit)
 
@@ -201,10 +196,12 @@ def frame_values(frame: pd.DataFrame, name: str) -> npt.NDArray[Any]:
 
 def _stacked(rows: Any, offsets: OffsetArray, n_channels: int) -> FloatArray:
     """Copy series (length_i, channels) into values (total, channels)."""
-    values = np.empty((offsets[-1], n_channels), dtype=np.float32)
-    with np.errstate(over="ignore"):  # inf is counted and reported by `validate`
-        for start, stop, array in zip(offsets[:-1].tolist(), offsets[1:].tolist(), rows, strict=True):
-            values[start:stop] = array
+    values: FloatArray = np.empty((offsets[-1], n_channels), dtype=np.float32)
+    for start, stop, array in zip(offsets[:-1].tolist(), offsets[1:].tolist(), rows, strict=True):
+        floats = to_floats(array)
+        if floats.dtype.itemsize > values.dtype.itemsize:
+            values = np.concatenate([values[:start], np.empty_like(values[start:], dtype=floats.dtype)])
+        values[start:stop] = floats
     return values
 
 

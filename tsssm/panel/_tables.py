@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from tsssm.panel._checks import OffsetArray, Parts, checked_unit, to_float32
+from tsssm.panel._checks import OffsetArray, Parts, checked_unit
+from tsssm.panel._numbers import to_floats
 from tsssm.panel._sources import channel_names, frame_values
 from tsssm.panel._times import column_stamps, elapsed
 
@@ -70,14 +71,17 @@ def parts_from_long(
     cells = _merged(moving, duplicates, ids, channels, name)
     first = _starts(cells.series, cells.clock)
     offsets = _offsets(cells.series[first], len(ids))
-    values = np.full((len(first), len(channels)), np.nan, dtype=np.float32)
+    floats = to_floats(cells.value)
+    values = np.full((len(first), len(channels)), np.nan, dtype=floats.dtype)
     sample = np.repeat(np.arange(len(first)), np.diff(first, append=len(cells.series)))
-    values[sample, cells.channel] = to_float32(cells.value)
+    values[sample, cells.channel] = floats
     if is_static.any():
-        earliest = np.full((len(ids), len(channels)), np.nan, dtype=np.float32)
         at = _merged(given.at(constant), duplicates, ids, channels, name)
+        floats = to_floats(at.value[::-1])
+        earliest = np.full((len(ids), len(channels)), np.nan, dtype=floats.dtype)
         # Backwards in time, so that the first of a series is what stays.
-        earliest[at.series[::-1], at.channel[::-1]] = to_float32(at.value[::-1])
+        earliest[at.series[::-1], at.channel[::-1]] = floats
+        values = values.astype(np.result_type(values, floats), copy=False)
         values[:, is_static] = np.repeat(earliest[:, is_static], np.diff(offsets), axis=0)
     times, unit = elapsed(cells.clock[first], offsets, unit)
     return Parts(values, offsets, times, channel_names(channels), ids, unit)
@@ -106,7 +110,7 @@ def parts_from_wide(
         clock = column_stamps(column["time"], f"column {columns['time']!r} (time) of {name}")
     order = np.argsort(series, kind="stable") if clock is None else np.lexsort((clock, series))
     offsets = _offsets(series, len(ids))
-    values = to_float32(frame_values(df[list(channels)], name))[order]
+    values = to_floats(frame_values(df[list(channels)], name))[order]
     times = None
     if clock is not None:
         times, unit = elapsed(clock[order], offsets, unit)

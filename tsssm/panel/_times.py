@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from tsssm.panel._checks import UNITS, OffsetArray, TimeArray, checked_unit
+from tsssm.panel._numbers import plain
 
 DEFAULT_UNIT = "s"
 
@@ -106,7 +107,12 @@ def _clock_times(column: pd.Series, where: str) -> npt.NDArray[np.timedelta64]:
             )
         sign, hours, minutes, seconds = match.groups()
         whole = 3600 * int(hours) + 60 * int(minutes)
-        nanoseconds[i] = (-1 if sign else 1) * (whole * 10**9 + round(float(seconds or 0) * 1e9))
+        count = whole * 10**9 + round(float(seconds or 0) * 1e9)
+        if count >= 2**63:
+            raise ValueError(
+                f"{where} holds the text {text!r}, which is beyond the 292 years of clock times."
+            )
+        nanoseconds[i] = -count if sign else count
     return nanoseconds[codes].view("m8[ns]")
 
 
@@ -155,7 +161,15 @@ def times_from_level(index: pd.Index, offsets: OffsetArray, reading: Reading, na
 def times_from_argument(times: Any, unit: str | None, where: str) -> tuple[TimeArray, str | None]:
     """Return given times (..., length), each row a series, in their shape, and their unit."""
     unit = checked_unit(unit)
-    array = times if isinstance(times, np.ndarray) else np.asarray(times)
+    times = plain(times, where)
+    if np.ma.is_masked(times):
+        raise ValueError(
+            f"{where} has {np.ma.count_masked(times)} masked entries; every sample needs a time."
+        )
+    try:
+        array = np.asarray(times)
+    except ValueError as error:
+        raise ValueError(f"{where} is a nested sequence of unequal lengths, not an array: {error}") from error
     if array.ndim == 1:
         array = stamps(pd.Index(times), where)
     if array.dtype.kind in "mM":

@@ -16,10 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsssm.encoding import PanelEncoder, unit_gaps
+from tsssm.encoding import LARGEST_VALUE, LONGEST_GAP, PanelEncoder, unit_gaps
+from tsssm.panel import DOUBLE_FROM, LARGEST_TIME, plain, to_floats
 
 FloatArray = npt.NDArray[np.float64]
-InputArray = npt.NDArray[np.float32]
+InputArray = npt.NDArray[np.floating[Any]]
+
+_LARGEST_TIME = np.array(LARGEST_TIME)
 
 #: Stands for the gap of a sample that a series does not have.
 NO_SAMPLE = -1.0
@@ -69,6 +72,13 @@ class Samples:
     def __init__(self, encoder: PanelEncoder | None, n_channels: int) -> None:
         self.encoder = encoder
         self.n_channels = n_channels
+        # Values below it are as they are in a panel and within the limits of the encoding: most of them.
+        ordinary = DOUBLE_FROM
+        if encoder is not None:
+            self._reach = LARGEST_VALUE * encoder.std
+            self._time_scale = np.array(encoder.time_scale_)
+            ordinary = min(ordinary, np.min(self._reach - np.abs(encoder.mean)))
+        self._ordinary = np.array(ordinary, np.float32)
 
     def memory(self, batch: int) -> Memory:
         """What is known before the first sample."""
@@ -77,7 +87,7 @@ class Samples:
         return Memory(timed, series, series.copy(), channels, channels.copy())
 
     def checked_values(self, values: Any, shape: tuple[int | None, ...]) -> InputArray:
-        """Return values as float32 of ``shape``, in which None is any length and channels come last.
+        """Return values as floats of ``shape``, in which None is any length and channels come last.
 
         The axis of the channels may be left out where there is one channel.
 
@@ -88,7 +98,7 @@ class Samples:
         ValueError
             If they have another shape, are infinite, or are missing where there is no encoder.
         """
-        array = np.asarray(values)
+        array = values if type(values) is np.ndarray else _as_array(values)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"values must be real numbers; got dtype {array.dtype}.")
         full = array[..., None] if self.n_channels == 1 and array.ndim == len(shape) - 1 else array
@@ -102,13 +112,17 @@ class Samples:
             )
         with np.errstate(over="ignore"):  # what float32 cannot hold is caught as infinite
             result = full.astype(np.float32)
-        if not np.isfinite(result).all():
-            if np.isinf(result).any():
-                raise ValueError(
-                    "values must be finite in float32, or NaN where missing; got infinite or too large ones."
-                )
-            if self.encoder is None:
-                raise ValueError("values are inputs of a network, which cannot be missing; got NaN.")
+        if (np.abs(result) < self._ordinary).all():
+            return result
+        if np.isinf(result).any():
+            raise ValueError(
+                "values must be finite in float32, or NaN where missing; got infinite or too large ones."
+            )
+        if self.encoder is not None:
+            floats, centre = to_floats(full), self.encoder.mean  # as a panel keeps them
+            return np.clip(floats, centre - self._reach, centre + self._reach)
+        if np.isnan(result).any():
+            raise ValueError("values are inputs of a network, which cannot be missing; got NaN.")
         return result
 
     def checked_times(
@@ -135,7 +149,7 @@ class Samples:
             return None
         if memory.timed is False:
             raise ValueError("time was given, but the samples before had none: give it from the first on.")
-        array = np.asarray(times)
+        array = np.asarray(plain(times, "time"))
         if array.dtype.kind not in "fiu":
             unit = None if self.encoder is None else self.encoder.time_unit
             known = "" if unit is None else f" of {unit!r}"
@@ -149,8 +163,8 @@ class Samples:
                 f"time must be one number a sample, {expected} for {length} sample(s); got {array.shape}."
             )
         result = array.astype(np.float64)
-        if not np.isfinite(result).all():
-            raise ValueError("time must be finite; got NaN or infinity.")
+        if not (np.abs(result) <= _LARGEST_TIME).all():
+            raise ValueError(f"time must be finite, {LARGEST_TIME:g} at most; got {np.abs(result).max():g}.")
         before = memory.time
         for k in range(length):
             if (result[k] < before).any():  # NaN, before the first sample, is not greater
@@ -180,8 +194,12 @@ class Samples:
         gap = time - memory.taken
         encoder = self.encoder
         if encoder is not None:
-            gap *= 1 / encoder.time_scale_ if memory.timed else encoder.step
-            gap = unit_gaps(gap, np.abs(time).max() / encoder.time_scale_ if memory.timed else 0.0)
+            if memory.timed:
+                gap = unit_gaps(gap / self._time_scale, np.abs(time) / self._time_scale)
+            else:
+                gap = unit_gaps(gap * encoder.step, 0.0)
+        else:
+            np.minimum(gap, LONGEST_GAP, out=gap)
         gap[first] = 1.0
         if encoder is None:
             memory.taken = time
@@ -189,9 +207,10 @@ class Samples:
         z = (values - encoder.mean) / encoder.std
         seen = ~np.isnan(z)
         complete = bool(seen.all())
-        present = seen.any(axis=1)
+        present = seen if complete else seen.any(axis=1)
         if encoder.missing:
-            since = memory.since + np.where(first | ~present, 0.0, gap)[:, None]
+            absent = first if complete else first | ~present
+            since = memory.since + np.where(absent, 0.0, gap)[:, None]
             u = np.concatenate([np.where(seen, z, 0.0), seen, np.log1p(since)], axis=1)
             memory.since = np.where(seen, 0.0, since)
         else:
@@ -200,3 +219,12 @@ class Samples:
         if not complete:
             gap[~present] = NO_SAMPLE
         return u.astype(np.float32), gap.astype(np.float32)
+
+
+def _as_array(values: Any) -> npt.NDArray[Any]:
+    """Values as an array, NaN where they are masked."""
+    values = plain(values, "values")
+    if isinstance(values, np.ma.MaskedArray):
+        kept: npt.NDArray[Any] = np.ma.filled(values.astype(np.result_type(values.dtype, np.float32)), np.nan)
+        return kept
+    return np.asarray(values)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, is_dataclass
 from numbers import Integral
 from typing import Any
@@ -159,6 +160,8 @@ class Stream:
         ------
         TypeError, ValueError
             For values and times that are not as documented; the stream is then as it was before.
+        FloatingPointError
+            If an answer is not finite; the stream then has to be reset.
         """
         shape = () if self._alone else (self._batch,)
         checked = self._samples.checked_values(values, (*shape, self._samples.n_channels))
@@ -186,6 +189,8 @@ class Stream:
         ------
         TypeError, ValueError
             For values and times that are not as documented; the stream is then as it was before.
+        FloatingPointError
+            If an answer is not finite; the stream then has to be reset.
         """
         shape = () if self._alone else (self._batch,)
         checked = self._samples.checked_values(values, (None, *shape, self._samples.n_channels))
@@ -200,6 +205,13 @@ class Stream:
         outputs: npt.NDArray[Any] = np.empty(shape, self._model.dtype)
         if length:
             self._model.advance(self._state, self._memory, values, checked, outputs)
+            # For the few outputs of one sample, NumPy takes four times as long.
+            total = sum(outputs.ravel().tolist()) if outputs.size < 32 else outputs.sum()
+            if not math.isfinite(total):
+                raise FloatingPointError(
+                    "the answer is NaN or infinite, and so will be those to come: reset the stream, and look "
+                    f"for extreme values; those of the latest samples reach {np.nanmax(np.abs(values)):g}."
+                )
         return outputs
 
     def _answers(self, outputs: npt.NDArray[Any], shape: tuple[int, ...]) -> Any:

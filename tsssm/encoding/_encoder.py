@@ -12,137 +12,23 @@ for Multivariate Time Series with Missing Values*, arXiv 1606.01865, section 2.1
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
 from numbers import Real
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
+from tsssm.encoding._encoded import Encoded, EncodedOnDemand, pieces
+from tsssm.encoding._limits import limited, unit_gaps
 from tsssm.panel import Panel
-
-__all__ = ["Batch", "Encoded", "EncodedOnDemand", "PanelEncoder"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
-# Gaps are float64 differences of float64 times: so many roundings of the largest time are "the same gap".
-_GAP_ROUNDING = 4 * float(np.finfo(np.float64).eps)
-_GAP_TOLERANCE = 1e-6
 
-# Values that are worked on at a time where a panel may be too large for the memory.
-_PIECE = 4_000_000
-
-
-class Batch(NamedTuple):
-    """Some series as rectangular tensors, zero padded at the end.
-
-    Attributes
-    ----------
-    u : Tensor (batch, L, d_in)
-    dt : Tensor (batch, L) or None
-        Elapsed time since the previous sample, 0 on padding. None where the series have one length and every
-        gap is 1: the layers then take their constant-step path.
-    """
-
-    u: Tensor
-    dt: Tensor | None
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """The encoded series of a panel, one after another.
-
-    Attributes
-    ----------
-    u : Tensor (total, d_in), float32
-        Inputs of the network.
-    dt : Tensor (total,), float32
-        Elapsed time since the previous sample in units of the time scale; 1 at the first sample of a series.
-    offsets : Tensor (n + 1,), int64
-        Series i is ``u[offsets[i]:offsets[i + 1]]``.
-    """
-
-    u: Tensor
-    dt: Tensor
-    offsets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.offsets) - 1
-
-    @cached_property
-    def lengths(self) -> Tensor:
-        """Samples of each series, int64 (n,)."""
-        return self.offsets.diff()
-
-    @cached_property
-    def _steady(self) -> Tensor:
-        """Whether every gap of a series is 1, bool (n,)."""
-        return torch.as_tensor(np.logical_and.reduceat((self.dt == 1).numpy(), self.offsets[:-1].numpy()))
-
-    @property
-    def regular(self) -> bool:
-        """Whether every gap of every series is 1."""
-        return bool(self._steady.all())
-
-    def pieces(self) -> Iterator[Encoded]:
-        """Yield the series, all at once."""
-        yield self
-
-    def durations(self) -> Tensor:
-        """Time that each series covers, the first sample counted as one unit; float64 (n,)."""
-        elapsed = np.add.reduceat(self.dt.numpy(), self.offsets[:-1].numpy(), dtype=np.float64)
-        return torch.as_tensor(elapsed)
-
-    def batch(self, rows: Tensor) -> Batch:
-        """Return the series ``rows`` (integers, in that order) as one padded batch."""
-        starts, lengths = self.offsets[rows], self.lengths[rows]
-        longest = int(lengths.max())
-        position = torch.arange(longest)
-        if bool((lengths == longest).all()):
-            samples = starts[:, None] + position
-            steady = bool(self._steady[rows].all())
-            return Batch(self.u[samples], None if steady else self.dt[samples])
-        valid = position < lengths[:, None]
-        samples = torch.where(valid, starts[:, None] + position, 0)
-        return Batch(self.u[samples] * valid[..., None], self.dt[samples] * valid)
-
-
-class EncodedOnDemand:
-    """The series of a memory-mapped panel, encoded batch by batch; stands for an `Encoded`.
-
-    Parameters
-    ----------
-    encoder : PanelEncoder
-    panel : Panel
-        n series, checked by the encoder as `PanelEncoder.encode` does.
-    """
-
-    def __init__(self, encoder: PanelEncoder, panel: Panel) -> None:
-        self._encoder = encoder
-        self._panel = panel
-        #: Samples of each series, with those that are missing altogether; int64 (n,).
-        self.lengths = torch.from_numpy(panel.lengths)
-
-    def __len__(self) -> int:
-        return len(self._panel)
-
-    def durations(self) -> Tensor:
-        """As `Encoded.durations`."""
-        return torch.cat([self._encoder.encode_all(piece).durations() for piece in _pieces(self._panel)])
-
-    def batch(self, rows: Tensor) -> Batch:
-        """As `Encoded.batch`."""
-        return self._encoder.encode_all(self._panel[rows.numpy()]).batch(torch.arange(len(rows)))
-
-    def pieces(self) -> Iterator[Encoded]:
-        """Yield the series, some at a time."""
-        return map(self._encoder.encode_all, _pieces(self._panel))
+# A shorter unit of time would overflow as a divisor of times, which are no larger than 1e200.
+_LEAST_SCALE = 1e-100
 
 
 class PanelEncoder:
@@ -194,6 +80,9 @@ class PanelEncoder:
     ``time_scale`` is a number, they are in any unit and read in units of it. Samples with the same time stamp
     have a gap of 0, which leaves the state of the layers untouched: the forward direction of a layer uses the
     first of them, the backward direction the last.
+
+    *Limits.* So that every output is finite, no standardised value counts for more than 10^6, that is a
+    million standard deviations of the training panel, and no gap for more than 10^9 units of elapsed time.
     """
 
     def __init__(self, time_scale: str | float = "median") -> None:
@@ -226,10 +115,8 @@ class PanelEncoder:
         self.missing = bool((observed < total).any())
         self.n_inputs = self.n_channels * (3 if self.missing else 1)
         median_gap = _median_positive_gap(panel) if has_times else None
-        if self.time_scale == "median":
-            self.time_scale_ = median_gap or 1.0
-        else:
-            self.time_scale_ = float(self.time_scale)
+        time_scale = (median_gap or 1.0) if self.time_scale == "median" else float(self.time_scale)
+        self.time_scale_ = max(time_scale, _LEAST_SCALE)
         self.step = 1.0 if median_gap is None else median_gap / self.time_scale_
         return self
 
@@ -253,11 +140,11 @@ class PanelEncoder:
         has_times = panel.has_times
         panel = panel.drop_missing_rows()
         dt = self._gaps(panel, has_times)
-        values = (panel.values - self.mean) / self.std
+        values = limited((panel.values - self.mean) / self.std)
         seen = ~np.isnan(values)
         first = np.repeat(panel.offsets[:-1], panel.lengths)
         if self.missing:
-            since = _time_since_seen(seen, dt, first)
+            since = _time_since_seen(seen, dt, panel.offsets)
             inputs = [np.where(seen, values, 0.0), seen, np.log1p(since)]
             u = np.concatenate([part.astype(np.float32) for part in inputs], axis=1)
         else:
@@ -294,12 +181,12 @@ class PanelEncoder:
     def _gaps(self, panel: Panel, has_times: bool) -> FloatArray:
         """Gaps (total,) in units of the time scale, 1 at the first sample of a series."""
         dt = panel.gaps()
+        time: FloatArray | float = 0.0
         dt = dt / self.time_scale_ if has_times else dt * self.step
-        dt[panel.offsets[:-1]] = 1.0
-        largest = 0.0
         if panel.times is not None and has_times:
-            largest = float(np.abs(panel.times).max()) / self.time_scale_
-        return unit_gaps(dt, largest)
+            time = np.abs(panel.times) / self.time_scale_
+        dt[panel.offsets[:-1]] = 1.0
+        return unit_gaps(dt, time)
 
 
 def _is_mapped(array: npt.NDArray[Any] | None) -> bool:
@@ -311,33 +198,10 @@ def _is_mapped(array: npt.NDArray[Any] | None) -> bool:
     return False
 
 
-def unit_gaps(dt: FloatArray, largest: float) -> FloatArray:
-    """Return gaps with those that are 1 but for rounding set to 1, in place.
-
-    ``largest`` is the largest of the times of which they are differences, in the same unit.
-    """
-    rounding = _GAP_TOLERANCE + _GAP_ROUNDING * largest
-    dt[np.abs(dt - 1.0) <= rounding] = 1.0
-    return dt
-
-
 def _described(has_times: bool, unit: str | None) -> str:
     if not has_times:
         return "no times"
     return "times that are numbers without a unit" if unit is None else f"times in {unit!r}"
-
-
-def _pieces(panel: Panel) -> Iterator[Panel]:
-    """Runs of series with some millions of values each, without the samples that are missing altogether.
-
-    So that a memory-mapped panel is never in memory as a whole. A panel of common size is one piece.
-    """
-    cuts = [0]
-    for number, end in enumerate(panel.offsets[1:].tolist(), start=1):
-        if (end - panel.offsets[cuts[-1]]) * panel.n_channels >= _PIECE or number == len(panel):
-            cuts.append(number)
-    for start, stop in itertools.pairwise(cuts):
-        yield panel[start:stop].drop_missing_rows()
 
 
 def _moments(panel: Panel) -> tuple[FloatArray, FloatArray, IntArray, int]:
@@ -345,7 +209,7 @@ def _moments(panel: Panel) -> tuple[FloatArray, FloatArray, IntArray, int]:
     observed, total = np.zeros(panel.n_channels, dtype=np.int64), 0
     sums = np.zeros(panel.n_channels)
     low, high = np.full(panel.n_channels, np.nan), np.full(panel.n_channels, np.nan)
-    for piece in _pieces(panel):
+    for piece in pieces(panel):
         values, seen = piece.values, ~np.isnan(piece.values)
         observed += seen.sum(axis=0)
         total += len(values)
@@ -355,7 +219,7 @@ def _moments(panel: Panel) -> tuple[FloatArray, FloatArray, IntArray, int]:
     count = np.maximum(observed, 1)
     mean = sums / count
     squares = np.zeros(panel.n_channels)
-    for piece in _pieces(panel):
+    for piece in pieces(panel):
         deviation = np.where(np.isnan(piece.values), 0.0, piece.values - mean)
         squares += np.einsum("td,td->d", deviation, deviation)
     return mean, np.where(high > low, np.sqrt(squares / count), 1.0), observed, total
@@ -363,7 +227,7 @@ def _moments(panel: Panel) -> tuple[FloatArray, FloatArray, IntArray, int]:
 
 def _median_positive_gap(panel: Panel) -> float | None:
     """Median of the positive gaps, None if there is none; the NaN at the start of a series compare false."""
-    positive = np.concatenate([gaps[gaps > 0] for gaps in (piece.gaps() for piece in _pieces(panel))])
+    positive = np.concatenate([gaps[gaps > 0] for gaps in (piece.gaps() for piece in pieces(panel))])
     return float(np.median(positive)) if positive.size else None
 
 
@@ -382,11 +246,25 @@ def _forward_filled(values: FloatArray, seen: npt.NDArray[np.bool_], first: IntA
     return np.where(last >= first[:, None], filled, 0.0)
 
 
-def _time_since_seen(seen: npt.NDArray[np.bool_], dt: FloatArray, first: IntArray) -> FloatArray:
+def _time_since_seen(seen: npt.NDArray[np.bool_], dt: FloatArray, offsets: IntArray) -> FloatArray:
     """Time (total, d) since an earlier sample saw the channel, or since the start of the series."""
-    clock = np.cumsum(dt)
+    clock = _clock(dt, offsets)
     earlier = np.roll(_last_seen(seen), 1, axis=0)
     earlier[0] = 0
     # Before the first sighting count from the first sample of the series.
-    earlier = np.maximum(earlier, first[:, None])
+    earlier = np.maximum(earlier, np.repeat(offsets[:-1], np.diff(offsets))[:, None])
     return clock[:, None] - clock[earlier]
+
+
+def _clock(dt: FloatArray, offsets: IntArray) -> FloatArray:
+    """Sums (total,) of the gaps of each series up to each sample.
+
+    Series by series: a sum over all of them would round the gaps of one to the digits of another.
+    """
+    lengths = np.diff(offsets)
+    if (lengths == lengths[0]).all():
+        return np.cumsum(dt.reshape(len(lengths), -1), axis=1).reshape(-1)
+    clock = np.empty_like(dt)
+    for start, stop in zip(offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
+        np.cumsum(dt[start:stop], out=clock[start:stop])
+    return clock

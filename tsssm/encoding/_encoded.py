@@ -1,0 +1,140 @@
+"""Encoded series, in memory or on demand, and the batches that are made of them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tsssm.panel import Panel
+
+if TYPE_CHECKING:
+    from tsssm.encoding._encoder import PanelEncoder
+
+# Values that are worked on at a time where a panel may be too large for the memory.
+_PIECE = 4_000_000
+
+
+class Batch(NamedTuple):
+    """Some series as rectangular tensors, zero padded at the end.
+
+    Attributes
+    ----------
+    u : Tensor (batch, L, d_in)
+    dt : Tensor (batch, L) or None
+        Elapsed time since the previous sample, 0 on padding. None where the series have one length and every
+        gap is 1: the layers then take their constant-step path.
+    """
+
+    u: Tensor
+    dt: Tensor | None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The encoded series of a panel, one after another.
+
+    Attributes
+    ----------
+    u : Tensor (total, d_in), float32
+        Inputs of the network.
+    dt : Tensor (total,), float32
+        Elapsed time since the previous sample in units of the time scale; 1 at the first sample of a series.
+    offsets : Tensor (n + 1,), int64
+        Series i is ``u[offsets[i]:offsets[i + 1]]``.
+    """
+
+    u: Tensor
+    dt: Tensor
+    offsets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @cached_property
+    def lengths(self) -> Tensor:
+        """Samples of each series, int64 (n,)."""
+        return self.offsets.diff()
+
+    @cached_property
+    def _steady(self) -> Tensor:
+        """Whether every gap of a series is 1, bool (n,)."""
+        return torch.as_tensor(np.logical_and.reduceat((self.dt == 1).numpy(), self.offsets[:-1].numpy()))
+
+    @property
+    def regular(self) -> bool:
+        """Whether every gap of every series is 1."""
+        return bool(self._steady.all())
+
+    def pieces(self) -> Iterator[Encoded]:
+        """Yield the series, all at once."""
+        yield self
+
+    def durations(self) -> Tensor:
+        """Time that each series covers, the first sample counted as one unit; float64 (n,)."""
+        elapsed = np.add.reduceat(self.dt.numpy(), self.offsets[:-1].numpy(), dtype=np.float64)
+        return torch.as_tensor(elapsed)
+
+    def batch(self, rows: Tensor) -> Batch:
+        """Return the series ``rows`` (integers, in that order) as one padded batch."""
+        starts, lengths = self.offsets[rows], self.lengths[rows]
+        longest = int(lengths.max())
+        position = torch.arange(longest)
+        if bool((lengths == longest).all()):
+            samples = starts[:, None] + position
+            steady = bool(self._steady[rows].all())
+            return Batch(self.u[samples], None if steady else self.dt[samples])
+        valid = position < lengths[:, None]
+        samples = torch.where(valid, starts[:, None] + position, 0)
+        return Batch(self.u[samples] * valid[..., None], self.dt[samples] * valid)
+
+
+class EncodedOnDemand:
+    """The series of a memory-mapped panel, encoded batch by batch; stands for an `Encoded`.
+
+    Parameters
+    ----------
+    encoder : PanelEncoder
+    panel : Panel
+        n series, checked by the encoder as `PanelEncoder.encode` does.
+    """
+
+    def __init__(self, encoder: PanelEncoder, panel: Panel) -> None:
+        self._encoder = encoder
+        self._panel = panel
+        #: Samples of each series, with those that are missing altogether; int64 (n,).
+        self.lengths = torch.from_numpy(panel.lengths)
+
+    def __len__(self) -> int:
+        return len(self._panel)
+
+    def durations(self) -> Tensor:
+        """As `Encoded.durations`."""
+        return torch.cat([self._encoder.encode_all(piece).durations() for piece in pieces(self._panel)])
+
+    def batch(self, rows: Tensor) -> Batch:
+        """As `Encoded.batch`."""
+        return self._encoder.encode_all(self._panel[rows.numpy()]).batch(torch.arange(len(rows)))
+
+    def pieces(self) -> Iterator[Encoded]:
+        """Yield the series, some at a time."""
+        return map(self._encoder.encode_all, pieces(self._panel))
+
+
+def pieces(panel: Panel) -> Iterator[Panel]:
+    """Runs of series with some millions of values each, without the samples that are missing altogether.
+
+    So that a memory-mapped panel is never in memory as a whole. A panel of common size is one piece.
+    """
+    cuts = [0]
+    for number, end in enumerate(panel.offsets[1:].tolist(), start=1):
+        if (end - panel.offsets[cuts[-1]]) * panel.n_channels >= _PIECE or number == len(panel):
+            cuts.append(number)
+    for start, stop in itertools.pairwise(cuts):
+        yield panel[start:stop].drop_missing_rows()
