@@ -211,9 +211,9 @@ BAD_AFTER_FIT = [
             f"{what}, {name}",
             make(columns=columns),
             ValueError,
-            r"channels of X must have .* in fit, \['hr', 'spo2'\]; got",
+            r"channels of X must have .* in fit, \['hr', 'spo2'\]; it lacks .*'spo2'\], unknown are .*'rr'",
         )
-        for what, columns in {"other names": ("hr", "rr"), "other order": ("spo2", "hr")}.items()
+        for what, columns in {"other names": ("hr", "rr"), "all others": ("pulse", "rr")}.items()
         for name, make in {**INDEXED, "panel": panel}.items()
     ),
     *bad_times(

@@ -7,10 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
 from sklearn.exceptions import NotFittedError as SklearnNotFittedError
 from sklearn.utils.validation import validate_data
 from sktime.exceptions import NotFittedError as SktimeNotFittedError
 
+from tsssm.estimators._alignment import aligned, matched
 from tsssm.estimators._checks import is_table
 from tsssm.estimators._parameters import Rule, check_parameters
 from tsssm.estimators._persistence import Saveable
@@ -51,6 +55,7 @@ class PanelEstimator(Saveable):
     _not_saved = _SKLEARN_STATE
 
     n_features_in_: int
+    feature_names_in_: npt.NDArray[np.object_]
     _is_fitted: bool
     _n_channels: int
     _channel_names: tuple[str, ...] | None
@@ -125,7 +130,7 @@ class PanelEstimator(Saveable):
         return tags
 
     def _panel(self, X: Any, *, reset: bool) -> Panel:
-        """Return X as a panel, and set or check the number of features."""
+        """Return X as a panel, and set or check the number and the names of features."""
         # An index 0, 1, 2, ... is what pandas writes unasked: in fit it says nothing, but next to training
         # series with times it is a time, or else one series would be read differently alone and among others.
         panel = as_panel(X, counting_is_time=not reset and self._has_times)
@@ -142,16 +147,15 @@ class PanelEstimator(Saveable):
             self._has_times = panel.has_times
             self._n_channels = panel.n_channels
             self._channel_names = panel.channel_names
-        elif panel.n_channels != self._n_channels:
-            raise ValueError(
-                f"X has {panel.n_channels} channel(s), but {type(self).__name__} was fitted with "
-                f"{self._n_channels}."
-            )
-        else:
-            given, fitted = panel.channel_names, self._channel_names
-            if given is not None and fitted is not None and given != fitted:
-                raise ValueError(
-                    "The channels of X must have the names and the order that they had in fit, "
-                    f"{list(fitted)}; got {list(given)}."
-                )
-        return panel
+            if panel.channel_names is not None and not table:
+                self.feature_names_in_ = np.array(panel.channel_names, dtype=object)
+            return panel
+        return matched(panel, self._channel_names, self._n_channels, type(self).__name__)
+
+    def _for_score(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any]:
+        """Return targets and weights to compare predictions with, in the order of the series."""
+        if not any(isinstance(values, (pd.Series, pd.DataFrame)) for values in (y, sample_weight)):
+            return y, sample_weight
+        self.check_is_fitted()
+        panel = self._panel(X, reset=False)
+        return aligned(y, panel, X, "y"), aligned(sample_weight, panel, X, "sample_weight")

@@ -140,6 +140,7 @@ class ClassTargets:
 
         With several columns in y a prediction is right if it is right in all of them, as in scikit-learn.
         """
+        y, sample_weight = self._for_score(X, y, sample_weight)  # type: ignore[attr-defined]
         predicted, y = self.predict(X), np.asarray(y)
         if np.ndim(predicted) == 1:
             return accuracy_score(y, predicted, sample_weight=sample_weight)

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_consistent_length
 from sktime.transformations.base import BaseTransformer
 
+from tsssm.estimators._alignment import aligned
 from tsssm.estimators._base import PanelEstimator, declared_tags
 from tsssm.estimators._checks import FloatArray, check_finite, checked_weights, is_table, seed_of
 from tsssm.estimators._parameters import RULES, Rule, one_of
@@ -106,7 +107,8 @@ class RidgeEstimator(FeaturesEstimator):
         X : Panel, array (n, length) or (n, channels, length), list of arrays or frames, or DataFrame
             n series, in any container that `tsssm.panel.as_panel` takes, among them sktime's. NaN is missing.
         y : array or DataFrame of shape (n,) or (n, n_outputs)
-            Targets.
+            Targets. Where X has ids, a pandas object whose index holds them is brought into their order, as
+            are weights; arrays, lists, and an index 0, 1, 2, ... are in the order of the series.
         sample_weight : array of shape (n,), optional
             Weight of each series in the regression; not negative. A series of weight 0 is left out.
 
@@ -125,6 +127,8 @@ class RidgeEstimator(FeaturesEstimator):
                     f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
                 )
             panel = self._panel(X, reset=True)
+            y = aligned(y, panel, X, "y")
+            sample_weight = aligned(sample_weight, panel, X, "sample_weight")
             check_consistent_length(panel, y)
             labels = self._checked_targets(y, None, reset=True)
             data = Labelled(panel, labels, checked_weights(sample_weight, panel))

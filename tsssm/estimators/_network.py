@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tsssm.backbone import Backbone
 from tsssm.encoding import Encoded, EncodedOnDemand, PanelEncoder
+from tsssm.estimators._alignment import aligned
 from tsssm.estimators._base import PanelEstimator
 from tsssm.estimators._callbacks import CallbackSupportMixin, FitReport, with_callbacks
 from tsssm.estimators._checks import (
@@ -110,7 +111,8 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
         X : Panel, array (n, length) or (n, channels, length), list of arrays or frames, or DataFrame
             n series, in any container that `tsssm.panel.as_panel` takes, among them sktime's. NaN is missing.
         y : array or DataFrame of shape (n,) or (n, n_outputs)
-            Targets.
+            Targets. Where X has ids, a pandas object whose index holds them is brought into their order, as
+            are weights and groups; arrays, lists, and an index 0, 1, 2, ... are in the order of the series.
         sample_weight : array of shape (n,), optional
             Weight of each series in the training loss and, if it is held out, in the validation loss; not
             negative. A series of weight 0 is left out.
@@ -190,6 +192,9 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
             )
         panel = self._panel(X, reset=reset)
+        y = aligned(y, panel, X, "y")
+        sample_weight = aligned(sample_weight, panel, X, "sample_weight")
+        groups = aligned(groups, panel, X, "groups")
         check_one_each(y, panel)
         y = self._checked_targets(y, classes, reset=reset)
         data = Labelled(panel, y, checked_weights(sample_weight, panel), checked_groups(groups, panel))

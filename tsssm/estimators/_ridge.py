@@ -324,6 +324,7 @@ class SSMFeaturesRegressor(NumberTargets, RidgeEstimator, BaseRegressor, Regress
 
         ``multioutput`` says how several outputs are averaged, as in `sklearn.metrics.r2_score`.
         """
+        y, sample_weight = self._for_score(X, y, sample_weight)
         return r2_score(y, self.predict(X), sample_weight=sample_weight, multioutput=multioutput)
 
     def __sklearn_tags__(self) -> Any:
