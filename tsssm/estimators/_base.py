@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from tsssm.estimators._persistence import Saveable
 from tsssm.panel import Panel, as_panel
 
 Estimator = TypeVar("Estimator", bound="PanelEstimator")
+Answer = TypeVar("Answer")
 
 # Attributes that scikit-learn keeps on an estimator across fit, and that sktime's reset would delete.
 _SKLEARN_STATE = (
@@ -31,6 +33,18 @@ _SKLEARN_STATE = (
     "_skl_callbacks_to_teardown",
     "_sklearn_output_config",
 )
+
+
+def of_one_fit(method: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Let a method answer by what one fit has learned, while another thread may be fitting anew."""
+
+    @wraps(method)
+    def answer(self: Any, *args: Any, **kwargs: Any) -> Answer:
+        fitted = object.__new__(type(self))
+        fitted.__dict__.update(self.__dict__)
+        return method(fitted, *args, **kwargs)
+
+    return answer
 
 
 def declared_tags(base: type, tags: dict[str, Any]) -> dict[str, Any]:
@@ -75,6 +89,7 @@ class PanelEstimator(Saveable):
     def reset(self: Estimator) -> Estimator:
         """Return to the state after construction, keeping what scikit-learn has attached."""
         kept = self._attached()
+        self._is_fitted = False  # first, for threads that ask in between
         super().reset()  # type: ignore[misc]
         self.__dict__.update(kept)
         return self
@@ -115,9 +130,10 @@ class PanelEstimator(Saveable):
 
     def check_is_fitted(self, method_name: str | None = None) -> None:
         """Raise `NotFittedError` unless the estimator is fitted."""
-        if not self._is_fitted:
+        if not self.__dict__.get("_is_fitted", False):
             raise NotFittedError(
-                f"This instance of {type(self).__name__} has not been fitted yet; please call `fit` first."
+                f"This instance of {type(self).__name__} has not been fitted yet, or is just being fitted "
+                "anew; please call `fit` first."
             )
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score
 from torch import Tensor
 from torch.nn import functional as F
 
+from tsssm.estimators._base import of_one_fit
 from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._labels import (
     as_columns,
@@ -99,6 +100,7 @@ class ClassTargets:
             return pd.DataFrame(dict(enumerate(chosen))).set_axis(self._y_columns, axis=1)
         return side_by_side(chosen)
 
+    @of_one_fit
     def predict_proba(self, X: Any) -> FloatArray | list[FloatArray]:
         """Return the probability of each class.
 
@@ -122,6 +124,7 @@ class ClassTargets:
         self.check_is_fitted()  # type: ignore[attr-defined]
         return self._predict_proba(X)  # type: ignore[attr-defined]
 
+    @of_one_fit
     def predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
         """Return the most probable class of each series.
 

@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_consistent_length
 from sktime.transformations.base import BaseTransformer
 
 from tsssm.estimators._alignment import aligned
-from tsssm.estimators._base import PanelEstimator, declared_tags
+from tsssm.estimators._base import PanelEstimator, declared_tags, of_one_fit
 from tsssm.estimators._checks import FloatArray, check_finite, checked_weights, is_table, seed_of
 from tsssm.estimators._parameters import RULES, Rule, one_of
 from tsssm.estimators._splits import Labelled
@@ -279,6 +279,7 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
             self.n_features_out_ = self.features_.n_features_out
         return self
 
+    @of_one_fit
     def transform(self, X: Any, y: Any = None) -> npt.NDArray[np.float32] | pd.DataFrame:
         """Return the features.
 

@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import r2_score
 from sktime.regression.base import BaseRegressor
 
-from tsssm.estimators._base import declared_tags
+from tsssm.estimators._base import declared_tags, of_one_fit
 from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._network import SSMEstimator
 from tsssm.estimators._number_targets import LOSSES, NumberTargets
@@ -279,6 +279,7 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
         self._partial_fit(X, y, sample_weight)
         return self
 
+    @of_one_fit
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Return the predicted targets.
 
@@ -316,6 +317,7 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
         z = self._target_outputs(X)
         return self._in_shape_of_y(self._centre(z))
 
+    @of_one_fit
     def predict_quantiles(self, X: Any, quantiles: Sequence[float] | None = None) -> FloatArray:
         """Return quantiles of the targets; needs ``loss="quantile"`` or ``loss="gaussian"``.
 

@@ -16,7 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from sktime.classification.base import BaseClassifier
 from sktime.regression.base import BaseRegressor
 
-from tsssm.estimators._base import declared_tags
+from tsssm.estimators._base import declared_tags, of_one_fit
 from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._class_targets import ClassTargets
 from tsssm.estimators._features import CONTAINER_TAGS, FEATURE_RULES, RidgeEstimator
@@ -152,6 +152,7 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         ]
 
     @available_if(_has_one_column)
+    @of_one_fit
     def decision_function(self, X: Any) -> FloatArray:
         """Return the decision values: one for two classes, else one for each class.
 
@@ -284,6 +285,7 @@ class SSMFeaturesRegressor(NumberTargets, RidgeEstimator, BaseRegressor, Regress
         self._fit_targets(data.y, data.weight)
         self._fit_ridge(data.panel, (data.y - self._y_mean) / self._y_std, data.weight)
 
+    @of_one_fit
     def predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
         """Return the predicted targets.
 

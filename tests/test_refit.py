@@ -1,0 +1,63 @@
+"""Predictions while another thread fits anew: by the fit before, or an error that says so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from tsssm import SSMClassifier, SSMFeatures, SSMFeaturesClassifier, SSMFeaturesRegressor, SSMRegressor
+
+X = np.random.default_rng(0).normal(size=(8, 2, 10))
+Y = np.arange(8) % 2
+NETWORK = {"n_layers": 1, "d_model": 4, "d_state": 4, "max_steps": 2, "random_state": 0}
+FEATURES = {"n_features": 64, "n_scales": 2, "random_state": 0}
+
+
+class Meanwhile:
+    """An array, at the sight of which another fit begins."""
+
+    shape, ndim = X.shape, 3
+
+    def __init__(self, model):
+        self.model = model
+
+    def __array__(self, dtype=None, copy=None):
+        self.model.reset()
+        return X
+
+
+@pytest.mark.parametrize(
+    ("model", "methods"),
+    [
+        (SSMClassifier(**NETWORK), ["predict", "predict_proba"]),
+        (SSMRegressor(**NETWORK, loss="gaussian"), ["predict", "predict_quantiles"]),
+        (SSMFeaturesClassifier(**FEATURES), ["predict", "predict_proba", "decision_function"]),
+        (SSMFeaturesRegressor(**FEATURES), ["predict"]),
+        (SSMFeatures(**FEATURES), ["transform"]),
+    ],
+)
+def test_a_fit_that_begins_meanwhile(model, methods):
+    for name in methods:
+        options = [[0.1, 0.9]] if name == "predict_quantiles" else []
+        expected = getattr(model.fit(X, Y), name)(X, *options)
+        ask = getattr(model, name)
+        np.testing.assert_array_equal(ask(Meanwhile(model), *options), expected)
+        with pytest.raises(NotFittedError, match="has not been fitted yet, or is just being fitted anew"):
+            ask(X, *options)
+
+
+def test_an_estimator_in_the_middle_of_its_reset_is_not_fitted(monkeypatch):
+    model = SSMRegressor(**NETWORK).fit(X, Y)
+    seen = []
+    init = SSMRegressor.__init__
+
+    def asked_meanwhile(self, *args, **kwargs):
+        with pytest.raises(NotFittedError):
+            self.predict(X)
+        seen.append(self)
+        init(self, *args, **kwargs)
+
+    monkeypatch.setattr(SSMRegressor, "__init__", asked_meanwhile)
+    model.reset()
+    assert seen == [model]
