@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from tsssm import hippo
 from tsssm.discretize import gbt_alpha
 from tsssm.layers._shared import SharedStateLayer
 from tsssm.layers.base import check_sizes, log_uniform_steps
@@ -61,9 +62,10 @@ class LinOSS(SharedStateLayer):
     is about half of the numbers that `S5` has for as many modes. u and y are (batch, L, H); the state is a
     `ScanState` of z (batch, P), complex, and the last input u (batch, H).
 
-    A block starts with :math:`a = 1/2` and :math:`\omega_n = \pi n`, n = 1, ..., N / 2, which are the modes
-    of S4D-Lin (2206.11893, section 4), and with random B and C. The factor :math:`A^{1/2}` gives oscillators
-    of all frequencies impulse responses of one size, :math:`A^{1/2} e^{-a t} \sin(\omega t) / \omega`.
+    A block starts with the modes of S4D-LegS (2206.11893, section 4), a = 1/2 and frequencies from below a
+    up to N^2 / 3, and with random B and C. The slowest of them keep levels and trends, which the multiples of
+    pi of S4D-Lin would not. The factor :math:`A^{1/2}` gives oscillators of all frequencies impulse responses
+    of one size, :math:`A^{1/2} e^{-a t} \sin(\omega t) / \omega`.
 
     Different from the authors' code:
 
@@ -74,7 +76,7 @@ class LinOSS(SharedStateLayer):
       comes as close to critical damping as :math:`\omega \to 0` lets it.
     - B and C are real, as in the paper; in the code they are complex, which makes two oscillators of each.
       Positions alone are read, as in theirs. Their B has no factor :math:`A^{1/2}`.
-    - Their poles start at random in a ring of the unit disc; here they lie on the grid of S4D-Lin, and the
+    - Their poles start at random in a ring of the unit disc; here they are those of S4D-LegS, and the
       timescales are random.
     - Two directions if asked, and the state goes in and comes out.
     """
@@ -102,7 +104,8 @@ class LinOSS(SharedStateLayer):
             )
         self.n_blocks = int(n_blocks)
         self.method = method
-        frequencies = math.pi * torch.arange(1.0, self.d_state // 2 + 1).repeat(self.n_blocks)
+        modes, _ = hippo.diagonal("legs", self.d_state)
+        frequencies = torch.as_tensor(modes.imag, dtype=torch.get_default_dtype()).repeat(self.n_blocks)
         H, P = self.d_model, len(frequencies)
         self.log_dt = nn.Parameter(log_uniform_steps(P, dt_min, dt_max))
         self.log_decay = nn.Parameter(torch.full((P,), math.log(0.5)))
