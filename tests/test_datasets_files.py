@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tsssm import datasets
+from tsssm._locking import FileLock
 from tsssm.datasets import _files, _registry
 from tsssm.datasets._files import Store, members
 
@@ -26,6 +27,7 @@ class Publisher:
 
     def __init__(self):
         self.content, self.stop_after, self.resumes, self.requests = CONTENT, None, True, []
+        self.length, self.redirect = "known", None
         publisher = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -33,15 +35,31 @@ class Publisher:
                 span = self.headers.get("Range")
                 publisher.requests.append(span)
                 start = int(span[len("bytes=") : -1]) if span and publisher.resumes else 0
-                if not self.path.endswith("/thing.bin"):
+                if publisher.redirect is not None:
+                    self.send_response(302)
+                    self.send_header("Location", publisher.redirect)
+                    return self.end_headers()
+                if "/thing." not in self.path:
                     return self.send_error(404)
                 if start >= len(publisher.content):
                     return self.send_error(416)
                 body = publisher.content[start:]
                 self.send_response(206 if start else 200)
-                self.send_header("Content-Length", str(len(body)))
+                if start:
+                    self.send_header("Content-Range", f"bytes {start}-{len(publisher.content) - 1}/*")
+                if publisher.length == "known":
+                    self.send_header("Content-Length", str(len(body)))
+                elif publisher.length == "chunked":
+                    self.send_header("Transfer-Encoding", "chunked")
                 self.end_headers()
-                self.wfile.write(body[: publisher.stop_after])
+                if publisher.length != "chunked":
+                    return self.wfile.write(body[: publisher.stop_after])
+                for at in range(0, len(body), 10_000):
+                    if publisher.stop_after is None or at < publisher.stop_after:
+                        piece = body[at : at + 10_000]
+                        self.wfile.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+                if publisher.stop_after is None:
+                    self.wfile.write(b"0\r\n\r\n")
 
             def log_message(self, *args):
                 pass
@@ -109,7 +127,9 @@ class TestDownload:
         assert not (tmp_path / "thing" / "thing.bin").exists()
         either.stop_after = None
         assert Store(tmp_path, True).get("thing", "thing.bin").read_bytes() == CONTENT
-        assert either.requests == [None, "bytes=20000-"]
+        # Without a checksum nobody could tell whether the pieces are of one file.
+        known = bool(either.entry["sha256"])
+        assert either.requests == [None, "bytes=20000-" if known else None]
 
     def test_a_server_that_cannot_resume_sends_all(self, publisher, tmp_path):
         publisher.stop_after, publisher.resumes = 20_000, False
@@ -132,6 +152,74 @@ class TestDownload:
             assert not list(tmp_path.rglob("thing.bin*"))
         publisher.content = CONTENT
         assert Store(tmp_path, True).get("thing", "thing.bin").read_bytes() == CONTENT
+
+
+ZIPPED = io.BytesIO()
+with zipfile.ZipFile(ZIPPED, "w") as archive:
+    archive.writestr("file", CONTENT)
+
+
+class TestTrust:
+    """What is refused, whether the publisher's checksum is known or not."""
+
+    def refused(self, publisher, tmp_path, message, file="thing.bin"):
+        with pytest.raises(ConnectionError, match=message):
+            Store(tmp_path, True).get("thing", file)
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.suffix != ".part"]
+
+    @pytest.mark.parametrize("place", ["http://thing.org/thing.bin", "ftp://thing.org/thing.bin"])
+    def test_only_encrypted_addresses(self, either, tmp_path, place):
+        either.redirect = place
+        self.refused(either, tmp_path, "is not encrypted; only https is taken, also after redirects")
+        assert len(either.requests) == 1
+        either.entry["url"] = place
+        self.refused(either, tmp_path, "is not encrypted")
+        assert len(either.requests) == 1
+
+    @pytest.mark.parametrize("length", ["known", "chunked"])
+    def test_a_truncated_answer(self, either, tmp_path, length):
+        either.length, either.stop_after = length, 20_000
+        self.refused(either, tmp_path, "thing/thing.bin could not be downloaded")
+        either.stop_after = None
+        assert Store(tmp_path, True).get("thing", "thing.bin").read_bytes() == CONTENT
+
+    def test_an_answer_that_may_end_anywhere(self, either, tmp_path):
+        either.length = "not known"
+        if either.entry["sha256"]:  # which tells whether it is whole
+            assert Store(tmp_path, True).get("thing", "thing.bin").read_bytes() == CONTENT
+        else:
+            self.refused(either, tmp_path, "does not say how long the file is, and no checksum is known")
+
+    @pytest.mark.parametrize("length", ["known", "chunked"])
+    def test_too_large_a_file(self, either, tmp_path, length):
+        either.length, either.entry["largest"] = length, 49_999
+        self.refused(either, tmp_path, "more than the 49999")
+        assert sum(path.stat().st_size for path in tmp_path.rglob("*.part")) <= 49_999
+
+    def test_an_archive_that_fails_its_own_checksums(self, publisher, tmp_path):
+        publisher.entry["sha256"] = {}
+        content = ZIPPED.getvalue()
+        publisher.content = content[:5000] + bytes([content[5000] ^ 1]) + content[5001:]
+        self.refused(publisher, tmp_path, "what came is damaged", "thing.zip")
+        publisher.content = content
+        assert Store(tmp_path, True).get("thing", "thing.zip").read_bytes() == content
+
+    def test_parts_of_other_processes_are_left_alone(self, publisher, tmp_path):
+        part = tmp_path / "thing" / "thing.bin.part"
+        part.parent.mkdir()
+        part.write_bytes(CONTENT[:100])
+        theirs = FileLock(part.with_name("thing.bin.part.lock"))
+        assert theirs.exclusive
+        assert Store(tmp_path, True).get("thing", "thing.bin").read_bytes() == CONTENT
+        assert part.read_bytes() == CONTENT[:100] and publisher.requests == [None]
+        theirs.release()
+        assert sorted(path.name for path in part.parent.iterdir()) == ["thing.bin", "thing.bin.part"]
+
+    def test_a_member_that_would_fill_the_memory(self, tmp_path, monkeypatch):
+        (tmp_path / "a.zip").write_bytes(ZIPPED.getvalue())
+        monkeypatch.setattr(_files, "_LARGEST_MEMBER", 49_999)
+        with pytest.raises(ValueError, match="file in it has 50000 bytes"):
+            list(members(tmp_path / "a.zip", lambda name: True))
 
 
 class TestWithoutDownload:
@@ -276,7 +364,7 @@ class TestRegistry:
     def test_entries_are_complete(self):
         for entry in _registry.registry().values():
             keys = {"title", "source", "doi", "licence", "citation", "url", "sha256"}
-            assert keys <= set(entry) <= keys | {"splits", "records"}
+            assert keys <= set(entry) <= keys | {"splits", "records", "largest"}
             assert entry["source"].startswith(("https://", "http://")) and entry["citation"]
             assert entry["url"] is None or entry["url"].startswith("https://")
             for file, checksum in entry["sha256"].items():

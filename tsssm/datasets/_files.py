@@ -6,25 +6,19 @@ folder.
 
 from __future__ import annotations
 
-import functools
-import gzip
 import http.client
 import os
-import shutil
 import tarfile
-import urllib.error
-import urllib.request
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from tsssm.datasets._download import BROKEN, digest_of, download
 from tsssm.datasets._registry import registry
 
-BROKEN = (EOFError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, zlib.error)
-
-_TIMEOUT = 60  # s without an answer
+# Bytes of a file where the registry does not say more, and of a member of an archive.
+_LARGEST, _LARGEST_MEMBER = 2**33, 2**33
 
 
 class Store(NamedTuple):
@@ -47,25 +41,25 @@ class Store(NamedTuple):
 
         ``fields`` fill in the address of the registry, beside ``file``. Under TSSSM_DATA a file is used as it
         is. In ``data_home`` and the cache it is compared with its checksum: that of the registry, or else
-        that of its first download. Where these differ it is fetched again.
+        that of its first download, which tells of changes on this disk and not whether it was the publisher's
+        file. Where these differ it is fetched again.
 
         Raises
         ------
         FileNotFoundError
             Where there is no such file and it cannot, or must not, be downloaded.
         ConnectionError
-            Where the publisher does not answer, or not in full.
+            Where the publisher does not answer, not in full, not encrypted, or with more than a file of the
+            collection may have.
         ValueError
             For a download whose checksum is not that of the registry.
         """
         if self.home is None and (found := self.find(name, file)) is not None:
             return found
-        import pooch
-
         entry = registry()[name]
         target = self.place(name, file)
         checksum = entry["sha256"].get(file) or _first_checksum(target)
-        intact = target.exists() and (checksum is None or pooch.file_hash(str(target)) == checksum)
+        intact = target.exists() and (checksum is None or digest_of(target) == checksum)
         if intact:
             return target
         url = entry["url"] and entry["url"].format(file=file, **fields)
@@ -80,7 +74,8 @@ class Store(NamedTuple):
                 f"come from {url}, or from a copy at FOLDER/{name}/{file}, where the environment variable "
                 "TSSSM_DATA names FOLDER."
             )
-        return _downloaded(url, target, checksum, f"{name}/{file}")
+        largest = entry.get("largest", _LARGEST)
+        return _downloaded(url, target, checksum, largest, f"{name}/{file}")
 
     def place(self, name: str, file: str) -> Path:
         """Return where a file that is downloaded, or made here, goes: under ``data_home`` or the cache."""
@@ -96,18 +91,20 @@ def members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tup
     Raises
     ------
     ValueError
-        For an archive that is truncated or damaged.
+        For an archive that is truncated or damaged, or has a member of more than 8 GiB.
     """
     try:
         if path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:
                 for info in archive.infolist():
                     if not info.is_dir() and wanted(PurePosixPath(info.filename)):
+                        _check_size(path, info.filename, info.file_size)
                         yield PurePosixPath(info.filename), archive.read(info)
         else:
             with tarfile.open(path, mode="r:gz") as tar:
                 for member in tar:
                     if member.isfile() and wanted(PurePosixPath(member.name)):
+                        _check_size(path, member.name, member.size)
                         file = tar.extractfile(member)
                         assert file is not None  # as of every regular file
                         yield PurePosixPath(member.name), file.read()
@@ -115,6 +112,11 @@ def members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tup
         raise ValueError(
             f"{path} is truncated or damaged ({error}); delete it and fetch it again."
         ) from error
+
+
+def _check_size(path: Path, member: str, size: int) -> None:
+    if size > _LARGEST_MEMBER:
+        raise ValueError(f"{path} is damaged, or no such file: {member} in it has {size} bytes.")
 
 
 def _placing(title: str, name: str, file: str, problem: str) -> str:
@@ -127,51 +129,19 @@ def _placing(title: str, name: str, file: str, problem: str) -> str:
     )
 
 
-def _downloaded(url: str, target: Path, checksum: str | None, path: str) -> Path:
-    """Download to ``target``; keep what came of an interrupted download for the next attempt."""
-    import pooch
-
-    part = target.with_name(target.name + ".part")
+def _downloaded(url: str, target: Path, checksum: str | None, largest: int, path: str) -> Path:
+    """Download to ``target``; without a known checksum, write down that of the first download."""
     target.unlink(missing_ok=True)
     try:
-        pooch.retrieve(
-            url,
-            None if checksum is None else f"sha256:{checksum}",
-            fname=target.name,
-            path=target.parent,
-            downloader=functools.partial(_resumed, part=part),
-        )
+        found = download(url, target, checksum, largest)
     except (OSError, http.client.HTTPException) as error:
         raise ConnectionError(
             f"{path} could not be downloaded from {url} ({error}): without a network, put a copy at "
             f"FOLDER/{path}, where the environment variable TSSSM_DATA names FOLDER."
         ) from error
     if checksum is None:
-        _sidecar(target).write_text(pooch.file_hash(str(target)) + "\n", encoding="ascii")
+        _sidecar(target).write_text(found + "\n", encoding="ascii")
     return target
-
-
-def _resumed(url: str, output_file: str, pooch: Any, *, part: Path) -> None:
-    """Downloader for pooch that goes on where an earlier one stopped, if the server can."""
-    have = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": "tsssm"} | ({"Range": f"bytes={have}-"} if have else {})
-    try:
-        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
-            raise
-        part.unlink()  # as long as the file or longer, and yet not taken for it: start again
-        return _resumed(url, output_file, pooch, part=part)
-    with answer:
-        resumes = answer.status == http.client.PARTIAL_CONTENT
-        with part.open("ab" if resumes else "wb") as file:
-            shutil.copyfileobj(answer, file, 2**20)
-        rest = answer.headers.get("Content-Length")
-    size = part.stat().st_size
-    if rest is not None and size != int(rest) + (have if resumes else 0):
-        raise ConnectionError(f"the connection ended after {size} bytes")
-    shutil.move(part, output_file)
 
 
 def _sidecar(target: Path) -> Path:
