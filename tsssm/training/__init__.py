@@ -4,17 +4,28 @@ Lightning, which takes seconds to import, is loaded by the first call of :func:`
 """
 
 from tsssm.training._batches import Batches
+from tsssm.training._committee import Committee, members_of
 from tsssm.training._options import RESERVED_TRAINER_KWARGS, EpochObserver, TrainingOptions, TrainingResult
-from tsssm.training._run import isolated_rng, predict, prediction_device, resolve_device, train
+from tsssm.training._run import (
+    isolated_rng,
+    predict,
+    predict_left_out,
+    prediction_device,
+    resolve_device,
+    train,
+)
 
 __all__ = [
     "RESERVED_TRAINER_KWARGS",
     "Batches",
+    "Committee",
     "EpochObserver",
     "TrainingOptions",
     "TrainingResult",
     "isolated_rng",
+    "members_of",
     "predict",
+    "predict_left_out",
     "prediction_device",
     "resolve_device",
     "train",

@@ -15,12 +15,16 @@ _BUCKET_BATCHES = 16
 
 
 class LabelledBatch(NamedTuple):
-    """Inputs u (batch, L, d_in) and dt (batch, L), targets (batch, ...) and weights (batch,) of a step."""
+    """Inputs u (batch, L, d_in) and dt (batch, L), targets (batch, ...) and weights (batch,) of a step.
+
+    And the fold (batch,) that a series is in, if there are folds.
+    """
 
     u: Tensor
     dt: Tensor | None
     target: Tensor
     weight: Tensor | None
+    fold: Tensor | None = None
 
 
 class Batches:
@@ -40,6 +44,8 @@ class Batches:
         Most series in a batch (one more for an odd number of series and a batch size of 2).
     generator : torch.Generator, optional
         Shuffles; without it the batches are the same every epoch, sorted by length.
+    fold : Tensor (n,), optional
+        Number of the member of a committee that leaves a series out, -1 where none does.
     """
 
     def __init__(
@@ -50,10 +56,12 @@ class Batches:
         *,
         batch_size: int,
         generator: torch.Generator | None = None,
+        fold: Tensor | None = None,
     ) -> None:
         self.data = data
         self.target = target
         self.weight = weight
+        self.fold = fold
         self.generator = generator
         count = -(-len(data) // batch_size)
         self._count = count if batch_size == 1 else min(count, max(1, len(data) // 2))
@@ -70,7 +78,8 @@ class Batches:
     def batch(self, rows: Tensor) -> LabelledBatch:
         """Return these series as a batch."""
         u, dt = self.data.batch(rows)
-        return LabelledBatch(u, dt, self.target[rows], None if self.weight is None else self.weight[rows])
+        weight, fold = (None if part is None else part[rows] for part in (self.weight, self.fold))
+        return LabelledBatch(u, dt, self.target[rows], weight, fold)
 
     def rows(self) -> list[Tensor]:
         """Return the row numbers of each batch of the next epoch."""

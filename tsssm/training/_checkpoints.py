@@ -19,6 +19,7 @@ from torch import Tensor
 from tsssm._version import __version__
 from tsssm.backbone import Backbone
 from tsssm.training._batches import Batches
+from tsssm.training._committee import Committee
 from tsssm.training._options import TrainingOptions
 from tsssm.training._run import resolve_device
 
@@ -46,7 +47,11 @@ class RunCheckpoint(Checkpoint):
     """
 
     def __init__(
-        self, net: Backbone, training: Batches, validation: Batches | None, options: TrainingOptions
+        self,
+        net: Backbone | Committee,
+        training: Batches,
+        validation: Batches | None,
+        options: TrainingOptions,
     ) -> None:
         self._identity = _identity(net, training, validation, options)
         self._path: Path | None = None
@@ -112,7 +117,7 @@ class RunCheckpoint(Checkpoint):
 
 
 def _identity(
-    net: Backbone, training: Batches, validation: Batches | None, options: TrainingOptions
+    net: Backbone | Committee, training: Batches, validation: Batches | None, options: TrainingOptions
 ) -> dict[str, str]:
     """What a run is determined by, in words or as digests."""
     callbacks = [type(callback).__name__ for callback in options.callbacks]
@@ -137,7 +142,7 @@ def _batches_digest(batches: Batches) -> str:
     def tensors() -> Iterator[Tensor | None]:
         for piece in batches.data.pieces():
             yield from (piece.u, piece.dt, piece.offsets)
-        yield from (batches.target, batches.weight)
+        yield from (batches.target, batches.weight, batches.fold)
 
     return _digest(tensors())
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from tsssm.backbone import Backbone
 from tsssm.training._batches import Batches, BatchShares, LabelledBatch
 from tsssm.training._checkpoints import RunCheckpoint
+from tsssm.training._committee import Committee, members_of, shares_of
 from tsssm.training._options import EpochObserver, TrainingOptions, TrainingResult
 from tsssm.training._quiet import quiet
 from tsssm.training._run import Loss, resolve_device
@@ -33,7 +34,7 @@ class Learner(pl.LightningModule):
 
     def __init__(
         self,
-        net: Backbone,
+        net: Backbone | Committee,
         loss: Loss,
         options: TrainingOptions,
         total_steps: int,
@@ -57,7 +58,22 @@ class Learner(pl.LightningModule):
         self._restored: dict[str, Any] | None = None
 
     def _mean_loss(self, batch: LabelledBatch) -> Tensor:
-        losses = self.loss(self.net(batch.u, batch.dt).float(), batch.target)
+        """Of the series of a batch; in training the mean over the members, each without its own fold."""
+        if not self.net.training:
+            return self._loss_of(self.net, batch)
+        losses = [self._loss_of(member, share) for member, share in shares_of(self.net, batch)]
+        loss = torch.stack(losses).mean()
+        if len(losses) < len(members_of(self.net)):
+            # Several processes wait for a gradient of every member.
+            loss = loss + self._zero()
+        return loss
+
+    def _zero(self) -> Tensor:
+        """A loss that is zero everywhere."""
+        return sum((parameter.sum() * 0.0 for parameter in self.net.parameters()), torch.zeros(()))
+
+    def _loss_of(self, net: Backbone | Committee, batch: LabelledBatch) -> Tensor:
+        losses = self.loss(net(batch.u, batch.dt).float(), batch.target)
         return losses.mean() if batch.weight is None else (losses * batch.weight).mean()
 
     def on_fit_start(self) -> None:
@@ -111,6 +127,20 @@ class Learner(pl.LightningModule):
         self._keep_good()
         self._losses.append(value)
         return loss
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Any,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip the gradient of each member alone, whose share of the mean loss is one of their number."""
+        members = members_of(self.net)
+        if len(members) == 1 or not gradient_clip_val or gradient_clip_algorithm == "value":
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        for member in members:
+            torch.nn.utils.clip_grad_norm_(member.parameters(), gradient_clip_val / len(members))
 
     def on_train_batch_end(self, *args: Any) -> None:
         # Not by max_steps of the Trainer, which then resumes a checkpoint with a batch too many.
@@ -166,8 +196,7 @@ class Learner(pl.LightningModule):
         scheduler.base_lrs = [rate / 2 for rate in scheduler.base_lrs]
         for group in optimizer.param_groups:
             group["lr"] /= 2
-        # A loss that is zero everywhere, so that this step does not move the restored weights.
-        return sum((parameter.sum() * 0.0 for parameter in self.net.parameters()), torch.zeros(()))
+        return self._zero()  # so that this step does not move the restored weights
 
     def _state(self) -> Iterator[Tensor]:
         yield from self.net.parameters()
@@ -273,7 +302,7 @@ class ValidatedLearner(Learner):
 
 
 def run(
-    net: Backbone,
+    net: Backbone | Committee,
     loss: Loss,
     training: Batches,
     options: TrainingOptions,

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-# Without a limit from the user: enough steps for small data, enough epochs for large data.
-DEFAULT_STEPS = 600
+# Without a limit from the user: enough epochs for large data.
 DEFAULT_EPOCHS = 10
 
 #: Keys of ``trainer_kwargs`` that would contradict an option of their own.
@@ -22,7 +21,10 @@ class TrainingOptions:
     Attributes
     ----------
     max_epochs, max_steps : int or None
-        Whichever is reached first ends training; with neither, 600 steps or 10 epochs, whichever is more.
+        Whichever is reached first ends training; with neither, ``least_steps`` or 10 epochs, whichever is
+        more.
+    least_steps : int
+        Enough steps for small data.
     batch_size : int
         Most series in a batch.
     learning_rate, ssm_learning_rate, weight_decay : float
@@ -52,6 +54,7 @@ class TrainingOptions:
 
     max_epochs: int | None = None
     max_steps: int | None = None
+    least_steps: int = 600
     batch_size: int = 32
     learning_rate: float = 4e-3
     ssm_learning_rate: float = 1e-3
@@ -72,7 +75,7 @@ class TrainingOptions:
     def total_steps(self, steps_per_epoch: int) -> int:
         """Optimiser steps of the whole run."""
         if self.max_epochs is None and self.max_steps is None:
-            return max(DEFAULT_STEPS, DEFAULT_EPOCHS * steps_per_epoch)
+            return max(self.least_steps, DEFAULT_EPOCHS * steps_per_epoch)
         limits = []
         if self.max_steps is not None:
             limits.append(self.max_steps)

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 from tsssm.backbone import Backbone
 from tsssm.encoding import Encoded, EncodedOnDemand
 from tsssm.training._batches import Batches
+from tsssm.training._committee import Committee, members_of
 from tsssm.training._options import EpochObserver, TrainingOptions, TrainingResult
 
 #: Loss of each series (batch,) from outputs (batch, n_outputs) and targets (batch, ...).
@@ -105,7 +106,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def train(
-    net: Backbone,
+    net: Backbone | Committee,
     loss: Loss,
     training: Batches,
     options: TrainingOptions,
@@ -118,7 +119,8 @@ def train(
 
     Parameters
     ----------
-    net : Backbone
+    net : Backbone or Committee
+        The members of a committee learn from all series but those of their own fold.
     loss : callable
         Loss of each series; its weighted mean over a batch is minimised.
     training : Batches
@@ -145,14 +147,18 @@ def train(
         return run(net, loss, training, options, validation, observer, optimizer_state)
 
 
-def predict(net: nn.Module, data: Encoded | EncodedOnDemand, device: torch.device) -> Tensor:
-    """Return the outputs of ``net`` for each series, float32 (n, n_outputs) on the CPU.
+def predict(
+    net: nn.Module, data: Encoded | EncodedOnDemand, device: torch.device, rows: Tensor | None = None
+) -> Tensor:
+    """Return the outputs of ``net`` for each series, float32 (n, n_outputs) on the CPU; or those of ``rows``.
 
     Series of similar length share a batch. ``net`` is not changed: on another device a copy of it runs.
     """
     if device.type != "cpu":
         net = copy.deepcopy(net).to(device)
-    order = data.lengths.argsort(stable=True)
+    chosen = torch.arange(len(data)) if rows is None else rows
+    by_length = data.lengths[chosen].argsort(stable=True)
+    order = chosen[by_length]
     # Sorted by length, the last series of a batch is its longest; padded size grows with the product.
     outputs = []
     with torch.inference_mode():
@@ -161,8 +167,35 @@ def predict(net: nn.Module, data: Encoded | EncodedOnDemand, device: torch.devic
             outputs.append(net(u.to(device), None if dt is None else dt.to(device)).cpu())
     sorted_outputs = torch.cat(outputs)
     result = torch.empty_like(sorted_outputs)
-    result[order] = sorted_outputs
+    result[by_length] = sorted_outputs
     return result
+
+
+def predict_left_out(
+    net: Committee, data: Encoded | EncodedOnDemand, fold: Tensor, device: torch.device
+) -> Tensor:
+    """Return for each series the outputs of the member that left it out, NaN where there is none.
+
+    Parameters
+    ----------
+    net : Committee
+    data : Encoded or EncodedOnDemand
+        The n series of training.
+    fold : Tensor (n,)
+        As in `Batches`.
+    device : torch.device
+
+    Returns
+    -------
+    Tensor (n, n_outputs), float32, on the CPU
+    """
+    members = members_of(net)
+    outputs = torch.full((len(data), members[0].head.out_features), torch.nan)
+    for number, member in enumerate(members):
+        rows = torch.nonzero(fold == number)[:, 0]
+        if len(rows):
+            outputs[rows] = predict(member, data, device, rows)
+    return outputs
 
 
 def _split_by_size(order: Tensor, lengths: Tensor) -> Iterator[Tensor]:
