@@ -40,6 +40,8 @@ def classifier(processes: int, max_epochs: int) -> SSMClassifier:
     """
     return SSMClassifier(
         backbone="s4d",
+        n_members=1,
+        n_features=0,
         norm="layer",
         dropout=0.0,
         max_epochs=max_epochs,
@@ -98,9 +100,8 @@ def fit_with_little_memory(path: Path, limit: float) -> None:
     values = np.memmap(path, dtype=np.float32, mode="r").reshape(-1, CHANNELS)
     offsets = np.arange(0, len(values) + 1, LENGTH)
     y = np.arange(len(offsets) - 1) % 2
-    model = SSMClassifier(
-        backbone="s4d", n_layers=1, d_model=8, d_state=4, max_steps=20, batch_size=8, random_state=0
-    )
+    settings = {"n_members": 1, "n_features": 0, "n_layers": 1, "d_model": 8, "d_state": 4}
+    model = SSMClassifier(**settings, max_steps=20, batch_size=8, random_state=0)
     # What is loaded by the first fit of a process, torch's and Lightning's, is not what is limited here.
     model.fit(Panel(np.array(values[: 10 * LENGTH]), offsets[:11]), y[:10])
     allowed = memory() + int(limit * 1e6)

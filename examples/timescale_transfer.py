@@ -92,7 +92,8 @@ def main(arguments: list[str] | None = None) -> None:
     for backbone in options.backbones:
         print(backbone)
         started = time.perf_counter()
-        settings = {"backbone": backbone, "max_steps": options.max_steps, "random_state": options.seed}
+        network = {"backbone": backbone, "n_members": 1, "n_features": 0}
+        settings = {**network, "max_steps": options.max_steps, "random_state": options.seed}
         report["accuracy"][backbone] = {
             "JapaneseVowels": vowels(SSMClassifier(**settings)),
             "spoken digits": spoken_digits(SSMClassifier(**settings), options.rate),

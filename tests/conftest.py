@@ -20,7 +20,8 @@ Arrays = tuple[np.ndarray, np.ndarray]
 @pytest.fixture
 def tiny() -> dict[str, Any]:
     """Parameters of an estimator that fits in a fraction of a second."""
-    return {"backbone": "s4d", "n_layers": 1, "d_model": 8, "d_state": 4, "max_epochs": 3, "random_state": 0}
+    network = {"backbone": "s4d", "n_layers": 1, "d_model": 8, "d_state": 4}
+    return {**network, "n_members": 1, "n_features": 0, "max_epochs": 3, "random_state": 0}
 
 
 @pytest.fixture

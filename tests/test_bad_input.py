@@ -25,6 +25,8 @@ N, CHANNELS, LENGTH = 8, 2, 6
 NAN = np.nan
 TINY = {
     "backbone": "s4d",
+    "n_members": 1,
+    "n_features": 0,
     "n_layers": 1,
     "d_model": 4,
     "d_state": 4,

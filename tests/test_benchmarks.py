@@ -123,3 +123,23 @@ def test_training_step(load, tmp_path):
     assert report["scan_over_fft"] > 0
     assert sum(report["shares"].values()) == pytest.approx(1, abs=0.01)
     assert min(report["shares"].values()) > 0
+
+
+def test_network_study(load, tmp_path, monkeypatch):
+    study, rng = load("network_study"), np.random.default_rng(0)
+    y = np.repeat(["a", "b"], 10)
+    X = rng.normal(size=(20, 1, 16)) + np.where(y == "b", 1.0, -1.0)[:, None, None]
+    monkeypatch.setattr(study, "fetch_ucr", lambda name, part, return_X_y: (X, y))
+    path = tmp_path / "study.json"
+    arguments = ["--sets", "some", "--max-steps", "2", "--json", str(path)]
+    study.main(arguments)
+    report = json.loads(path.read_text())
+    assert report["results"].keys() == {"some|0", "some|1"}  # a small set, whose halves both count
+    rows = report["summary"]
+    assert rows.keys() >= {*study.ALONE, "closed form", "members", "blend, pull 1"}
+    assert all(0 <= row["accuracy"] <= 1 and row["log loss"] > 0 for row in rows.values())
+    assert rows["closed form"]["accuracy"] > 0.8
+    monkeypatch.setattr(study, "evaluate", None)
+    study.main(arguments)  # all is there
+    with pytest.raises(SystemExit):
+        study.main([*arguments[:-3], "3", *arguments[-2:]])

@@ -77,7 +77,8 @@ def test_transfer_by_times_alone():
     y = np.arange(60) % 2
     series = [np.sin((0.1 + 0.1 * label) * np.arange(120) + rng.uniform(0, 6))[None] for label in y]
     tests = {1.0: [x[:, ::2] for x in series[40:]], 0.5: [x[:, ::4] for x in series[40:]]}
-    classifier = example.SSMClassifier(backbone="s4d", n_layers=1, max_steps=120, random_state=0)
+    one = {"n_members": 1, "n_features": 0}
+    classifier = example.SSMClassifier(**one, n_layers=1, max_steps=120, random_state=0)
     scores = example.transfer([x[:, ::2] for x in series[:40]], y[:40], tests, y[40:], classifier)
     assert scores["rate x 1"] == scores["rate x 0.5"] == 1
     assert scores["rate x 0.5, times withheld"] < 0.7  # half the rate is taken for twice the frequency

@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose
 from tsssm import SSMClassifier, SSMRegressor, hippo
 from tsssm.layers import S4D
 
-SMALL = {"n_layers": 1, "d_model": 8, "d_state": 4}
+SMALL = {"n_members": 2, "n_features": 384, "n_layers": 1, "d_model": 8, "d_state": 4}
 EXPERIMENTS = Path(__file__).parents[1] / "examples" / "experiments"
 
 

@@ -28,6 +28,8 @@ ENOUGH, CHANCE = 0.95, 0.5
 def clf():
     return SSMClassifier(
         backbone="s4d",
+        n_members=1,
+        n_features=0,
         n_layers=1,
         d_model=8,
         d_state=4,

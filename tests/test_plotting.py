@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 matplotlib = pytest.importorskip("matplotlib")
 matplotlib.use("Agg")
@@ -120,10 +121,21 @@ class TestNetworks:
         ends = np.concatenate([line[:, 1] for line in drawn(display.ax_)])
         assert ends.min() == pytest.approx(min(map(np.min, display.timescales)))
 
+    def test_all_networks_of_a_committee(self):
+        X, y = np.random.default_rng(0).normal(size=(12, 1, 20)), np.arange(12.0)
+        options = {"n_layers": 2, "d_model": 4, "d_state": 4, "max_steps": 2, "random_state": 0}
+        reg = SSMRegressor(n_members=2, n_features=384, **options).fit(X, y)
+        first, second = reg.net_.members
+        for number, found in enumerate(TimescaleDisplay.from_estimator(reg).timescales):
+            deltas = [torch.exp(net.blocks[number].layer.log_dt).detach() for net in (first, second)]
+            np.testing.assert_allclose(found, 1 / torch.cat(deltas).numpy(), rtol=1e-5)
+        assert len(TrainingDisplay.from_estimator(reg).loss) == reg.n_iter_
+
     @pytest.mark.parametrize("backbone", ["s4d", "s5", "lssl"])
     @pytest.mark.parametrize("bidirectional", [False, True])
     def test_impulse_responses_are_answers_of_the_layer(self, backbone, bidirectional):
         options = {"n_layers": 1, "d_model": 4, "d_state": 4, "max_steps": 1, "random_state": 0}
+        options |= {"n_members": 1, "n_features": 0}
         X, y = np.random.default_rng(0).normal(size=(8, 1, 20)), np.arange(8.0)
         reg = SSMRegressor(backbone=backbone, bidirectional=bidirectional, **options).fit(X, y)
         display = ImpulseResponseDisplay.from_estimator(reg, channels=[2, 0], length=10)

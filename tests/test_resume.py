@@ -81,8 +81,9 @@ def fit_with_power_cut(model, data, directory, epoch=7):
         {"early_stopping": True, "n_iter_no_change": 6, "max_epochs": 60, "learning_rate": 0.05},
         {"max_epochs": None, "max_steps": 27, "backbone": "s5", "norm": "layer", "pooling": "max"},
         {"precision": "bf16-mixed"},
+        {"n_members": 2, "n_features": 384},
     ],
-    ids=["plain", "early stopping", "steps", "bf16"],
+    ids=["plain", "early stopping", "steps", "bf16", "members"],
 )
 def test_a_resumed_fit_is_the_uninterrupted_one(options, ragged, tiny, tmp_path):
     panel, y, _ = ragged

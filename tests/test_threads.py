@@ -25,7 +25,7 @@ from tsssm import Panel, SSMClassifier, SSMFeaturesClassifier, SSMRegressor, Str
 from tsssm.backbone import BACKBONES, DropoutNoise
 from tsssm.ops import causal_conv
 
-SIZES = {"n_layers": 1, "d_model": 32, "d_state": 8, "random_state": 0}
+SIZES = {"n_members": 1, "n_features": 0, "n_layers": 1, "d_model": 32, "d_state": 8, "random_state": 0}
 COUNTS = (2, 4, (os.cpu_count() or 1) + 3)
 # float32, of numbers of about 1: sums over threads are rounded in another order.
 ROUNDING = {"rtol": 0, "atol": 1e-5}

@@ -33,7 +33,8 @@ def evaluate(name: str, folds: int, seed: int, budget: dict[str, int]) -> dict[s
     X, y = fetch_ucr(name, part="train", return_X_y=True)
     result: dict[str, dict[str, list[float]]] = {m: {"accuracy": [], "log loss": []} for m in MODELS}
     for train, test in StratifiedKFold(folds, shuffle=True, random_state=seed).split(X, y):
-        pair = (SSMClassifier(random_state=seed, **budget), SSMFeaturesClassifier(random_state=seed))
+        alone = {"n_members": 1, "n_features": 0}
+        pair = (SSMClassifier(random_state=seed, **alone, **budget), SSMFeaturesClassifier(random_state=seed))
         fitted = [model.fit(X[train], y[train]) for model in pair]
         proba = [model.predict_proba(X[test]) for model in fitted]
         classes = fitted[0].classes_

@@ -97,6 +97,7 @@ def evaluate(
     backbone, _, rule = choice.partition(":")
     method = float(rule) if rule[:1].isdecimal() else rule or None
     options = {"backbone": backbone, "discretization": method, "random_state": seed, **network}
+    options |= {"n_members": 1, "n_features": 0}
     started = time.process_time()
     right = []
     folds = min(folds, np.unique(y, return_counts=True)[1].min())

@@ -37,7 +37,7 @@ from bidmc_inputs import (
     played,
     standardised,
 )
-from experiment import parameter_count, parser, spread, write
+from experiment import ALONE, parameter_count, parser, spread, write
 from scipy.signal import find_peaks
 from scipy.special import softmax
 from sklearn.linear_model import RidgeCV
@@ -258,6 +258,7 @@ def networks(
             member = recipe.networks * seed + number
             model = SSMRegressor(
                 max_epochs=1,
+                **ALONE,
                 **recipe.settings,
                 accelerator=options.device,
                 random_state=member,

@@ -20,6 +20,9 @@ from tsssm import SSMClassifier
 
 _PACKAGES = ("torch", "numpy", "scikit-learn", "sktime", "numba")
 
+#: One network by itself, as in the papers; by default there are several, and a closed form beside them.
+ALONE = {"n_members": 1, "n_features": 0}
+
 
 def parser(doc: str | None, seeds: Sequence[int] = (0, 1, 2)) -> argparse.ArgumentParser:
     """Arguments that every experiment takes; the first line of ``doc`` describes it."""
@@ -57,7 +60,7 @@ def accuracies(
     seconds, work = [], []
     for seed in options.seeds:
         model = SSMClassifier(
-            **recipe, accelerator=options.device, random_state=seed, verbose=options.verbose
+            **{**ALONE, **recipe}, accelerator=options.device, random_state=seed, verbose=options.verbose
         )
         started, worked = time.perf_counter(), time.process_time()
         model.fit(*train)

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from experiment import parameter_count, parser, spread, write
+from experiment import ALONE, parameter_count, parser, spread, write
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import log_loss
 
@@ -152,6 +152,7 @@ def main(arguments: list[str] | None = None) -> None:
             started = time.perf_counter()
             classifier = SSMClassifier(
                 backbone,
+                **ALONE,
                 accelerator=options.device,
                 verbose=options.verbose,
                 random_state=seed,

@@ -102,13 +102,13 @@ def checked_groups(groups: npt.ArrayLike | None, panel: Panel) -> npt.NDArray[An
     return labels
 
 
-def check_finite(outputs: npt.NDArray[np.floating[Any]], panel: Panel, what: str) -> None:
-    """Raise FloatingPointError, which names the first series, unless all outputs (n, m) are finite.
+def check_finite(outputs: npt.NDArray[Any], panel: Panel, what: str) -> npt.NDArray[Any]:
+    """Return outputs (n, m) that are all finite, or raise FloatingPointError, which names the first series.
 
     Inputs are limited so that none should be; this is what tells if one is nevertheless.
     """
     if np.isfinite(outputs).all():
-        return
+        return outputs
     rows = np.flatnonzero(~np.isfinite(outputs).all(axis=1))
     first = int(rows[0])
     label = "" if panel.ids is None else f", {panel.ids[[first]].tolist()[0]!r}"

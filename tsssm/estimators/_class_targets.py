@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from tsssm.estimators._base import of_one_fit
 from tsssm.estimators._checks import FloatArray
+from tsssm.estimators._closed_form import ALIKE, logit_weights
 from tsssm.estimators._labels import (
     as_columns,
     check_known,
@@ -25,6 +26,7 @@ from tsssm.estimators._labels import (
     listed_classes,
     side_by_side,
 )
+from tsssm.features import fit_slope
 
 
 class ClassTargets:
@@ -39,6 +41,8 @@ class ClassTargets:
     classes_: Any
     n_classes_: Any
     _y_columns: list[Any] | None
+    blend_: Any
+    _slopes: list[float]
     _targets_are_classes = True
 
     def _checked_targets(self, y: Any, classes: Any, *, reset: bool) -> npt.NDArray[Any]:
@@ -71,6 +75,50 @@ class ClassTargets:
     def _encoded_targets(self, y: npt.NDArray[Any]) -> Tensor:
         codes = [np.searchsorted(*pair) for pair in zip(self._column_classes(), as_columns(y), strict=True)]
         return torch.as_tensor(np.stack(codes, axis=1))
+
+    def _ridge_targets(self, y: npt.NDArray[Any]) -> FloatArray:
+        """Targets (n, m) of a ridge regression: +1 for a class and -1 for the others."""
+        codes = self._encoded_targets(y).numpy().T
+        columns = zip(codes, self._column_classes(), strict=True)
+        return np.concatenate([_signs(column, len(classes)) for column, classes in columns], axis=1)
+
+    def _by_class(self, outputs: FloatArray) -> list[FloatArray]:
+        """Split outputs (n, m) of a ridge regression into decision values (n, n_classes) a column of y."""
+        sizes = [_width(len(classes)) for classes in self._column_classes()]
+        parts = np.split(outputs, np.cumsum(sizes)[:-1], axis=1)
+        return [
+            np.concatenate([-part, part], axis=1) if len(classes) == 2 else part
+            for part, classes in zip(parts, self._column_classes(), strict=True)
+        ]
+
+    def _fit_slopes(self, left_out: FloatArray, y: npt.NDArray[Any], weight: FloatArray) -> None:
+        """Learn from outputs (n, m) of fits without a series how much decision values say, a column of y."""
+        columns = zip(self._by_class(left_out), self._encoded_targets(y).numpy().T, strict=True)
+        self._slopes = [fit_slope(decision, codes, weight) for decision, codes in columns]
+
+    def _weights_of(
+        self, left_out: FloatArray, outputs: FloatArray | None, y: npt.NDArray[Any], weight: FloatArray
+    ) -> FloatArray:
+        self._fit_slopes(left_out, y, weight)
+        if outputs is None:
+            return np.tile(ALIKE, (len(self._column_classes()), 1))
+        codes = self._encoded_targets(y).numpy().T
+        columns = zip(self._starts(left_out), self._by_column(outputs), codes, strict=True)
+        return np.array([logit_weights(start, logits, column, weight) for start, logits, column in columns])
+
+    def _starts(self, outputs: FloatArray) -> list[FloatArray]:
+        """Logits (n, n_classes) that outputs (n, m) of a ridge regression stand for, a column of y."""
+        decisions = zip(self._by_class(outputs), self._slopes, strict=True)
+        return [slope * decision for decision, slope in decisions]
+
+    def _by_column(self, outputs: FloatArray) -> list[FloatArray]:
+        """Split outputs (n, n_outputs) of the network into logits (n, n_classes) for each column of y."""
+        sizes = [len(classes) for classes in self._column_classes()]
+        return np.split(outputs, np.cumsum(sizes)[:-1], axis=1)
+
+    def _blended(self, closed_form: FloatArray, outputs: FloatArray) -> FloatArray:
+        columns = zip(self._starts(closed_form), self._by_column(outputs), self.blend_, strict=True)
+        return np.concatenate([a * start + b * logits for start, logits, (a, b) in columns], axis=1)
 
     def _strata(self, y: npt.NDArray[Any]) -> npt.NDArray[Any]:
         codes = self._encoded_targets(y).numpy()
@@ -154,13 +202,22 @@ class ClassTargets:
 
     def _answers(self, outputs: FloatArray) -> FloatArray | list[FloatArray]:
         """Probabilities that outputs (n, n_outputs) of the network stand for."""
-        if not isinstance(self.classes_, list):
-            return _softmax(outputs)
-        ends = np.cumsum(self.n_classes_)[:-1]
-        return [_softmax(logits) for logits in np.split(outputs, ends, axis=1)]
+        columns = [_softmax(logits) for logits in self._by_column(outputs)]
+        return columns if isinstance(self.classes_, list) else columns[0]
 
 
 def _softmax(logits: FloatArray) -> FloatArray:
     """Probabilities (n, n_classes); SciPy's takes longer than a streaming step of the network."""
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     return odds / odds.sum(axis=1, keepdims=True)
+
+
+def _width(n_classes: int) -> int:
+    """Outputs of a ridge regression for so many classes: one tells two classes apart."""
+    return 1 if n_classes == 2 else n_classes
+
+
+def _signs(codes: npt.NDArray[np.int64], n_classes: int) -> FloatArray:
+    """Targets +1 for the class and -1 for the others; for two classes only those of the second."""
+    signs = np.where(codes[:, None] == np.arange(n_classes), 1.0, -1.0)
+    return signs[:, 1:] if n_classes == 2 else signs

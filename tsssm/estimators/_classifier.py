@@ -48,6 +48,15 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
 
         On 24 UCR sets all but "s4" and the LSSLs are equally accurate within their noise; "s4d" and "dss" are
         the quickest (``examples/benchmarks/ucr_backbones.py``).
+    n_members : int or "auto", default="auto"
+        Networks whose outputs are averaged. Each is trained without a part of the series of its own, or of
+        the ``groups``; what it says of that part tells how far to trust the networks beside the closed form.
+        "auto" is 4, and 1 with ``bidirectional=False``, for more than 2,000 series, and for series on disk.
+    n_features : int or "auto", default="auto"
+        Features of a ridge regression, the closed form of `SSMFeaturesClassifier`, that is fitted beside the
+        networks and blended with them (``blend_``); 0 is none, the least is 384. "auto" is 12,288, and 0
+        where ``n_members`` is 1 by itself: a network that streams then costs as little as it can. Why both
+        are the default: ``examples/benchmarks/network_study.py``.
     n_layers : int, default=4
         State-space layers.
     d_model : int, default=32
@@ -78,7 +87,8 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         ``time_scale``, to twice that duration; audio, whose sounds are much shorter than a recording, wants
         less in the first layers.
     max_epochs, max_steps : int, optional
-        Length of training, whichever is reached first; by default the longer of 600 steps and 10 epochs.
+        Length of training; whichever is reached first. With neither, 10 epochs, but at least
+        600 steps, or 200 of each of several members.
     batch_size : int or "auto", default="auto"
         Most series in a step; "auto" is a tenth of the training series, between 8 and 64.
     learning_rate : float, default=4e-3
@@ -158,7 +168,14 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
     time_scale_ : float
         The unit of elapsed time.
     net_ : Module or None
-        The network, on the CPU in evaluation mode; None if there was only one class.
+        The network, or a committee with its ``members``, on the CPU in evaluation mode; None if there was
+        only one class.
+    closed_form_ : ClosedForm or None
+        The ridge regression beside the networks.
+    blend_ : array (n_columns, 2) or None
+        Weights of the closed form and of the networks for each column of y, in logits: those that
+        predict best what neither was fitted to, pulled towards the closed form alone as much as one series
+        would. With one member nothing is left out, and both count alike. None without a closed form.
     encoder_ : PanelEncoder
         What turns series into the network's inputs; documents how missing values and times are treated.
 
@@ -199,6 +216,8 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
     def __init__(
         self,
         backbone: str = "s4d",
+        n_members: int | str = "auto",
+        n_features: int | str = "auto",
         n_layers: int = 4,
         d_model: int = 32,
         d_state: int = 16,
@@ -234,6 +253,8 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         verbose: int = 0,
     ) -> None:
         self.backbone = backbone
+        self.n_members = n_members
+        self.n_features = n_features
         self.n_layers = n_layers
         self.d_model = d_model
         self.d_state = d_state
@@ -319,7 +340,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
             UserWarning,
             stacklevel=5,
         )
-        self.net_ = None
+        self.net_ = self.closed_form_ = self.blend_ = None
         self.encoder_ = PanelEncoder(self.time_scale).fit(data.panel)
         self.time_scale_ = self.encoder_.time_scale_
         self.n_iter_ = 0
@@ -347,6 +368,6 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         """Return parameters for quick test instances, as sktime's test suite asks for."""
         tiny = {"n_layers": 1, "d_model": 4, "d_state": 4, "batch_size": 8, "random_state": 0}
         return [
-            {**tiny, "max_steps": 10},
+            {**tiny, "n_members": 2, "n_features": 384, "max_steps": 10},
             {**tiny, "backbone": "s4d", "bidirectional": False, "norm": "layer", "max_epochs": 2},
         ]

@@ -84,9 +84,7 @@ class FeaturesEstimator(PanelEstimator):
 
     def _features(self, panel: Panel) -> npt.NDArray[np.float32]:
         threads, device = effective_n_jobs(self.n_jobs), prediction_device(self.accelerator)
-        features = self.features_.transform(panel, threads, device)
-        check_finite(features, panel, "features")
-        return features
+        return check_finite(self.features_.transform(panel, threads, device), panel, "features")
 
 
 class RidgeEstimator(FeaturesEstimator):

@@ -10,15 +10,16 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from tsssm.backbone import Backbone
 from tsssm.encoding import Encoded, EncodedOnDemand, PanelEncoder
 from tsssm.estimators._alignment import aligned
 from tsssm.estimators._base import PanelEstimator
+from tsssm.estimators._blending import Blending
 from tsssm.estimators._callbacks import CallbackSupportMixin, FitReport, with_callbacks
 from tsssm.estimators._checks import (
     FloatArray,
+    IntArray,
     check_finite,
     check_one_each,
     check_validation,
@@ -29,10 +30,20 @@ from tsssm.estimators._checks import (
 )
 from tsssm.estimators._parameters import RULES, Rule, steps_of
 from tsssm.estimators._splits import Labelled, split
-from tsssm.training import Batches, TrainingOptions, isolated_rng, predict, prediction_device, train
+from tsssm.training import (
+    Batches,
+    Committee,
+    TrainingOptions,
+    isolated_rng,
+    predict,
+    prediction_device,
+    train,
+)
 
 Estimator = TypeVar("Estimator", bound="SSMEstimator")
 
+# Small sets are learned by heart within 150 steps; 600 change nothing in what a committee says of others.
+_STEPS, _STEPS_OF_A_MEMBER = 600, 200
 _AUTO_BATCHES = 10
 _AUTO_BATCH_SIZE = (8, 64)
 
@@ -40,18 +51,16 @@ _AUTO_BATCH_SIZE = (8, 64)
 _SLOWEST, _FASTEST, _FASTEST_EVER = 0.5, 50.0, 0.5
 
 
-class SSMEstimator(CallbackSupportMixin, PanelEstimator):
+class SSMEstimator(CallbackSupportMixin, Blending, PanelEstimator):
     """Mixin of the estimators that train a `Backbone`, in front of an sktime base.
 
-    A subclass takes the parameters below, and says what its targets are to the network:
-    ``_checked_targets``, ``_fit_targets``, ``_encoded_targets``, ``_strata``, ``_n_outputs`` and ``_loss``.
+    A subclass takes the parameters below, and says what its `Targets` are.
     """
 
     backbone: str
     n_layers: int
     d_model: int
     d_state: int
-    bidirectional: bool
     dropout: float
     norm: str
     pooling: str
@@ -69,7 +78,6 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
     validation_fraction: float
     n_iter_no_change: int
     warm_start: bool
-    accelerator: str
     devices: int | Sequence[int] | str
     precision: str
     callbacks: Sequence[Any] | None
@@ -84,13 +92,10 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
     validation_scores_: list[float] | None
     best_validation_score_: float | None
     time_scale_: float
-    net_: Backbone | None
     encoder_: PanelEncoder
     _optimizer_state: dict[int, Any] | None
 
     rules: dict[str, Rule] = RULES
-    # Whether the targets are classes, every one of which the network has to see.
-    _targets_are_classes: bool
 
     @with_callbacks
     def fit(
@@ -222,7 +227,12 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
         run_seed = seed
         if continued:  # not the order of series that the epochs before had
             run_seed = int(np.random.SeedSequence((seed, epochs_before)).generate_state(1)[0])
-        options = self._training_options(len(training), run_seed)
+        encoded = self.encoder_.encode(training.panel)
+        n_members, n_features = self._sizes(encoded, continued=continued, incremental=incremental)
+        options = self._training_options(len(training), n_members, run_seed)
+        fold = None if incremental else self._folds(training, n_members, seed)
+        if not incremental or not continued:
+            self._fit_closed_form(training, n_features, fold, seed)
         if incremental:
             options = replace(
                 options,
@@ -232,14 +242,18 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
                 checkpoint_dir=None,
                 resume_from=None,
             )
-        batches = self._batches(training, options.batch_size, torch.Generator().manual_seed(run_seed))
-        validation = None if held_out is None else self._batches(held_out, options.batch_size, None)
-        net = self._new_network(batches.data, seed)
+        shuffler = torch.Generator().manual_seed(run_seed)
+        batches = self._batches(training, encoded, options.batch_size, shuffler, fold)
+        validation = None
+        if held_out is not None:
+            judged = self.encoder_.encode(held_out.panel)
+            validation = self._batches(held_out, judged, options.batch_size)
+        net = self._new_network(encoded, n_members, seed)
         if continued:
             self._adopt_weights(net)
 
         def fitted() -> dict[str, Any]:
-            current = self._new_network(batches.data, seed)
+            current = self._new_network(encoded, n_members, seed)
             current.load_state_dict(net.state_dict())
             return {"net_": current.eval(), "_is_fitted": True}
 
@@ -258,39 +272,53 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
         self.validation_scores_ = None if scores is None else [*scores_before, *scores]
         self.best_validation_score_ = result.best_validation_score
         self._optimizer_state = result.optimizer_state
+        self._weigh(training, encoded, net, fold)
         report.ends()
 
-    def _batches(self, data: Labelled, batch_size: int, generator: torch.Generator | None) -> Batches:
+    def _batches(
+        self,
+        data: Labelled,
+        encoded: Encoded | EncodedOnDemand,
+        batch_size: int,
+        generator: torch.Generator | None = None,
+        fold: IntArray | None = None,
+    ) -> Batches:
         weight = data.weight
         uniform = bool((weight == weight[0]).all())
         return Batches(
-            self.encoder_.encode(data.panel),
+            encoded,
             self._encoded_targets(data.y),
             None if uniform else torch.as_tensor(weight / weight.mean()).float(),
             batch_size=batch_size,
             generator=generator,
+            fold=None if fold is None else torch.as_tensor(fold),
         )
 
-    def _new_network(self, data: Encoded | EncodedOnDemand, seed: int) -> Backbone:
+    def _new_network(
+        self, data: Encoded | EncodedOnDemand, n_members: int, seed: int
+    ) -> Backbone | Committee:
         slowest, fastest = self._initial_steps(data)
         with isolated_rng(seed):
-            net = Backbone(
-                self.encoder_.n_inputs,
-                self._n_outputs(),
-                backbone=self.backbone,
-                n_layers=self.n_layers,
-                d_model=self.d_model,
-                d_state=self.d_state,
-                bidirectional=bool(self.bidirectional),
-                dropout=self.dropout,
-                norm=self.norm,
-                pooling=self.pooling,
-                discretization=self.discretization,
-                n_readouts=self.n_readouts,
-                dt_min=slowest,
-                dt_max=fastest,
-            )
-        return net.float()  # whatever torch.set_default_dtype says
+            members = [
+                Backbone(
+                    self.encoder_.n_inputs,
+                    self._n_outputs(),
+                    backbone=self.backbone,
+                    n_layers=self.n_layers,
+                    d_model=self.d_model,
+                    d_state=self.d_state,
+                    bidirectional=bool(self.bidirectional),
+                    dropout=self.dropout,
+                    norm=self.norm,
+                    pooling=self.pooling,
+                    discretization=self.discretization,
+                    n_readouts=self.n_readouts,
+                    dt_min=slowest,
+                    dt_max=fastest,
+                ).float()  # whatever torch.set_default_dtype says
+                for _ in range(n_members)
+            ]
+        return members[0] if n_members == 1 else Committee(members)
 
     def _initial_steps(self, data: Encoded | EncodedOnDemand) -> tuple[Any, Any]:
         """Smallest and largest initial Delta, in 1 / (unit of elapsed time), for all layers or for each."""
@@ -299,16 +327,16 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
             return _SLOWEST / duration, min(_FASTEST / duration, _FASTEST_EVER)
         return steps_of(self.timescales, self.time_scale_, self.n_layers)
 
-    def _adopt_weights(self, net: Backbone) -> None:
+    def _adopt_weights(self, net: Backbone | Committee) -> None:
         """Give the weights of the fitted network to one that is made of today's parameters."""
         assert self.net_ is not None  # a single class is not trained
         try:
             net.load_state_dict(self.net_.state_dict())
         except RuntimeError as error:
             raise ValueError(
-                "The network of the previous fit cannot go on: a parameter that shapes it has changed, one "
-                "of backbone, n_layers, d_model, d_state, n_readouts, bidirectional, norm, loss and "
-                "quantiles. Set it back, or fit with warm_start=False."
+                "The network of the previous fit cannot go on, for what shapes it has changed: backbone, "
+                "n_members, n_layers, d_model, d_state, n_readouts, bidirectional, norm, loss or quantiles. "
+                "Set it back, or fit with warm_start=False."
             ) from error
 
     def _identity(self) -> dict[str, str]:
@@ -318,7 +346,7 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
         named = {name: repr(value) for name, value in parameters.items() if name not in free}
         return {"estimator": type(self).__name__, **named}
 
-    def _training_options(self, n: int, seed: int) -> TrainingOptions:
+    def _training_options(self, n: int, n_members: int, seed: int) -> TrainingOptions:
         if (self.checkpoint_dir, self.resume_from) != (None, None) and self.random_state is None:
             raise ValueError(
                 "checkpoint_dir and resume_from need a random_state, so that a fit that goes on draws what "
@@ -330,6 +358,7 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
         return TrainingOptions(
             max_epochs=self.max_epochs,
             max_steps=self.max_steps,
+            least_steps=_STEPS if n_members == 1 else _STEPS_OF_A_MEMBER,
             batch_size=batch_size,
             learning_rate=self.learning_rate,
             ssm_learning_rate=self.ssm_learning_rate,
@@ -364,39 +393,9 @@ class SSMEstimator(CallbackSupportMixin, PanelEstimator):
         return isinstance(self.warm_start, (bool, np.bool_)) and bool(self.warm_start)
 
     def _outputs(self, X: Any) -> FloatArray:
-        """Outputs (n, n_outputs) of the fitted network."""
-        panel = self._panel(X, reset=False)
-        data = self.encoder_.encode(panel)
+        """Outputs (n, n_outputs) of the fitted network, and of the closed form beside it."""
         assert self.net_ is not None  # a single class is not asked
-        outputs = predict(self.net_, data, prediction_device(self.accelerator)).numpy().astype(np.float64)
-        check_finite(outputs, panel, "outputs")
-        return outputs
-
-    # What a subclass says about its targets.
-
-    def _checked_targets(self, y: Any, classes: Any, *, reset: bool) -> npt.NDArray[Any]:
-        """Return targets (n,) or (n, n_columns); with ``reset`` learn what is expected of later ones."""
-        raise NotImplementedError
-
-    def _class_weights(self, y: npt.NDArray[Any], y_train: npt.NDArray[Any]) -> FloatArray:
-        """Return factors (n,) on the weights of series with targets y, learned from y_train."""
-        return np.ones(len(y))
-
-    def _fit_targets(self, y: npt.NDArray[Any], weight: FloatArray) -> None:
-        """Learn from the targets to train on how to encode targets."""
-
-    def _encoded_targets(self, y: npt.NDArray[Any]) -> Tensor:
-        """Return the targets (n, ...) of the loss."""
-        raise NotImplementedError
-
-    def _strata(self, y: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return what a validation split should cover evenly, (n,)."""
-        raise NotImplementedError
-
-    def _n_outputs(self) -> int:
-        """Return the number of outputs of the network."""
-        raise NotImplementedError
-
-    def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of each series (batch,)."""
-        raise NotImplementedError
+        panel = self._panel(X, reset=False)
+        data, device = self.encoder_.encode(panel), prediction_device(self.accelerator)
+        outputs = predict(self.net_, data, device).numpy().astype(np.float64)
+        return check_finite(self._with_closed_form(panel, outputs), panel, "outputs")

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tsssm.estimators._checks import FloatArray
+from tsssm.estimators._closed_form import ALIKE, number_weights
 
 # Smallest variance of a standardised target: a constant one would have none, and an infinite likelihood.
 _LEAST_VARIANCE = 1e-6
@@ -71,6 +72,7 @@ class NumberTargets:
     _y_ndim: int
     _y_columns: Any
     _n_targets: int
+    blend_: Any
     _targets_are_classes = False
 
     def _checked_targets(self, y: Any, classes: Any, *, reset: bool) -> FloatArray:
@@ -106,7 +108,7 @@ class NumberTargets:
         self._y_std = np.where(varies, scale * rms, 1.0)
 
     def _encoded_targets(self, y: FloatArray) -> Tensor:
-        return torch.as_tensor((y - self._y_mean) / self._y_std, dtype=torch.float32)
+        return torch.as_tensor(self._ridge_targets(y), dtype=torch.float32)
 
     def _strata(self, y: FloatArray) -> FloatArray:
         """Return the mean of the targets, each in units of its range."""
@@ -142,10 +144,35 @@ class NumberTargets:
 
     def _centre(self, z: FloatArray) -> FloatArray:
         """Mean or median (n, m) of the targets of which outputs (n, m, k) speak."""
+        return self._in_units_of_y(self._standardised_centre(z)[..., None])[..., 0]
+
+    def _standardised_centre(self, z: FloatArray) -> FloatArray:
         if self.loss == "quantile":
             median = np.flatnonzero(np.asarray(self.quantiles) == 0.5)
             z = np.sort(z, axis=-1)[..., median]
-        return self._in_units_of_y(z[..., :1])[..., 0]
+        return z[..., 0]
+
+    def _ridge_targets(self, y: FloatArray) -> FloatArray:
+        """Targets (n, m) of a ridge regression; in standard units, so that none rules over the penalty."""
+        return (y - self._y_mean) / self._y_std
+
+    def _weights_of(
+        self, left_out: FloatArray, outputs: FloatArray | None, y: FloatArray, weight: FloatArray
+    ) -> FloatArray:
+        if outputs is None:
+            return np.tile(ALIKE, (self._n_targets, 1))
+        centre = self._standardised_centre(outputs.reshape(len(outputs), self._n_targets, -1))
+        columns = zip(left_out.T, centre.T, self._ridge_targets(y).T, strict=True)
+        return np.array([number_weights(start, own, target, weight) for start, own, target in columns])
+
+    def _blended(self, closed_form: FloatArray, outputs: FloatArray) -> FloatArray:
+        """Outputs (n, n_outputs) whose mean or median is the blend; what they say of its spread stays."""
+        z = outputs.reshape(len(outputs), self._n_targets, -1).copy()
+        centre = self._standardised_centre(z)
+        blend = self.blend_[:, 0] * closed_form + self.blend_[:, 1] * centre
+        # The second output of a gaussian loss is no place.
+        z[..., : 1 if self.loss == "gaussian" else None] += (blend - centre)[..., None]
+        return z.reshape(len(outputs), -1)
 
     def _answers(self, outputs: FloatArray) -> FloatArray:
         """Predictions (n,) or (n, m) that outputs (n, n_outputs) of the network stand for."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tsssm.backbone import BACKBONES, NORMS, POOLINGS
+from tsssm.estimators._closed_form import LEAST_FEATURES
 from tsssm.training import RESERVED_TRAINER_KWARGS
 
 
@@ -29,6 +30,14 @@ def one_of(values: Iterable[str]) -> Rule:
 
 def _integer(low: int) -> Rule:
     return Rule((Integral,), lambda value: value >= low, f"an integer of at least {low}")
+
+
+def _integer_or_auto(holds: Callable[[Any], bool], allowed: str) -> Rule:
+    return Rule(
+        (Integral, str),
+        lambda value: value == "auto" if isinstance(value, str) else holds(value),
+        f"'auto' or an integer {allowed}",
+    )
 
 
 def _optional(rule: Rule) -> Rule:
@@ -96,6 +105,10 @@ _PATH = Rule((str, os.PathLike, type(None)), lambda value: True, "None or a path
 
 RULES: dict[str, Rule] = {
     "backbone": one_of(BACKBONES),
+    "n_members": _integer_or_auto(lambda value: value >= 1, "of at least 1"),
+    "n_features": _integer_or_auto(
+        lambda value: value == 0 or value >= LEAST_FEATURES, f"0 or of at least {LEAST_FEATURES}"
+    ),
     "n_layers": _integer(1),
     "d_model": _integer(1),
     "d_state": _integer(1),
@@ -111,11 +124,7 @@ RULES: dict[str, Rule] = {
     ),
     "max_epochs": _optional(_integer(1)),
     "max_steps": _optional(_integer(1)),
-    "batch_size": Rule(
-        (Integral, str),
-        lambda value: value == "auto" if isinstance(value, str) else value >= 1,
-        "'auto' or an integer of at least 1",
-    ),
+    "batch_size": _integer_or_auto(lambda value: value >= 1, "of at least 1"),
     "learning_rate": _POSITIVE,
     "ssm_learning_rate": _NOT_NEGATIVE,
     "weight_decay": _NOT_NEGATIVE,

@@ -9,19 +9,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import ndtri
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.metrics import r2_score
 from sktime.regression.base import BaseRegressor
 
 from tsssm.estimators._base import declared_tags, of_one_fit
-from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._network import SSMEstimator
-from tsssm.estimators._number_targets import LOSSES, NumberTargets
+from tsssm.estimators._number_targets import LOSSES
 from tsssm.estimators._parameters import LEVELS, RULES, one_of
+from tsssm.estimators._quantiles import QuantileTargets
 
 
-class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
+class SSMRegressor(QuantileTargets, SSMEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
     """Deep state-space regression of one or several numbers on time series, for scikit-learn and sktime.
 
     Series may differ in length, be sampled irregularly and have missing values. Their times are taken from
@@ -44,6 +43,15 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
 
         On 24 UCR sets all but "s4" and the LSSLs are equally accurate within their noise; "s4d" and "dss" are
         the quickest (``examples/benchmarks/ucr_backbones.py``).
+    n_members : int or "auto", default="auto"
+        Networks whose outputs are averaged. Each is trained without a part of the series of its own, or of
+        the ``groups``; what it says of that part tells how far to trust the networks beside the closed form.
+        "auto" is 4, and 1 with ``bidirectional=False``, for more than 2,000 series, and for series on disk.
+    n_features : int or "auto", default="auto"
+        Features of a ridge regression, the closed form of `SSMFeaturesRegressor`, that is fitted beside the
+        networks and blended with them (``blend_``); 0 is none, the least is 384. "auto" is 12,288, and 0
+        where ``n_members`` is 1 by itself: a network that streams then costs as little as it can. Why both
+        are the default: ``examples/benchmarks/network_study.py``.
     n_layers : int, default=4
         State-space layers.
     d_model : int, default=32
@@ -74,7 +82,8 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
         ``time_scale``, to twice that duration; audio, whose sounds are much shorter than a recording, wants
         less in the first layers.
     max_epochs, max_steps : int, optional
-        Length of training, whichever is reached first; by default the longer of 600 steps and 10 epochs.
+        Length of training; whichever is reached first. With neither, 10 epochs, but at least
+        600 steps, or 200 of each of several members.
     batch_size : int or "auto", default="auto"
         Most series in a step; "auto" is a tenth of the training series, between 8 and 64.
     learning_rate : float, default=4e-3
@@ -149,7 +158,13 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
     time_scale_ : float
         The unit of elapsed time.
     net_ : Module
-        The network, on the CPU in evaluation mode.
+        The network, or a committee with its ``members``, on the CPU in evaluation mode.
+    closed_form_ : ClosedForm or None
+        The ridge regression beside the networks.
+    blend_ : array (n_columns, 2) or None
+        Weights of the closed form and of the networks in the mean or median of each column of y: those
+        that predict best what neither was fitted to, pulled towards the closed form alone as much as one
+        series would. With one member nothing is left out, and both count alike. None without a closed form.
     encoder_ : PanelEncoder
         What turns series into the network's inputs; documents how missing values and times are treated.
 
@@ -187,6 +202,8 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
     def __init__(
         self,
         backbone: str = "s4d",
+        n_members: int | str = "auto",
+        n_features: int | str = "auto",
         n_layers: int = 4,
         d_model: int = 32,
         d_state: int = 16,
@@ -221,6 +238,8 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
         verbose: int = 0,
     ) -> None:
         self.backbone = backbone
+        self.n_members = n_members
+        self.n_features = n_features
         self.n_layers = n_layers
         self.d_model = d_model
         self.d_state = d_state
@@ -317,61 +336,6 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
         z = self._target_outputs(X)
         return self._in_shape_of_y(self._centre(z))
 
-    @of_one_fit
-    def predict_quantiles(self, X: Any, quantiles: Sequence[float] | None = None) -> FloatArray:
-        """Return quantiles of the targets; needs ``loss="quantile"`` or ``loss="gaussian"``.
-
-        Parameters
-        ----------
-        X : as in ``fit``
-            n series.
-        quantiles : sequence of float, optional
-            Levels between 0 and 1. With the loss "quantile" they must be among those that were trained, the
-            parameter ``quantiles``, which is also the default.
-
-        Returns
-        -------
-        array of shape (n, n_quantiles) or (n, n_outputs, n_quantiles), float64
-            In the order of ``quantiles``; the second where y had two dimensions in ``fit``.
-
-        Raises
-        ------
-        NotFittedError, TypeError, ValueError
-            Before ``fit``, for X that is not as documented, for levels that are not, and with another loss.
-
-        Notes
-        -----
-        Quantiles that the network has in the wrong order are sorted, which only lowers their loss
-        (Chernozhukov, Fernandez-Val, Galichon, *Quantile and Probability Curves Without Crossing*,
-        Econometrica 78 (2010), proposition 4). Those of "gaussian" are the normal distribution's.
-        """
-        self.check_is_fitted()
-        levels = np.asarray(self.quantiles if quantiles is None else quantiles, dtype=np.float64)
-        if levels.ndim != 1 or levels.size == 0 or not ((levels > 0) & (levels < 1)).all():
-            raise ValueError(f"quantiles must be a sequence of numbers in (0, 1); got {quantiles!r}.")
-        if self.loss == "gaussian":
-            z = self._target_outputs(X)
-            mean, std = self._in_units_of_y(z[..., :1]), self._standard_deviation(z)
-            values = mean + std[..., None] * ndtri(levels)
-        elif self.loss == "quantile":
-            trained = list(self.quantiles)
-            unknown = [float(level) for level in levels if level not in trained]
-            if unknown:
-                raise ValueError(
-                    f"quantiles must be among those that were trained, {trained}; got {unknown}. Add them to "
-                    "the parameter quantiles and fit again."
-                )
-            z = np.sort(self._target_outputs(X), axis=-1)
-            values = self._in_units_of_y(z[..., [trained.index(level) for level in levels]])
-        else:
-            raise ValueError(f"predict_quantiles needs loss='quantile' or 'gaussian'; it is {self.loss!r}.")
-        return values[:, 0] if self._y_ndim == 1 else values
-
-    def _target_outputs(self, X: Any) -> FloatArray:
-        """Outputs (n, m, k) of the network for m targets."""
-        outputs = self._outputs(X)
-        return outputs.reshape(len(outputs), self._n_targets, -1)
-
     def score(
         self,
         X: Any,
@@ -398,6 +362,6 @@ class SSMRegressor(NumberTargets, SSMEstimator, BaseRegressor, RegressorMixin, B
         """Return parameters for quick test instances, as sktime's test suite asks for."""
         tiny = {"n_layers": 1, "d_model": 4, "d_state": 4, "batch_size": 8, "random_state": 0}
         return [
-            {**tiny, "max_steps": 10},
+            {**tiny, "n_members": 2, "n_features": 384, "max_steps": 10},
             {**tiny, "backbone": "s4d", "bidirectional": False, "norm": "layer", "max_epochs": 2},
         ]

@@ -23,7 +23,6 @@ from tsssm.estimators._features import CONTAINER_TAGS, FEATURE_RULES, RidgeEstim
 from tsssm.estimators._number_targets import NumberTargets
 from tsssm.estimators._parameters import RULES
 from tsssm.estimators._splits import Labelled
-from tsssm.features import fit_slope
 
 _TINY = {"n_features": 64, "n_scales": 2, "random_state": 0}
 
@@ -135,21 +134,8 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
                 UserWarning,
                 stacklevel=3,
             )
-        codes = self._encoded_targets(data.y).numpy().T
-        classes = self._column_classes()
-        targets = [_signs(column, len(labels)) for column, labels in zip(codes, classes, strict=True)]
-        left_out = self._fit_ridge(data.panel, np.concatenate(targets, axis=1), data.weight)
-        columns = zip(self._by_class(left_out), codes, strict=True)
-        self._slopes = [fit_slope(decision, column, data.weight) for decision, column in columns]
-
-    def _by_class(self, outputs: FloatArray) -> list[FloatArray]:
-        """Split outputs (n, m) into decision values (n, n_classes) for each column of y."""
-        sizes = [_width(len(classes)) for classes in self._column_classes()]
-        parts = np.split(outputs, np.cumsum(sizes)[:-1], axis=1)
-        return [
-            np.concatenate([-part, part], axis=1) if len(classes) == 2 else part
-            for part, classes in zip(parts, self._column_classes(), strict=True)
-        ]
+        left_out = self._fit_ridge(data.panel, self._ridge_targets(data.y), data.weight)
+        self._fit_slopes(left_out, data.y, data.weight)
 
     @available_if(_has_one_column)
     @of_one_fit
@@ -283,7 +269,7 @@ class SSMFeaturesRegressor(NumberTargets, RidgeEstimator, BaseRegressor, Regress
     def _fit_labelled(self, data: Labelled) -> None:
         # In standard units, so that no target rules over the choice of the penalty by its unit.
         self._fit_targets(data.y, data.weight)
-        self._fit_ridge(data.panel, (data.y - self._y_mean) / self._y_std, data.weight)
+        self._fit_ridge(data.panel, self._ridge_targets(data.y), data.weight)
 
     @of_one_fit
     def predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
@@ -340,14 +326,3 @@ class SSMFeaturesRegressor(NumberTargets, RidgeEstimator, BaseRegressor, Regress
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
         """Return parameters for quick test instances, as sktime's test suite asks for."""
         return [_TINY, {**_TINY, "basis": "legt", "pooling": ("ppv",), "normalize": "global"}]
-
-
-def _width(n_classes: int) -> int:
-    """Outputs for so many classes: one tells two classes apart."""
-    return 1 if n_classes == 2 else n_classes
-
-
-def _signs(codes: npt.NDArray[np.int64], n_classes: int) -> FloatArray:
-    """Targets +1 for the class and -1 for the others; for two classes only those of the second."""
-    signs = np.where(codes[:, None] == np.arange(n_classes), 1.0, -1.0)
-    return signs[:, 1:] if n_classes == 2 else signs

@@ -149,3 +149,36 @@ def grouped_split(
 
 def _leaves_enough(held: npt.NDArray[np.float64], total: npt.NDArray[np.float64], classes: bool) -> bool:
     return bool((held < total).all() if classes else held.sum() < total.sum())
+
+
+def folds(
+    data: Labelled, strata: npt.NDArray[Any], count: int, seed: int, *, classes: bool
+) -> IntArray | None:
+    """Return the number of a fold, of at most ``count``, for each series; None if there are not two of them.
+
+    Whole groups, if there are any, share a fold, and all folds have about as many series. Otherwise all folds
+    cover the strata evenly. Of strata that are ``classes``, a series that is the only one of its class is in
+    none, which is -1.
+    """
+    rng = np.random.RandomState(seed)
+    fold = np.full(len(data), -1)
+    if data.groups is not None:
+        group_of_rows = np.unique(data.groups, return_inverse=True)[1]
+        sizes = np.bincount(group_of_rows)
+        count = min(count, len(sizes))
+        fold_of_group, filled = np.empty(len(sizes), dtype=np.int64), np.zeros(count)
+        # Large groups first, in random order among their like.
+        order = rng.permutation(len(sizes))
+        for group in order[np.argsort(-sizes[order], kind="stable")]:
+            fold_of_group[group] = np.argmin(filled)
+            filled[fold_of_group[group]] += sizes[group]
+        fold = fold_of_group[group_of_rows]
+    else:
+        order = rng.permutation(len(data))
+        order = order[np.argsort(strata[order], kind="stable")]
+        if classes:
+            _, kind, sizes = np.unique(strata, return_inverse=True, return_counts=True)
+            order = order[sizes[kind][order] > 1]
+        count = min(count, len(order))
+        fold[order] = np.arange(len(order)) % max(1, count)
+    return fold if count > 1 else None

@@ -5,7 +5,7 @@ readouts, and ``_running`` does so sample by sample; ``_ridge`` and ``_calibrati
 Panels and arrays in, arrays out; the classes for scikit-learn and sktime are in ``tsssm.estimators``.
 """
 
-from tsssm.features._calibration import fit_slope
+from tsssm.features._calibration import fit_slope, smoothed_labels
 from tsssm.features._features import POOLINGS, StateSpaceFeatures
 from tsssm.features._ridge import ALPHAS, Ridge, fit_ridge, predict_ridge
 from tsssm.features._running import Running, RunningFeatures
@@ -24,4 +24,5 @@ __all__ = [
     "fit_ridge",
     "fit_slope",
     "predict_ridge",
+    "smoothed_labels",
 ]

@@ -34,14 +34,19 @@ def fit_slope(decision: FloatArray, codes: npt.NDArray[np.int64], weight: FloatA
     arXiv 1706.04599, section 4.2). As in Platt's scaling, the true class of a series, of which there are n_c,
     counts (n_c + 1) / (n_c + k) and not 1, so that the slope stays finite where no series is mistaken.
     """
-    n, k = decision.shape
-    count = np.bincount(codes, minlength=k)[codes]
-    spread = 1 / (count + k)
-    target = np.repeat(spread[:, None], k, axis=1)
-    target[np.arange(n), codes] += count * spread
+    target = smoothed_labels(codes, decision.shape[1])
 
     def loss(log_slope: float) -> float:
         return -float(weight @ (target * log_softmax(np.exp(log_slope) * decision, axis=1)).sum(axis=1))
 
     found = minimize_scalar(loss, bounds=np.log(_SLOPES), method="bounded")
     return float(np.exp(found.x))
+
+
+def smoothed_labels(codes: npt.NDArray[np.int64], n_classes: int) -> FloatArray:
+    """Return the shares (n, n_classes) with which the classes of series, given by codes (n,), count."""
+    count = np.bincount(codes, minlength=n_classes)[codes]
+    spread = 1 / (count + n_classes)
+    target = np.repeat(spread[:, None], n_classes, axis=1)
+    target[np.arange(len(codes)), codes] += count * spread
+    return target

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tsssm.backbone import Backbone
+from tsssm.training import members_of
 
 
 def axes_for(ax: Any, rows: int, height: float) -> tuple[Any, list[Any]]:
@@ -34,8 +35,8 @@ def axes_for(ax: Any, rows: int, height: float) -> tuple[Any, list[Any]]:
     return given[0].figure, given
 
 
-def network_of(estimator: Any, display: str) -> Backbone:
-    """The network of a fitted estimator.
+def networks_of(estimator: Any, display: str) -> list[Backbone]:
+    """The networks of a fitted estimator, all of one shape.
 
     Raises
     ------
@@ -43,11 +44,15 @@ def network_of(estimator: Any, display: str) -> Backbone:
         If the estimator is not fitted.
     TypeError
         If it trains no network.
+    ValueError
+        If it saw a single class, and so trained none.
     """
-    if not hasattr(estimator, "loss") and not hasattr(estimator, "backbone"):
+    if not hasattr(estimator, "backbone"):
         raise TypeError(f"{display} is for estimators that train a network; got {type(estimator).__name__}.")
     estimator.check_is_fitted()
-    return estimator.net_
+    if estimator.net_ is None:
+        raise ValueError("the estimator saw a single class in fit, and has no network.")
+    return members_of(estimator.net_)
 
 
 def time_label(unit: str | None, has_times: bool = True) -> str:

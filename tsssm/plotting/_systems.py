@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tsssm.plotting._axes import axes_for, chosen, network_of, unit_of
+from tsssm.plotting._axes import axes_for, chosen, networks_of, unit_of
 
 
 class TimescaleDisplay:
@@ -18,7 +18,7 @@ class TimescaleDisplay:
     Parameters
     ----------
     timescales : list of array (n_systems,)
-        Those of each layer, in ``unit``.
+        Those of each layer, of all networks of a committee, in ``unit``.
     initial : list of (float, float)
         Shortest and longest timescale of each layer before training.
     unit : str
@@ -48,13 +48,14 @@ class TimescaleDisplay:
         ------
         ImportError
             If matplotlib is not installed.
-        NotFittedError, TypeError
-            If the estimator is not fitted, or trains no network.
+        NotFittedError, TypeError, ValueError
+            If the estimator is not fitted, or has no network.
         """
-        net = network_of(estimator, cls.__name__)
-        scale, n_layers = float(estimator.time_scale_), len(net.blocks)
-        blocks: list[Any] = list(net.blocks)
-        learned = [scale * np.exp(-block.layer.log_dt.detach().double().numpy()) for block in blocks]
+        nets: list[Any] = list(networks_of(estimator, cls.__name__))
+        net, scale, n_layers = nets[0], float(estimator.time_scale_), len(nets[0].blocks)
+        alike = [[one.blocks[number].layer for one in nets] for number in range(n_layers)]
+        deltas = [np.concatenate([one.log_dt.detach().double().numpy() for one in each]) for each in alike]
+        learned = [scale * np.exp(-delta) for delta in deltas]
         ends = (np.broadcast_to(net.config[name], n_layers) for name in ("dt_max", "dt_min"))
         initial = [(scale / fast, scale / slow) for fast, slow in zip(*ends, strict=True)]
         return cls(learned, initial, unit_of(estimator)).plot(ax=ax)
@@ -123,7 +124,7 @@ class ImpulseResponseDisplay:
         length: int = 200,
         ax: Any = None,
     ) -> ImpulseResponseDisplay:
-        """Draw those of one layer of a fitted `SSMClassifier` or `SSMRegressor`.
+        """Draw those of one layer of a fitted `SSMClassifier` or `SSMRegressor`, of its first network.
 
         Parameters
         ----------
@@ -143,10 +144,10 @@ class ImpulseResponseDisplay:
             If matplotlib is not installed.
         IndexError
             If there is no such layer or channel.
-        NotFittedError, TypeError
-            If the estimator is not fitted, or trains no network.
+        NotFittedError, TypeError, ValueError
+            If the estimator is not fitted, or has no network.
         """
-        net = network_of(estimator, cls.__name__)
+        net = networks_of(estimator, cls.__name__)[0]
         system: Any = net.blocks[chosen(layer, len(net.blocks), 1, "layer")[0]].layer
         scale, width = estimator.time_scale_, system.d_model
         memory = scale * np.exp(-system.log_dt.detach().double().numpy())

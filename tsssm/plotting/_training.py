@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsssm.plotting._axes import axes_for, network_of
+from tsssm.plotting._axes import axes_for, networks_of
 
 
 class TrainingDisplay:
@@ -58,10 +58,10 @@ class TrainingDisplay:
         ------
         ImportError
             If matplotlib is not installed.
-        NotFittedError, TypeError
-            If the estimator is not fitted, or trains no network.
+        NotFittedError, TypeError, ValueError
+            If the estimator is not fitted, or has no network.
         """
-        network_of(estimator, cls.__name__)
+        networks_of(estimator, cls.__name__)
         scores = estimator.validation_scores_
         validation = None if scores is None else -np.asarray(scores, dtype=np.float64)
         return cls(estimator.loss_curve_, validation, label).plot(ax=ax)

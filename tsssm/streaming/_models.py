@@ -10,6 +10,7 @@ Symbols and shapes: B series in lockstep, d channels, L samples::
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,10 +25,11 @@ from tsssm.estimators import (
     SSMFeaturesRegressor,
     SSMRegressor,
 )
-from tsssm.features import Running, RunningFeatures
+from tsssm.features import Running, RunningFeatures, StateSpaceFeatures
 from tsssm.streaming._compiled import CompiledNetwork, has_compiled_form
 from tsssm.streaming._layerwise import LayerwiseNetwork
 from tsssm.streaming._samples import Memory, Samples
+from tsssm.training import Committee, members_of
 
 Array = npt.NDArray[Any]
 Streamable = (
@@ -36,33 +38,38 @@ Streamable = (
 
 
 class NetworkModel:
-    """A network, and the encoding of its inputs if there is one."""
+    """A network or a committee, and the encoding of its inputs if there is one."""
 
     dtype: type = np.float64
 
-    def __init__(self, net: Backbone, encoder: PanelEncoder | None) -> None:
+    def __init__(self, net: Backbone | Committee, encoder: PanelEncoder | None) -> None:
         net = copy.deepcopy(net).cpu().eval().requires_grad_(False)
-        self.n_outputs = net.head.out_features
-        self.samples = Samples(encoder, net.encoder.in_features if encoder is None else encoder.n_channels)
-        self.compiled = has_compiled_form(net)
+        members = members_of(net)
+        n_inputs = members[0].encoder.in_features
+        self.n_outputs = members[0].head.out_features
+        self.samples = Samples(encoder, n_inputs if encoder is None else encoder.n_channels)
+        self.compiled = all(map(has_compiled_form, members))
         form: Any = CompiledNetwork if self.compiled else LayerwiseNetwork
-        self._network = form(net)
+        self._networks = [form(member) for member in members]
         # Standardised inputs of a sample without values are zeros, with those of the missing mask.
-        u = np.zeros((1, 1, net.encoder.in_features), np.float32)
-        y = np.empty((1, 1, self.n_outputs))
-        self._network.advance(self._network.initial_state(1), u, np.ones((1, 1), np.float32), y)
-        self._before = y[0, 0]
+        u = np.zeros((1, 1, n_inputs), np.float32)
+        self._before = []
+        for network in self._networks:
+            y = np.empty((1, 1, self.n_outputs))
+            network.advance(network.initial_state(1), u, np.ones((1, 1), np.float32), y)
+            self._before.append(y[0, 0])
 
-    def initial_state(self, batch: int) -> Any:
+    def initial_state(self, batch: int) -> States:
         """The state of ``batch`` series before their first sample."""
-        state = self._network.initial_state(batch)
-        state.current[:] = self._before
-        return state
+        states = [network.initial_state(batch) for network in self._networks]
+        for state, before in zip(states, self._before, strict=True):
+            state.current[:] = before
+        return States(states)
 
     def fork(self) -> NetworkModel:
         """The same model, which may run at the same time."""
         other = copy.copy(self)
-        other._network = self._network.fork()
+        other._networks = [network.fork() for network in self._networks]
         return other
 
     def advance(self, state: Any, memory: Memory, values: Array, times: Array | None, outputs: Array) -> None:
@@ -72,7 +79,24 @@ class NetworkModel:
             for k in range(len(values))
         ]
         u, dt = (np.stack(parts) for parts in zip(*encoded, strict=True))
-        self._network.advance(state, u, dt, outputs)
+        self._networks[0].advance(state.parts[0], u, dt, outputs)
+        if len(self._networks) > 1:
+            own = np.empty_like(outputs)
+            for network, part in zip(self._networks[1:], state.parts[1:], strict=True):
+                network.advance(part, u, dt, own)
+                outputs += own
+            outputs /= len(self._networks)
+
+
+@dataclass
+class States:
+    """What several models carry from sample to sample."""
+
+    parts: list[Any]
+
+    def copy(self) -> States:
+        """A state that shares no memory with this one."""
+        return States([part.copy() for part in self.parts])
 
 
 class FeaturesState:
@@ -97,16 +121,12 @@ class FeaturesModel:
 
     compiled = True
 
-    def __init__(self, estimator: SSMFeatures | SSMFeaturesClassifier | SSMFeaturesRegressor) -> None:
-        fitted = estimator.features_
+    def __init__(self, fitted: StateSpaceFeatures, ridge: tuple[Array, Array] | None) -> None:
         self._running = RunningFeatures(fitted)
         self.samples = Samples(fitted.timeline.encoder, self._running.n_channels)
-        self._ridge: tuple[Array, Array] | None = None
-        self.n_outputs = self._running.n_features_out
-        if not isinstance(estimator, SSMFeatures):
-            self._ridge = estimator.coef_.copy(), estimator.intercept_.copy()
-            self.n_outputs = len(self._ridge[1])
-        self.dtype: type = np.float32 if self._ridge is None else np.float64
+        self._ridge = ridge
+        self.n_outputs = self._running.n_features_out if ridge is None else len(ridge[1])
+        self.dtype: type = np.float32 if ridge is None else np.float64
 
     def initial_state(self, batch: int) -> FeaturesState:
         """As `NetworkModel.initial_state`."""
@@ -116,9 +136,7 @@ class FeaturesModel:
         """The model itself, which several streams may use at the same time."""
         return self
 
-    def advance(
-        self, state: FeaturesState, memory: Memory, values: Array, times: Array | None, outputs: Array
-    ) -> None:
+    def advance(self, state: Any, memory: Memory, values: Array, times: Array | None, outputs: Array) -> None:
         """As `NetworkModel.advance`."""
         for k, sample in enumerate(values):
             time = self.samples.move_clock(None if times is None else times[k], memory)
@@ -132,7 +150,43 @@ class FeaturesModel:
                     outputs[k, b] = features.astype(np.float64) @ coef + intercept
 
 
-def model_of(model: Any) -> tuple[NetworkModel | FeaturesModel, Any]:
+class BlendedModel:
+    """A network beside a closed form, each with a memory of its own of the samples."""
+
+    dtype: type = np.float64
+
+    def __init__(self, estimator: SSMClassifier | SSMRegressor) -> None:
+        closed_form = estimator._closed_form()
+        assert estimator.net_ is not None and closed_form is not None
+        self._network = NetworkModel(estimator.net_, estimator.encoder_)
+        self._closed_form = FeaturesModel(closed_form.features, (closed_form.coef, closed_form.intercept))
+        self._blended = copy.copy(estimator)._blended
+        self.samples, self.n_outputs = self._network.samples, self._network.n_outputs
+        self.compiled = self._network.compiled
+
+    def initial_state(self, batch: int) -> States:
+        """As `NetworkModel.initial_state`."""
+        states = [self._network.initial_state(batch), self._closed_form.initial_state(batch)]
+        return States([*states, self._closed_form.samples.memory(batch)])
+
+    def fork(self) -> BlendedModel:
+        """As `NetworkModel.fork`."""
+        other = copy.copy(self)
+        other._network = self._network.fork()
+        return other
+
+    def advance(self, state: Any, memory: Memory, values: Array, times: Array | None, outputs: Array) -> None:
+        """As `NetworkModel.advance`."""
+        network, closed_form, own_memory = state.parts
+        self._network.advance(network, memory, values, times, outputs)
+        length, batch = outputs.shape[:2]
+        ridge = np.empty((length, batch, self._closed_form.n_outputs))
+        self._closed_form.advance(closed_form, own_memory, values, times, ridge)
+        flat = outputs.reshape(length * batch, -1)
+        outputs[:] = self._blended(ridge.reshape(length * batch, -1), flat).reshape(outputs.shape)
+
+
+def model_of(model: Any) -> tuple[NetworkModel | FeaturesModel | BlendedModel, Any]:
     """What a stream of a model feeds, and the estimator whose answers its outputs stand for, if they do.
 
     Raises
@@ -140,27 +194,36 @@ def model_of(model: Any) -> tuple[NetworkModel | FeaturesModel, Any]:
     TypeError, ValueError, NotFittedError
         As `tsssm.Stream` says.
     """
-    if isinstance(model, (SSMFeatures, SSMFeaturesClassifier, SSMFeaturesRegressor)):
+    if isinstance(model, SSMFeatures):
         model.check_is_fitted()
-        return FeaturesModel(model), None if isinstance(model, SSMFeatures) else copy.copy(model)
-    if isinstance(model, (SSMClassifier, SSMRegressor)):
+        return FeaturesModel(model.features_, None), None
+    if isinstance(model, (SSMFeaturesClassifier, SSMFeaturesRegressor)):
         model.check_is_fitted()
-        if model.net_ is None:
-            raise ValueError(
-                "model saw a single class in fit and has no network: its answer does not depend on samples."
-            )
-        net, estimator, encoder = model.net_, copy.copy(model), model.encoder_
-    elif isinstance(model, Backbone):
-        net, estimator, encoder = model, None, None
-    else:
+        ridge = model.coef_.copy(), model.intercept_.copy()
+        return FeaturesModel(model.features_, ridge), copy.copy(model)
+    if isinstance(model, Backbone):
+        _check_direction(model)
+        return NetworkModel(model, None), None
+    if not isinstance(model, (SSMClassifier, SSMRegressor)):
         raise TypeError(
             f"model must be a fitted estimator of tsssm, or a Backbone; got {type(model).__name__}. Of a "
             "pipeline, stream the last step."
         )
-    blocks: list[Any] = list(net.blocks)
+    model.check_is_fitted()
+    if model.net_ is None:
+        raise ValueError(
+            "model saw a single class in fit and has no network: its answer does not depend on samples."
+        )
+    _check_direction(model.net_)
+    if model._closed_form() is not None:
+        return BlendedModel(model), copy.copy(model)
+    return NetworkModel(model.net_, model.encoder_), copy.copy(model)
+
+
+def _check_direction(net: Backbone | Committee) -> None:
+    blocks: list[Any] = [block for member in members_of(net) for block in member.blocks]
     if any(block.layer.bidirectional for block in blocks):
         raise ValueError(
             "model is bidirectional and has to see the end of a series before it can answer: fit it with "
             "bidirectional=False to stream."
         )
-    return NetworkModel(net, encoder), estimator

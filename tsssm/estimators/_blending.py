@@ -1,0 +1,100 @@
+"""The members of an estimator and the closed form beside them: how many, and how they are weighed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from tsssm.backbone import Backbone
+from tsssm.encoding import Encoded, EncodedOnDemand
+from tsssm.estimators._checks import FloatArray, IntArray
+from tsssm.estimators._closed_form import ClosedForm, fit_closed_form
+from tsssm.estimators._splits import Labelled, folds
+from tsssm.estimators._targets import Targets
+from tsssm.panel import Panel
+from tsssm.training import Committee, members_of, predict_left_out, prediction_device, resolve_device
+
+# With more series than this, a network learns from them what the closed form and several members give.
+_FEW = 2000
+_MEMBERS, _FEATURES = 4, 12288
+
+
+class Blending(Targets):
+    """Mixin of an estimator whose answer is that of some networks and of a closed form together."""
+
+    n_members: int | str
+    n_features: int | str
+    bidirectional: bool
+    accelerator: str
+
+    closed_form_: ClosedForm | None
+    blend_: FloatArray | None
+    net_: Backbone | Committee | None
+    _left_out: FloatArray
+
+    def _sizes(
+        self, data: Encoded | EncodedOnDemand, *, continued: bool, incremental: bool
+    ) -> tuple[int, int]:
+        """Members, and features of the closed form, for some series."""
+        # What is encoded on demand may not fit into the memory.
+        few = isinstance(data, Encoded) and len(data) <= _FEW and bool(self.bidirectional) and not incremental
+        members, features = self.n_members, self.n_features
+        if isinstance(members, str):
+            members = _MEMBERS if few else 1
+            if continued and self.net_ is not None:
+                members = len(members_of(self.net_))
+        if isinstance(features, str):
+            features = _FEATURES if few else 0
+        return members, 0 if incremental else features
+
+    def _folds(self, data: Labelled, n_members: int, seed: int) -> IntArray | None:
+        """Return which member leaves each series out; None if all see all of them."""
+        if n_members == 1:
+            return None
+        return folds(data, self._strata(data.y), n_members, seed, classes=self._targets_are_classes)
+
+    def _fit_closed_form(self, data: Labelled, n_features: int, fold: IntArray | None, seed: int) -> None:
+        """Fit a closed form to the series, if there is to be one."""
+        self.closed_form_ = self.blend_ = None
+        if n_features == 0:
+            return
+        self.closed_form_, self._left_out = fit_closed_form(
+            data.panel,
+            self._ridge_targets(data.y),
+            data.weight,
+            # One of a group says much of the others.
+            None if data.groups is None else fold,
+            n_features=n_features,
+            normalize="auto" if self.bidirectional else "global",
+            seed=seed,
+            device=resolve_device(self.accelerator),
+        )
+        self.blend_ = self._weights_of(self._left_out, None, data.y, data.weight)
+
+    def _weigh(
+        self,
+        data: Labelled,
+        encoded: Encoded | EncodedOnDemand,
+        net: Backbone | Committee,
+        fold: IntArray | None,
+    ) -> None:
+        """Weigh closed form and network by what both say of series that they have not seen."""
+        left_out = self.__dict__.pop("_left_out", None)
+        if left_out is None or fold is None or not isinstance(net, Committee):
+            return
+        device = prediction_device(self.accelerator)
+        outputs = predict_left_out(net, encoded, torch.as_tensor(fold), device).numpy().astype(np.float64)
+        known = np.isfinite(outputs).all(axis=1) & np.isfinite(left_out).all(axis=1)
+        if known.any():
+            self.blend_ = self._weights_of(left_out[known], outputs[known], data.y[known], data.weight[known])
+
+    def _with_closed_form(self, panel: Panel, outputs: FloatArray) -> FloatArray:
+        """Outputs (n, n_outputs) of the network for a panel, blended with the closed form if there is one."""
+        closed_form = self._closed_form()
+        if closed_form is None:
+            return outputs
+        return self._blended(closed_form.predict(panel, prediction_device(self.accelerator)), outputs)
+
+    def _closed_form(self) -> ClosedForm | None:
+        # Model files of version 0.1.0.dev0 may say nothing of it.
+        return self.__dict__.get("closed_form_")

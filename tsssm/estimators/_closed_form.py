@@ -1,0 +1,156 @@
+"""The closed form beside a network: a ridge regression on state-space features, and how far to trust each.
+
+Symbols and shapes: n series, m outputs of the ridge, k classes, weights w (n,) of the series::
+
+    start    (n, k) or (n,)   what the closed form says of series that it was fitted without
+    outputs  (n, k) or (n,)   what the network says of series that it was trained without
+
+What is weighed against each other is thus said by neither of what it knows (stacking: Wolpert, Neural
+Networks 5 (1992); with weights that are not negative: Breiman, *Stacked regressions*, Machine Learning 24
+(1996)).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.optimize import minimize, nnls
+from scipy.special import log_softmax
+
+from tsssm.backbone import Backbone
+from tsssm.estimators._checks import FloatArray, IntArray
+from tsssm.features import StateSpaceFeatures, fit_ridge, predict_ridge, smoothed_labels
+from tsssm.panel import Panel
+from tsssm.persistence import register
+from tsssm.training import Committee
+
+# Systems as of SSMFeatures with its defaults.
+_BASIS, _SCALES, _POOLING = "diagonal", 12, ("ppv", "competition")
+#: Fewest features: one block of eight readouts for every timescale.
+LEAST_FEATURES = 384
+#: Weights of the closed form and of the network where nothing is known about either.
+ALIKE = (0.5, 0.5)
+# Few series tell little of two weights: without any, the closed form would stand alone.
+_ALONE, _PULL = np.array([1.0, 0.0]), 1.0
+
+
+@dataclass(frozen=True)
+class ClosedForm:
+    """A ridge regression on closed-form features.
+
+    Attributes
+    ----------
+    features : StateSpaceFeatures
+    coef, intercept : array (n_features, m), (m,)
+    """
+
+    features: StateSpaceFeatures
+    coef: FloatArray
+    intercept: FloatArray
+
+    def predict(self, panel: Panel, device: torch.device) -> FloatArray:
+        """Return the outputs (n, m) for the series of a panel."""
+        return predict_ridge(_transformed(self.features, panel, device), self.coef, self.intercept)
+
+
+class Fitted(NamedTuple):
+    """A closed form, and its outputs (n, m) for each training series from a fit without it."""
+
+    closed_form: ClosedForm
+    left_out: FloatArray
+
+
+def fit_closed_form(
+    panel: Panel,
+    targets: FloatArray,
+    weight: FloatArray,
+    fold: IntArray | None,
+    *,
+    n_features: int,
+    normalize: str,
+    seed: int,
+    device: torch.device,
+) -> Fitted:
+    """Fit to targets (n, m) of the series of a panel.
+
+    Parameters
+    ----------
+    panel : Panel
+    targets : array (n, m)
+    weight : array (n,)
+    fold : array (n,), optional
+        Which series are left out together, -1 for those that never are; by default each one alone.
+    n_features, normalize, seed
+        As `StateSpaceFeatures`.
+    device : torch.device
+    """
+    features = StateSpaceFeatures(n_features, _BASIS, _SCALES, _POOLING, normalize, seed).fit(panel)
+    values = _transformed(features, panel, device)
+    weight = weight / weight.mean()
+    ridge = fit_ridge(values, targets, weight)
+    left_out = ridge.left_out
+    if fold is not None:
+        left_out = np.full_like(left_out, np.nan)
+        for number in np.unique(fold[fold >= 0]):
+            seen = fold != number
+            part = fit_ridge(values[seen], targets[seen], weight[seen])
+            left_out[~seen] = predict_ridge(values[~seen], part.coef, part.intercept)
+    return Fitted(ClosedForm(features, ridge.coef, ridge.intercept), left_out)
+
+
+def _transformed(features: StateSpaceFeatures, panel: Panel, device: torch.device) -> npt.NDArray[np.float32]:
+    return features.transform(panel, torch.get_num_threads(), device)
+
+
+def logit_weights(
+    start: FloatArray, outputs: FloatArray, codes: IntArray, weight: FloatArray, pull: float = _PULL
+) -> FloatArray:
+    """Return the weights (2,), not negative, of start and outputs in logits with the smallest log loss.
+
+    The labels are smoothed as in `fit_slope`, and the loss grows with ``pull`` times the square of the
+    distance from the closed form alone: as much as so many series would count.
+    """
+    target = smoothed_labels(codes, start.shape[1])
+    weight = weight / weight.mean()
+
+    def loss(pair: FloatArray) -> tuple[float, FloatArray]:
+        logarithm = log_softmax(pair[0] * start + pair[1] * outputs, axis=1)
+        error = weight[:, None] * (np.exp(logarithm) - target)
+        gradient = np.array([(error * start).sum(), (error * outputs).sum()])
+        away = pair - _ALONE
+        value = -float(weight @ (target * logarithm).sum(axis=1)) + pull * float(away @ away)
+        return value, gradient + 2 * pull * away
+
+    # Convex: the log loss of a softmax of a linear map, and a square.
+    return minimize(loss, ALIKE, jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * 2).x
+
+
+def number_weights(
+    start: FloatArray, outputs: FloatArray, target: FloatArray, weight: FloatArray
+) -> FloatArray:
+    """Return the weights (2,), not negative, of start and outputs with the smallest squared error.
+
+    To which the square of the distance from the closed form alone adds, as in `logit_weights`; targets have
+    variance 1.
+    """
+    root = np.sqrt(weight / weight.mean())
+    pull = np.sqrt(_PULL)
+    rows = np.concatenate([np.stack([start, outputs], axis=1) * root[:, None], pull * np.eye(2)])
+    return nnls(rows, np.concatenate([target * root, pull * _ALONE]))[0]
+
+
+def _committee_to_state(committee: Committee) -> dict[str, Any]:
+    return {"members": list(committee.members)}
+
+
+def _committee_from_state(state: dict[str, Any]) -> Committee:
+    members: list[Backbone] = state["members"]
+    return Committee(members).eval()
+
+
+register("Committee", Committee, _committee_to_state, _committee_from_state)
+register("ClosedForm", ClosedForm, vars, lambda state: ClosedForm(**state))
