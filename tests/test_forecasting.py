@@ -1,0 +1,348 @@
+"""The mathematics of forecasting in closed form, against loops, SciPy and known truth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from tsssm.forecasting import _smoothing, fit_model
+from tsssm.forecasting._choice import losses, mixture
+from tsssm.forecasting._conformal import Errors
+from tsssm.forecasting._inputs import Inputs, Systems, fixed_systems, states
+from tsssm.forecasting._model import prepared_series
+from tsssm.forecasting._prepare import fill, find_season, step_size
+from tsssm.forecasting._ridge import PENALTIES, Spectrum, Sums
+from tsssm.forecasting._windows import Plan, Scale, aligned, collect
+
+RNG = np.random.default_rng(0)
+
+
+def season(length: int, sp: int = 12, noise: float = 0.0, seed: int = 0) -> np.ndarray:
+    t = np.arange(length)
+    wave = 3 * np.sin(2 * np.pi * t / sp) + np.cos(4 * np.pi * t / sp)
+    return 20 + wave + noise * np.random.default_rng(seed).normal(size=length)
+
+
+# Sums and ridge
+
+
+@pytest.fixture
+def regression():
+    rng = np.random.default_rng(1)
+    F = rng.normal(size=(60, 5)) * [1.0, 10.0, 0.1, 1.0, 3.0]
+    return F, F @ rng.normal(size=(5, 3)) + rng.normal(size=(60, 3))
+
+
+def test_sums_forget_the_windows_and_their_order(regression):
+    F, Y = regression
+    once = Sums.zero(5, 3).add(F, Y)
+    parts = Sums.zero(5, 3).add(F[40:], Y[40:]).plus(Sums.zero(5, 3).add(F[:40], Y[:40]))
+    for whole, part in zip(once, parts, strict=True):
+        assert_allclose(whole, part, rtol=1e-12)  # float64
+
+
+def test_sums_around_a_base_are_those_of_other_targets(regression):
+    F, Y = regression
+    base = np.random.default_rng(2).normal(size=(5, 3))
+    moved, direct = Sums.zero(5, 3).add(F, Y).around(base), Sums.zero(5, 3).add(F, Y - F @ base)
+    assert_allclose(moved.FY, direct.FY, atol=1e-9)
+    assert_allclose(moved.YY, direct.YY, rtol=1e-9)
+
+
+@pytest.mark.parametrize("overlap", [1.0, 6.0])
+def test_the_penalty_is_that_of_generalised_cross_validation(regression, overlap):
+    F, Y = regression
+    sums = Sums.zero(5, 3).add(F, Y)
+    columns = np.array([0, 1, 2, 4])
+    found = Spectrum.of(sums, columns).solve(sums, overlap)
+    unit = np.sqrt((F[:, columns] ** 2).sum(axis=0))
+    X = F[:, columns] / unit
+    for h in range(3):
+        scores, coefs = [], []
+        for penalty in PENALTIES:
+            hat = X @ np.linalg.solve(X.T @ X + penalty * np.eye(4), X.T)
+            rest = Y[:, h] - hat @ Y[:, h]
+            scores.append(rest @ rest / (1 - np.trace(hat) / (60 / overlap)) ** 2)
+            coefs.append(np.linalg.solve(X.T @ X + penalty * np.eye(4), X.T @ Y[:, h]) / unit)
+        assert_allclose(found[columns, h], coefs[int(np.argmin(scores))], rtol=1e-7)
+        assert found[3, h] == 0
+
+
+def test_an_input_that_is_always_zero_has_no_coefficient(regression):
+    F, Y = regression
+    sums = Sums.zero(5, 3).add(F * [1, 1, 0, 1, 1], Y)
+    found = Spectrum.of(sums, np.arange(5)).solve(sums, 1.0)
+    assert np.isfinite(found).all() and (found[2] == 0).all()
+
+
+# Smoothing
+
+
+@pytest.mark.parametrize(
+    ("alpha", "trend", "gamma"), [(0.3, (0.1, 0.9), 0.15), (0.6, (0.0, 0.0), 0.4), (0.1, (0.1, 1.0), None)]
+)
+def test_one_row_is_exponential_smoothing(monkeypatch, alpha, trend, gamma):
+    """Against the recurrences as Hyndman writes them, one number at a time."""
+    monkeypatch.setattr(_smoothing, "_LEVEL_GAINS", (alpha,))
+    monkeypatch.setattr(_smoothing, "_TRENDS", (trend,))
+    monkeypatch.setattr(_smoothing, "_SEASON_GAINS", (gamma,))
+    y = season(40, 4, 1.0) + 0.3 * np.arange(40)
+    rows = _smoothing._rows(4)
+    level, slope, wave = (
+        part[0, 0] for part in _smoothing._first_states(y[None], np.zeros(1, dtype=int), 4, rows)
+    )
+    beta, phi = trend
+    wave = wave.copy()
+    for t, value in enumerate(y):
+        error = value - (level + phi * slope + wave[t % 4])
+        level = level + phi * slope + alpha * error
+        slope = phi * slope + alpha * beta * error
+        if gamma is not None:
+            wave[t % 4] += gamma * (1 - alpha) * error
+    damped = np.cumsum(phi ** np.arange(1, 7))
+    expected = [level + slope * damped[h] + wave[(40 + h) % 4] for h in range(6)]
+    (found,) = _smoothing.smooth(y[None], 4, 6, np.array([39]))
+    assert_allclose(found.path[0], expected, rtol=1e-10)
+
+
+def test_series_of_a_block_do_not_touch_each_other():
+    series = [season(50, 4, 1.0), season(31, 4, 1.0, 1) * 5, np.arange(9.0)]
+    together, _ = aligned(series)
+    (whole,) = _smoothing.smooth(together, 4, 5, np.array([49]))
+    for i in range(3):
+        # The origins that errors are looked at from are counted back from the end, the season from the start.
+        (alone,) = _smoothing.smooth(together[[i]], 4, 5, np.array([49]))
+        assert_allclose(whole.path[i], alone.path[0], rtol=1e-10)
+        assert_allclose(whole.spread[i], alone.spread[0], rtol=1e-10)
+
+
+def test_forecasts_know_nothing_of_what_follows():
+    y = season(80, 4, 1.0)
+    other = np.concatenate([y[:60], -5 * y[60:]])
+    for one, two in zip(
+        _smoothing.smooth(y[None], 4, 6, np.array([30, 59])),
+        _smoothing.smooth(other[None], 4, 6, np.array([30, 59])),
+        strict=True,
+    ):
+        assert_allclose(one.path, two.path, rtol=1e-12)
+
+
+# Inputs
+
+
+def test_states_are_those_of_the_differential_equation_with_held_input():
+    systems = fixed_systems(6, 8)
+    y = season(15, 6, 0.5) - 18
+    found = states(y[None], np.zeros(1, dtype=np.int64), systems)[0]
+    x, held = np.zeros(len(systems.A), dtype=complex), y - y[0]
+    for value in held:
+        x = np.exp(systems.A) * x + np.expm1(systems.A) / systems.A * systems.B * value
+    assert_allclose(found[-1], (systems.C @ x).real + y[0] * systems.gain, rtol=1e-10, atol=1e-10)
+
+
+def test_a_constant_series_is_at_rest():
+    systems: Systems = fixed_systems(12, 20)
+    found = states(np.full((1, 30), 7.0), np.zeros(1, dtype=np.int64), systems)[0]
+    assert_allclose(found, np.broadcast_to(7 * systems.gain, found.shape), rtol=1e-12)
+
+
+def test_inputs_do_not_know_level_and_unit():
+    inputs, y = Inputs((5, 9), 4), season(40, 4, 1.0)
+    start, origins = np.zeros(1, dtype=np.int64), np.array([12, 39])
+    found = [inputs.at(z, states(z[None], start, inputs.systems)[0], 0, origins) for z in (y, 100 + 3 * y)]
+    assert_allclose(found[0].inputs, found[1].inputs, rtol=1e-9, atol=1e-9)
+    assert_allclose(found[1].size, 3 * found[0].size)
+    lagged = found[0].inputs[1, :8] * found[0].size[1] + y[39]
+    assert_allclose(lagged, y[38:30:-1], rtol=1e-12)
+
+
+def test_bases_are_last_value_mean_median_and_the_season_before():
+    inputs, y = Inputs((6, 9), 4), season(40, 4, 1.0)
+    window = inputs.at(y, states(y[None], np.zeros(1, dtype=int), inputs.systems)[0], 0, np.array([39]))
+    found = {
+        name: (window.last + window.size * (window.inputs @ base))[0]
+        for name, base in inputs.bases(6).items()
+    }
+    expected = {
+        "last": np.full(6, y[-1]),
+        "mean": np.full(6, y[-6:].mean()),
+        "robust": np.full(6, np.median(y[-6:])),
+        "none": np.full(6, y.mean()),
+        "season": np.resize(y[-4:], 6),
+    }
+    assert found.keys() == expected.keys()
+    for name, values in expected.items():
+        assert_allclose(found[name], values, rtol=1e-10, err_msg=name)
+
+
+# Preparation
+
+
+def test_gaps_of_a_seasonal_line_are_filled_as_they_were():
+    y = season(96, 12)
+    gaps = y.copy()
+    gaps[RNG.choice(np.arange(1, 95), 40, replace=False)] = np.nan
+    error = np.abs(fill(gaps, 12) - y)
+    assert error.max() < 0.5 * np.abs(fill(gaps, 1) - y).max()
+    known = np.isfinite(gaps)
+    assert (fill(gaps, 12)[known] == y[known]).all()
+
+
+@pytest.mark.parametrize("sp", [4, 7, 12, 24, 52])
+def test_a_season_is_found(sp):
+    panel = [season(6 * sp, sp, 0.5, seed) + 0.05 * np.arange(6 * sp) for seed in range(4)]
+    # By the peak alone a long season is known within a few hundredths, by the calendar exactly.
+    assert abs(find_season(panel) - sp) <= sp / 25
+    assert find_season(panel, candidates=(sp,)) == sp
+
+
+@pytest.mark.parametrize("walk", [False, True])
+def test_there_is_no_season_in_noise(walk):
+    noise = RNG.normal(size=(5, 200))
+    assert find_season(list(np.cumsum(noise, axis=1) if walk else noise)) == 1
+
+
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_there_is_no_season_in_next_to_nothing(length):
+    assert find_season([np.arange(float(length))]) == 1
+
+
+def test_a_logarithm_is_undone():
+    y = np.exp(season(30) / 10)
+    for log in (False, True):
+        scale = Scale.of(y, log)
+        assert scale.log == log
+        assert_allclose(scale.back(scale.forward(y)), y, rtol=1e-12)
+    assert not Scale.of(y - y.min(), True).log  # a zero has no logarithm
+    assert step_size(np.full(5, 3.0)) > 0
+
+
+# Choice and intervals
+
+
+def test_a_mixture_is_at_least_as_good_as_its_best_candidate():
+    truth = RNG.normal(size=(50, 3))
+    forecasts = truth + RNG.normal(size=(6, 50, 3)) * np.arange(1, 7)[:, None, None]
+    weight = np.ones_like(truth)
+    weights = mixture(forecasts, truth, weight, np.zeros(6), spans=10.0)
+    blend = np.tensordot(weights, forecasts, axes=1)
+    assert weights.sum() == pytest.approx(1)
+    assert losses(blend[None], truth, weight)[0] <= losses(forecasts, truth, weight).min()
+
+
+def test_with_nothing_to_choose_by_the_prior_stays():
+    prior = np.array([0.0, 2.0, 2.0])
+    weights = mixture(np.zeros((3, 0, 4)), np.zeros((0, 4)), np.zeros((0, 4)), prior, 0.0)
+    assert weights.tolist() == [0, 0.5, 0.5]
+
+
+def test_quantiles_of_errors_cover_what_they_say():
+    rng = np.random.default_rng(3)
+    size = np.linspace(1, 4, 12)
+    errors = Errors.of(rng.standard_t(5, size=(400, 12)) * size, np.ones((400, 12), dtype=bool))
+    new = rng.standard_t(5, size=(4000, 12)) * size
+    low, high = errors.quantiles(np.array([0.1, 0.9]), 12).T
+    covered = ((new >= low) & (new <= high)).mean(axis=0)
+    assert 0.78 < covered.mean() < 0.82
+    assert (np.abs(covered - 0.8) < 0.08).all()
+
+
+def test_few_errors_give_wide_intervals_that_grow():
+    errors = Errors.of(np.zeros((1, 6)), np.zeros((1, 6), dtype=bool))
+    low, middle, high = errors.quantiles(np.array([0.1, 0.5, 0.9]), 10).T
+    assert (np.diff(high) > 0).all() and (np.diff(low) < 0).all()
+    assert_allclose(middle, 0, atol=1e-2)
+
+
+# The whole
+
+
+def forecast(series, horizon, **options):
+    phases = [0] * len(series)
+    model = fit_model(series, phases, horizon, **options)
+    return model, model.forecast(series, phases, horizon)
+
+
+def test_a_season_goes_on_to_rounding():
+    y = season(120)
+    _, found = forecast([y[:96]], 24, season=12)
+    assert_allclose(found.values[0], y[96:], atol=1e-3)
+
+
+def test_a_line_goes_on():
+    _, found = forecast([np.arange(60.0) * 2 + 5], 6, season=1, transforms=("none",))
+    assert_allclose(found.values[0], 125 + 2 * np.arange(6.0), rtol=1e-3)
+
+
+def test_forecasts_follow_shift_and_unit():
+    series = [season(70, 12, 1.0, seed) for seed in range(3)]
+    options = {"season": 12, "transforms": ("none",), "scalings": ("last", "mean", "robust")}
+    _, one = forecast(series, 12, **options)
+    _, two = forecast([-50 + 7 * y for y in series], 12, **options)
+    # The mixture is chosen among forecasts in float32.
+    assert_allclose(two.values, -50 + 7 * one.values, rtol=1e-4)
+    assert_allclose(two.spread, 7 * one.spread, rtol=1e-6)
+
+
+def test_noise_around_a_season_is_not_forecast():
+    series = [season(216, 12, 1.0, seed) for seed in range(8)]
+    _, found = forecast([y[:192] for y in series], 24, season=12)
+    error = np.sqrt(np.mean((found.values - np.array([season(216)[192:]] * 8)) ** 2))
+    assert error < 0.5  # the season before again would be wrong by 1
+
+
+def test_intervals_cover_the_future_of_many_series():
+    rng = np.random.default_rng(5)
+    noise = rng.normal(size=(150, 120))
+    walks = np.zeros_like(noise)
+    for t in range(1, 120):
+        walks[:, t] = 0.8 * walks[:, t - 1] + noise[:, t]
+    walks *= rng.uniform(0.1, 10, size=(150, 1))
+    model, found = forecast(list(walks[:, :108]), 12, season=1)
+    low, high = np.moveaxis(model.quantiles(found, [0.1, 0.9]), -1, 0)
+    covered = ((walks[:, 108:] >= low) & (walks[:, 108:] <= high)).mean()
+    assert 0.75 < covered < 0.85
+
+
+def test_windows_are_forecasts_from_their_origins():
+    y = season(150, 12, 1.0)
+    model = fit_model([y], [3], 8, season=12)
+    found = model.windows(y, 3, np.array([100, 149]))
+    assert_allclose(found[1], model.forecast([y], [3], 8).values[0], rtol=1e-9)
+
+
+def test_beyond_its_horizon_a_model_goes_on_from_its_forecasts():
+    y = season(120, 12, 0.3)
+    model = fit_model([y], [0], 6, season=12)
+    first = model.forecast([y], [0], 6).values[0]
+    second = model.forecast([np.concatenate([y, first])], [0], 6).values[0]
+    assert_allclose(model.forecast([y], [0], 10).values[0], np.concatenate([first, second])[:10], rtol=1e-9)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 5, 9])
+@pytest.mark.parametrize("sp", [1, 12])
+def test_very_short_series_have_forecasts(length, sp):
+    series = [np.arange(1.0, length + 1), np.full(length, 4.0)]
+    model, found = forecast(series, 6, season=sp)
+    assert np.isfinite(model.forecast(series, [0, 0], 6).values).all()
+    assert np.isfinite(model.quantiles(found, [0.05, 0.95])).all()
+    assert_allclose(found.values[1], 4.0, rtol=1e-6)
+
+
+def test_missing_values_move_forecasts_a_little():
+    rng = np.random.default_rng(6)
+    series = [season(144, 12, 0.2, seed) for seed in range(6)]
+    gaps = [np.where((rng.random(132) < 0.3) & (np.arange(132) > 0), np.nan, y[:132]) for y in series]
+    _, found = forecast(gaps, 12, season=12)
+    assert np.abs(found.values - np.array([y[132:] for y in series])).mean() < 0.6
+
+
+def test_sums_have_the_size_of_inputs_whatever_the_number_of_windows():
+    inputs, scale = Inputs((5,), 1), Scale(1.0, False, np.inf)
+    for length in (40, 400):
+        prepared = prepared_series([season(length, 12, 1.0)], [0], 1)
+        found = collect(prepared, [scale], inputs, Plan.of([length], 3))
+        total = found.plain[0].plus(found.plain[1])
+        assert total.A.shape == (inputs.width, inputs.width) and total.FY.shape == (inputs.width, 3)
+        assert total.windows == length - 3 - inputs.lags[0]

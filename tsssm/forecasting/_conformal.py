@@ -1,0 +1,66 @@
+"""Intervals from the errors of forecasts of windows that the model was not fitted to.
+
+Errors are divided by the size of earlier errors of their series and by the mean size at their horizon; what
+is left is pooled, and its quantiles, in these units, are those of every forecast (split conformal prediction
+with a normalised score: Lei et al., JASA 2018, section 5.2). Exchangeable errors are covered at least at the
+nominal level.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import norm
+
+FloatArray = npt.NDArray[np.float64]
+
+_GRID = 1001
+_FEW = 10
+
+
+class Errors(NamedTuple):
+    """Size of the errors at each horizon (H,), in units of the spread, and pooled errors, sorted."""
+
+    growth: FloatArray
+    pooled: FloatArray
+
+    @classmethod
+    def of(cls, errors: FloatArray, known: npt.NDArray[np.bool_]) -> Errors:
+        """Errors (N, H) in units of the spread, where known; a random walk's where there are too few."""
+        horizon = errors.shape[1]
+        walk = np.sqrt(np.arange(1, horizon + 1))
+        if known.sum() < _FEW:
+            normal = norm.ppf((np.arange(_GRID) + 0.5) / _GRID) * np.sqrt(np.pi / 2)
+            return cls(1.25 * walk / walk.mean(), normal)
+        count = known.sum(axis=0)
+        size = np.where(known, np.abs(errors), 0.0).sum(axis=0)
+        growth = _smoothed(size, count.astype(np.float64))
+        pooled = np.sort((errors / growth)[known])
+        # The rank of a new error among N is uniform over N + 1 places: quantiles move outwards by that.
+        if len(pooled) > _GRID:
+            pooled = np.quantile(pooled, (np.arange(_GRID) + 0.5) / _GRID)
+        return cls(growth, pooled)
+
+    def quantiles(self, levels: FloatArray, horizon: int) -> FloatArray:
+        """Quantiles (horizon, Q) of an error, in units of the spread."""
+        n = len(self.pooled)
+        # Place of the level among n + 1 gaps, clipped to the largest and smallest error seen.
+        place = np.clip(levels * (n + 1) - 1, 0, n - 1)
+        found = np.interp(place, np.arange(n), self.pooled)
+        size = self.growth
+        if horizon > len(size):
+            later = np.arange(len(size) + 1, horizon + 1) / len(size)
+            size = np.concatenate([size, size[-1] * np.sqrt(later)])
+        return size[:horizon, None] * found
+
+
+def _smoothed(size: FloatArray, count: FloatArray) -> FloatArray:
+    """Mean sizes that do not fall with the horizon by more than a moving average of them does."""
+    width = max(1, len(size) // 8)
+    window = np.ones(2 * width + 1)
+    total, number = (np.convolve(x, window, mode="full")[width:-width] for x in (size, count))
+    overall = size.sum() / max(count.sum(), 1.0)
+    mean = np.where(number > 0, total / np.maximum(number, 1.0), overall)
+    return np.maximum(mean, 1e-9 + 0.02 * overall)

@@ -1,0 +1,148 @@
+r"""What the ridge looks at: last values, states of fixed systems, means and the phase of the season.
+
+Every input but the phase is a difference to the last value, in units of the mean step of the window, so that
+a forecast follows when a series is shifted or scaled. Symbols and shapes: T samples, N origins, p lags::
+
+    z     (T,)        one series, in units of its own, without gaps
+    F     (N, d)      inputs at the origins
+    last  (N,)        z at the origins
+    size  (N,)        mean step of the window
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tsssm.hippo import diagonal
+from tsssm.ops import diagonal_scan
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+_HARMONICS = 3
+_LEGS_MODES = 8
+_SMALLEST_STEP = 0.1
+
+
+class Window(NamedTuple):
+    """Inputs F (N, d), last values (N,) and mean steps (N,)."""
+
+    inputs: FloatArray
+    last: FloatArray
+    size: FloatArray
+
+
+class Systems(NamedTuple):
+    """Modes A (N,), input vector B (N,), readouts C (M, N), and what each gives for a constant input (M,)."""
+
+    A: npt.NDArray[np.complex128]
+    B: npt.NDArray[np.complex128]
+    C: npt.NDArray[np.complex128]
+    gain: FloatArray
+
+
+def fixed_systems(season: int, lags: int) -> Systems:
+    """Decaying means, HiPPO modes (S4D-LegS) over the lags, and oscillators at the harmonics of the season.
+
+    A mean of time constant tau is ẋ = (u - x) / tau. An oscillator forgets within four seasons and is
+    driven and read at both phases.
+    """
+    taus = np.unique(np.geomspace(1.0, max(2.0 * lags, 8.0), 6).round(1))
+    modes = [-1 / taus + 0j]
+    inputs = [1 / taus + 0j]
+    legs, drive = diagonal("legs", _LEGS_MODES)
+    modes.append(legs / max(lags, 4))
+    inputs.append(2 * drive / max(lags, 4))
+    turns = np.arange(1, min(_HARMONICS, (season - 1) // 2) + 1) if season > 2 else np.zeros(0)
+    modes.append(-1 / (4.0 * season) + 2j * np.pi * turns / season)
+    inputs.append(np.full(len(turns), 1 / (2.0 * season), dtype=np.complex128))
+    A, B = np.concatenate(modes), np.concatenate(inputs)
+    rotating = np.arange(len(A)) >= len(taus)
+    C = np.concatenate([np.eye(len(A)), -1j * np.eye(len(A))[rotating]])
+    return Systems(A, B, C, (C @ (-B / A)).real)
+
+
+def states(z: FloatArray, start: IntArray, systems: Systems) -> npt.NDArray[np.float64]:
+    """Readouts (n, T, M) of the systems over series (n, T), each at rest at its first value until it starts.
+
+    ``start`` has the first sample of each series; z before it is ignored.
+    """
+    n, length = z.shape
+    first = z[np.arange(n), start]
+    u = np.where(np.arange(length) >= start[:, None], z - first[:, None], 0.0)
+    A, B = torch.as_tensor(systems.A)[None], torch.as_tensor(systems.B)[None]
+    C = torch.as_tensor(systems.C, dtype=torch.complex128)[:, None]
+    y, _ = diagonal_scan(torch.as_tensor(u)[:, :, None], A, B, C, torch.ones(1, dtype=torch.float64))
+    return y[..., 0].numpy().transpose(0, 2, 1) + first[:, None, None] * systems.gain
+
+
+class Inputs:
+    """Columns of F for a number of lags and a season.
+
+    Parameters
+    ----------
+    lags : tuple of int
+        Rising; the last is p, the others say which shorter windows are tried.
+    season : int
+        Samples a season, 1 for none.
+    """
+
+    def __init__(self, lags: tuple[int, ...], season: int) -> None:
+        self.lags = lags
+        self.season = season
+        self.systems = fixed_systems(season, lags[0])
+        self.harmonics = min(_HARMONICS, season // 2) if season > 1 else 0
+        self.n_lags = lags[-1]
+        # Columns: lags 1 to p - 1, median, mean of the series so far, states, phase.
+        self.median = self.n_lags - 1
+        self.mean = self.n_lags
+        self.width = self.n_lags + 1 + len(self.systems.gain) + 2 * self.harmonics
+
+    def columns(self, lags: int) -> IntArray:
+        """Columns that a window of so many lags has."""
+        return np.concatenate([np.arange(lags - 1), np.arange(self.n_lags - 1, self.width)])
+
+    def at(self, z: FloatArray, readouts: FloatArray, phase: int, origins: IntArray) -> Window:
+        """Inputs at origins (N,) of one series z (T,) with readouts (T, M), numbered from ``phase``."""
+        p, short = self.n_lags, self.lags[0]
+        rest = np.concatenate([np.full(p, z[0]), z])  # before its start a series rests at its first value
+        lagged = np.lib.stride_tricks.sliding_window_view(rest, p)[origins + 1, ::-1]
+        last = lagged[:, :1]
+        steps = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(z)))])
+        before = np.maximum(origins - short, 0)
+        size = (steps[origins] - steps[before]) / np.maximum(origins - before, 1)
+        size = np.maximum(size, _SMALLEST_STEP)
+        mean = np.cumsum(z)[origins] / (origins + 1)
+        F = np.empty((len(origins), self.width))
+        F[:, : p - 1] = lagged[:, 1:] - last
+        F[:, self.median] = np.median(lagged[:, :short], axis=1) - last[:, 0]
+        F[:, self.mean] = mean - last[:, 0]
+        end = p + 1 + readouts.shape[1]
+        F[:, p + 1 : end] = readouts[origins] - last * self.systems.gain
+        F[:, :end] /= size[:, None]
+        if self.harmonics:
+            turns = np.arange(1, self.harmonics + 1) / self.season
+            angle = 2 * np.pi * (origins + phase)[:, None] * turns
+            F[:, end:] = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
+        return Window(F, last[:, 0], size)
+
+    def bases(self, horizon: int) -> dict[str, FloatArray]:
+        """What a forecast falls back to: for each name a matrix (d, H) with base = last + size F G."""
+        zero = np.zeros((self.width, horizon))
+        found = {"last": zero}
+        window = self.lags[0]
+        found["mean"] = zero.copy()
+        found["mean"][: window - 1] = 1 / window
+        for name, column in (("robust", self.median), ("none", self.mean)):
+            found[name] = zero.copy()
+            found[name][column] = 1.0
+        if 1 < self.season <= self.n_lags:
+            back = self.season - 1 - np.arange(horizon) % self.season
+            found["season"] = zero.copy()
+            steps = np.flatnonzero(back)
+            found["season"][back[steps] - 1, steps] = 1.0
+        return found

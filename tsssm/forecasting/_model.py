@@ -1,0 +1,354 @@
+"""Forecasts in closed form: candidates from fixed systems, chosen on held-out windows, and their mixture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tsssm.forecasting._choice import mixture
+from tsssm.forecasting._conformal import Errors
+from tsssm.forecasting._inputs import Inputs, states
+from tsssm.forecasting._prepare import fill, find_season, step_size
+from tsssm.forecasting._ridge import Spectrum, Sums
+from tsssm.forecasting._smoothing import smooth
+from tsssm.forecasting._windows import Collected, Kept, Plan, Scale, Series, aligned, blocks, collect
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+#: What a window's forecast falls back to: "none" is the mean of the series so far.
+SCALINGS = ("last", "mean", "robust", "none")
+TRANSFORMS = ("none", "log")
+_SMOOTH = "smooth"
+_FEWEST_WINDOWS = 12
+_DEFAULT_HORIZON = 12
+
+
+class Candidate(NamedTuple):
+    """One way to forecast: transform, base, lags (0 for the base alone), windows counted as one."""
+
+    transform: str
+    base: str
+    lags: int
+    overlap: float
+
+
+class Part(NamedTuple):
+    """A linear forecast of z: ``smooth`` times the bank, ``last`` times the last value, size F coef."""
+
+    transform: str
+    weight: float
+    smooth: float
+    last: float
+    coef: FloatArray
+
+
+class Forecast(NamedTuple):
+    """Values (n, H) and the spread (n,) that errors are measured in."""
+
+    values: FloatArray
+    spread: FloatArray
+
+
+class ForecastModel(NamedTuple):
+    """A fitted mixture; it holds nothing of the series that it was fitted to.
+
+    Attributes
+    ----------
+    horizon, season : int
+        Steps ahead that it was fitted for, and samples a season.
+    lags : tuple of int
+        Lengths of windows that were tried.
+    parts : tuple of Part
+        One for each transform that takes part.
+    errors : Errors
+        What is known of its errors.
+    candidates : tuple of Candidate
+        Those with a positive weight.
+    weights : array (len(candidates),)
+    """
+
+    horizon: int
+    season: int
+    lags: tuple[int, ...]
+    parts: tuple[Part, ...]
+    errors: Errors
+    candidates: tuple[Candidate, ...]
+    weights: FloatArray
+
+    def forecast(self, series: Sequence[FloatArray], phases: Sequence[int], horizon: int) -> Forecast:
+        """Forecast ``horizon`` steps ahead of the end of every series.
+
+        Parameters
+        ----------
+        series : sequence of n arrays (T_i,)
+            NaN is missing, but not everywhere.
+        phases : sequence of n int
+            Number of the first sample of each on the grid that the seasons are counted on.
+        horizon : int
+            Beyond the model's own, forecasts are taken for values and the model goes on from them.
+        """
+        whole = [np.asarray(y, dtype=np.float64) for y in series]
+        first = self._ahead(whole, phases)
+        values = first.values
+        while values.shape[1] < horizon:
+            grown = [np.concatenate([y, f]) for y, f in zip(whole, values, strict=True)]
+            values = np.concatenate([values, self._ahead(grown, phases).values], axis=1)
+        return Forecast(values[:, :horizon], first.spread)
+
+    def quantiles(self, forecast: Forecast, levels: Sequence[float]) -> FloatArray:
+        """Quantiles (n, H, Q) of a forecast."""
+        around = self.errors.quantiles(np.asarray(levels, dtype=np.float64), forecast.values.shape[1])
+        return forecast.values[:, :, None] + forecast.spread[:, None, None] * around
+
+    def windows(self, y: FloatArray, phase: int, origins: IntArray) -> FloatArray:
+        """Forecasts (N, H) of one series from each of ``origins``, numbers of samples, rising.
+
+        Each is made of the samples up to its origin; only the unit of the series and what stands in for
+        missing values is taken from all.
+        """
+        prepared = prepared_series([y], [phase], self.season)
+        inputs = Inputs(self.lags, self.season)
+        return sum(
+            part.weight * values[0]
+            for part in self.parts
+            for values, _ in [self._part(part, prepared, inputs, origins)]
+        )
+
+    def _ahead(self, series: Sequence[FloatArray], phases: Sequence[int]) -> Forecast:
+        prepared = prepared_series(series, phases, self.season)
+        inputs = Inputs(self.lags, self.season)
+        values = np.zeros((len(series), self.horizon))
+        for part in self.parts:
+            found, spread = self._part(part, prepared, inputs, None)
+            values += part.weight * found[:, 0]
+            if part.transform == "none":
+                spreads = spread
+        return Forecast(values, spreads)
+
+    def _part(
+        self, part: Part, series: Sequence[Series], inputs: Inputs, origins: IntArray | None
+    ) -> tuple[FloatArray, FloatArray]:
+        """Forecasts (n, N, H) in the units of y and spreads (n,) at the last origin."""
+        scales = [Scale.of(s.y, part.transform == "log") for s in series]
+        count = 1 if origins is None else len(origins)
+        values, spread = np.zeros((len(series), count, self.horizon)), np.zeros(len(series))
+        lengths = [len(s.y) for s in series]
+        bank_needed = part.smooth > 0 or part.transform == "none"
+        for numbers in blocks(lengths, len(inputs.systems.gain)):
+            z, start = aligned([scales[i].forward(series[i].y) for i in numbers])
+            places = np.array([z.shape[1] - 1]) if origins is None else origins
+            readouts = states(z, start, inputs.systems)
+            found = list(smooth(z, self.season, self.horizon, places)) if bank_needed else []
+            for row, i in enumerate(numbers):
+                own = slice(start[row], None)
+                at = inputs.at(z[row, own], readouts[row, own], series[i].phase, places - start[row])
+                path = at.size[:, None] * (at.inputs @ part.coef) + part.last * at.last[:, None]
+                if found:
+                    path = path + part.smooth * np.stack([f.path[row] for f in found])
+                    spread[i] = scales[i].unit * found[-1].spread[row]
+                values[i] = scales[i].back(path)
+        return values, spread
+
+
+def prepared_series(series: Sequence[FloatArray], phases: Sequence[int], season: int) -> list[Series]:
+    """Fill gaps; what is missing before the first value is cut off."""
+    found = []
+    for y, phase in zip(series, phases, strict=True):
+        known = np.isfinite(y)
+        cut = int(np.argmax(known))
+        found.append(Series(fill(y[cut:], season), known[cut:], phase + cut))
+    return found
+
+
+def lag_choices(lengths: Sequence[int], season: int, horizon: int) -> tuple[int, ...]:
+    """Lengths of windows to try: about a season, two, and fourteen where the series are long enough."""
+    median = int(np.median(lengths))
+    windows = sum(max(length - horizon, 0) for length in lengths)
+    most = max(2, min(median // 2, median - horizon - 1, 512))
+    base = max(8, season + season // 4 + 1) if season > 1 else 12
+    wanted = [base, max(2 * season + 1, 24), 14 * season if season > 1 else 96]
+    # A ridge takes more inputs than windows, but hardly gains by them.
+    fits = [min(lags, most) for lags in wanted if lags <= max(base, windows // 20)]
+    return tuple(sorted(set(fits)))
+
+
+def fit_model(
+    series: Sequence[FloatArray],
+    phases: Sequence[int],
+    horizon: int | None = None,
+    season: int | None = None,
+    season_candidates: Sequence[int] = (),
+    lags: tuple[int, ...] | None = None,
+    scalings: Sequence[str] = SCALINGS,
+    transforms: Sequence[str] = TRANSFORMS,
+) -> ForecastModel:
+    """Fit a mixture to series.
+
+    Parameters
+    ----------
+    series : sequence of n arrays (T_i,)
+        NaN is missing, but not everywhere.
+    phases : sequence of n int
+        Number of the first sample of each on the grid that the seasons are counted on.
+    horizon : int, optional
+        Steps ahead, by default two seasons. It is at most a third of the length of the series, beyond which
+        forecasts go on from forecasts.
+    season : int, optional
+        Samples a season, 1 for none; found from the series if None.
+    season_candidates : sequence of int
+        Where to look first.
+    lags : tuple of int, optional
+        Lengths of windows to try, rising; by default from the lengths of the series.
+    scalings, transforms : sequences of str
+        Of `SCALINGS` and `TRANSFORMS`, those to choose from.
+    """
+    if season is None:
+        season = find_season([fill(y, 1) for y in series], season_candidates)
+    prepared = prepared_series(series, phases, season)
+    lengths = [len(s.y) for s in prepared]
+    if horizon is None:
+        horizon = max(2 * season, _DEFAULT_HORIZON)
+    horizon = int(min(horizon, max(1, np.median(lengths) // 3)))
+    inputs = Inputs(lags or lag_choices(lengths, season, horizon), season)
+    plan = Plan.of(lengths, horizon)
+    share_positive = np.mean([s.y.min() > 0 for s in prepared])
+    # The trial without a transform always runs, because intervals are in units of its errors.
+    usable = ["none", "log"] if "log" in transforms and share_positive >= 0.5 else ["none"]
+    competing = [name for name in usable if name in transforms] or usable
+    trials = [_Trial(name, prepared, inputs, plan, scalings, name in competing) for name in usable]
+    return _mixed(trials, prepared, inputs, plan)
+
+
+class _Trial:
+    """All candidates of one transform."""
+
+    def __init__(
+        self,
+        transform: str,
+        series: Sequence[Series],
+        inputs: Inputs,
+        plan: Plan,
+        scalings: Sequence[str],
+        competes: bool,
+    ) -> None:
+        self.transform, self.inputs, self.plan, self.competes = transform, inputs, plan, competes
+        self.scales = [Scale.of(s.y, transform == "log") for s in series]
+        self.found: Collected = collect(series, self.scales, inputs, plan)
+        self.bases = {
+            name: base
+            for name, base in inputs.bases(plan.horizon).items()
+            if name == "season" or name in scalings
+        }
+
+    def candidates(self) -> list[Candidate]:
+        """Those that there are enough windows for; the bank alone always."""
+        if not self.competes:
+            return []
+        rows = [Candidate(self.transform, _SMOOTH, 0, 1.0)]
+        rows += [Candidate(self.transform, name, 0, 1.0) for name in self.bases if name in ("season", "last")]
+        overlaps = sorted({1.0, float(self.plan.horizon)})
+        for name, sums in [*((name, self.found.plain) for name in self.bases), (_SMOOTH, self.found.smooth)]:
+            if sums[0].windows >= _FEWEST_WINDOWS:
+                rows += [
+                    Candidate(self.transform, name, lags, overlap)
+                    for lags in self.inputs.lags
+                    for overlap in overlaps
+                ]
+        return rows
+
+    def solved(self, wanted: Sequence[Candidate], early: bool) -> Iterator[tuple[Candidate, FloatArray]]:
+        """Coefficients (d, H) of each candidate, from the windows before the held-out part or from all."""
+        sums = {_SMOOTH: self._sums(self.found.smooth, early), "": self._sums(self.found.plain, early)}
+        spectra: dict[tuple[bool, int], Spectrum] = {}
+        around: dict[str, Sums] = {}
+        for candidate in wanted:
+            name = candidate.base
+            base = self.bases.get(name)
+            if candidate.lags == 0:
+                yield candidate, base if base is not None else np.zeros_like(sums[""].FY)
+                continue
+            own = sums[_SMOOTH if name == _SMOOTH else ""]
+            key = name == _SMOOTH, candidate.lags
+            if key not in spectra:
+                spectra[key] = Spectrum.of(own, self.inputs.columns(candidate.lags))
+            if name not in around:
+                around[name] = own if base is None else own.around(base)
+            coef = spectra[key].solve(around[name], candidate.overlap)
+            yield candidate, coef if base is None else base + coef
+
+    @staticmethod
+    def _sums(pair: tuple[Sums, Sums], early: bool) -> Sums:
+        return pair[0] if early else pair[0].plus(pair[1])
+
+    def forecasts(self, candidate: Candidate, coef: FloatArray) -> FloatArray:
+        """Forecasts (N, H) of the held-out windows, in the units of y."""
+        kept = self.found.kept
+        base = kept.path if candidate.base == _SMOOTH else kept.last[:, None]
+        z = base + kept.size[:, None] * (kept.inputs @ coef)
+        out = np.empty_like(z)
+        units = np.array([scale.unit for scale in self.scales])[kept.owner]
+        logs = np.array([scale.log for scale in self.scales])[kept.owner]
+        limits = np.array([scale.limit for scale in self.scales])[kept.owner]
+        out[~logs] = units[~logs, None] * z[~logs]
+        out[logs] = np.exp(units[logs, None] * np.minimum(z[logs], limits[logs, None]))
+        return out
+
+
+def _mixed(trials: Sequence[_Trial], series: Sequence[Series], inputs: Inputs, plan: Plan) -> ForecastModel:
+    kept = trials[0].found.kept
+    rows = [candidate for trial in trials for candidate in trial.candidates()]
+    forecasts = np.empty((len(rows), *kept.targets.shape), dtype=np.float32)
+    place = 0
+    for trial in trials:
+        for candidate, coef in trial.solved(trial.candidates(), early=True):
+            forecasts[place] = trial.forecasts(candidate, coef)
+            place += 1
+    weight = kept.known / _error_units(series, inputs.season)[kept.owner][:, None]
+    prior = np.array([float(row.base == _SMOOTH and row.lags == 0) for row in rows]) * 2
+    spans = float(plan.held_out.max() - plan.horizon) / plan.horizon
+    weights = mixture(forecasts, kept.targets, weight, prior, spans)
+    chosen = [k for k in range(len(rows)) if weights[k] > 0]
+    blend = np.tensordot(weights, forecasts, axes=1)
+    errors = Errors.of(_scaled_errors(trials[0], kept, blend), kept.known)
+    parts = []
+    for trial in trials:
+        own = [k for k in chosen if rows[k].transform == trial.transform]
+        total = float(sum(weights[k] for k in own))
+        coef = np.zeros((inputs.width, plan.horizon))
+        smooth_share = sum(weights[k] for k in own if rows[k].base == _SMOOTH) / max(total, 1e-300)
+        for (_, solution), k in zip(trial.solved([rows[k] for k in own], early=False), own, strict=True):
+            coef += weights[k] / total * solution
+        parts.append(Part(trial.transform, total, float(smooth_share), float(1 - smooth_share), coef))
+    # The part without a transform also has the spread of errors, and stays if its weight is 0.
+    parts = [part for part in parts if part.weight > 0 or part.transform == "none"]
+    return ForecastModel(
+        plan.horizon,
+        inputs.season,
+        inputs.lags,
+        tuple(parts),
+        errors,
+        tuple(rows[k] for k in chosen),
+        weights[chosen],
+    )
+
+
+def _error_units(series: Sequence[Series], season: int) -> FloatArray:
+    """About the mean absolute seasonal difference (n,) of each series, what MASE divides by."""
+    found = []
+    for s in series:
+        difference = np.abs(s.y[season:] - s.y[:-season]) if len(s.y) > season else np.zeros(0)
+        size = float(difference.mean()) if len(difference) else 0.0
+        # A series that hardly moves but for one leap would otherwise decide for all.
+        found.append(max(size, step_size(s.y), 1e-3 * float(np.abs(s.y).mean())))
+    return np.array(found)
+
+
+def _scaled_errors(trial: _Trial, kept: Kept, blend: FloatArray) -> FloatArray:
+    """Errors (N, H) of the mixture in units of the spread of each window."""
+    units = np.array([scale.unit for scale in trial.scales])[kept.owner]
+    spread = np.maximum(units * kept.spread, 1e-12)
+    return (kept.targets - blend) / spread[:, None]

@@ -1,0 +1,212 @@
+"""Series into windows: sums over all of them, and the few that are kept to choose by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tsssm.forecasting._inputs import Inputs, Window, states
+from tsssm.forecasting._prepare import step_size
+from tsssm.forecasting._ridge import Sums
+from tsssm.forecasting._smoothing import coarse_stride, smooth
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+_MAX_WINDOWS = 100_000
+_MAX_KEPT = 200_000  # windows times horizons
+_ROWS = 4096
+_BLOCK = 800_000  # numbers in the states of a block of series
+_LARGEST = 30.0
+
+
+class Series(NamedTuple):
+    """One series without gaps, which of its values were there, and the number of its first sample."""
+
+    y: FloatArray
+    known: npt.NDArray[np.bool_]
+    phase: int
+
+
+class Scale(NamedTuple):
+    """y = unit * z, or log y = unit * z; the largest z that a forecast may reach."""
+
+    unit: float
+    log: bool
+    limit: float
+
+    @classmethod
+    def of(cls, y: FloatArray, log: bool) -> Scale:
+        """Scale of a series; the logarithm only where every value is positive."""
+        log = bool(log and y.min() > 0)
+        z = np.log(y) if log else y
+        unit = step_size(z)
+        # A forecast of a logarithm may rise to some thirty times the largest value, and no further.
+        return cls(unit, log, (float(z.max()) + 3.4) / unit if log else np.inf)
+
+    def forward(self, y: FloatArray) -> FloatArray:
+        """From values to z."""
+        return (np.log(y) if self.log else y) / self.unit
+
+    def back(self, z: FloatArray) -> FloatArray:
+        """From z to values, exactly."""
+        return np.exp(self.unit * np.minimum(z, self.limit)) if self.log else self.unit * z
+
+
+class Plan(NamedTuple):
+    """Where windows start: every ``stride``-th origin; those to choose by, counted back from the end."""
+
+    horizon: int
+    stride: int
+    held_out: IntArray
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], horizon: int) -> Plan:
+        """Plan for series of these lengths: about a fifth at their ends is held out to choose by."""
+        windows = sum(max(length - horizon, 0) for length in lengths)
+        stride = max(1, -(-windows // _MAX_WINDOWS))
+        spare = max(int(np.median(lengths)) - 2 * horizon, 0)
+        reach = max(int(0.25 * spare), 0)
+        count = int(np.clip(_MAX_KEPT // (len(lengths) * horizon), 1, 400))
+        count = min(count, reach + 1)
+        # With few of them, a little apart from each other.
+        back = np.unique(np.linspace(0, reach, max(count, 1)).round().astype(np.int64))
+        return cls(horizon, stride, horizon + back)
+
+
+class Kept(NamedTuple):
+    """Windows to choose by: inputs, the bank's forecast, targets and which were measured, one row each."""
+
+    inputs: FloatArray
+    last: FloatArray
+    size: FloatArray
+    path: FloatArray
+    spread: FloatArray
+    targets: FloatArray
+    known: npt.NDArray[np.bool_]
+    owner: IntArray  # number of the series
+
+    @classmethod
+    def join(cls, parts: Sequence[Kept]) -> Kept:
+        """All rows, one part after another."""
+        return cls(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+
+class Collected(NamedTuple):
+    """Sums over windows before and after the held-out part begins, and the windows held out.
+
+    ``plain`` has targets relative to the last value, ``smooth`` relative to the bank's forecast.
+    """
+
+    plain: tuple[Sums, Sums]
+    smooth: tuple[Sums, Sums]
+    kept: Kept
+
+
+def blocks(lengths: Sequence[int], width: int) -> Iterator[IntArray]:
+    """Numbers of series of about equal length, as many at a time as memory should hold."""
+    order = np.argsort(lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and (stop + 1 - start) * int(lengths[order[stop]]) * width <= _BLOCK:
+            stop += 1
+        yield order[start:stop]
+        start = stop
+
+
+def aligned(series: Sequence[FloatArray]) -> tuple[FloatArray, IntArray]:
+    """Series (n, T) that end together, NaN before the start (n,) of each."""
+    length = max(map(len, series))
+    z = np.full((len(series), length), np.nan)
+    for row, values in zip(z, series, strict=True):
+        row[length - len(values) :] = values
+    return z, np.array([length - len(values) for values in series])
+
+
+def collect(series: Sequence[Series], scales: Sequence[Scale], inputs: Inputs, plan: Plan) -> Collected:
+    """Go over all windows of all series once."""
+    H, width = plan.horizon, inputs.width
+    plain = [Sums.zero(width, H), Sums.zero(width, H)]
+    around = [Sums.zero(width, H), Sums.zero(width, H)]
+    kept: list[Kept] = []
+    lengths = [len(s.y) for s in series]
+    for numbers in blocks(lengths, len(inputs.systems.gain)):
+        z, start = aligned([scales[i].forward(series[i].y) for i in numbers])
+        length = z.shape[1]
+        readouts = states(z, start, inputs.systems)
+        held_out = np.sort(length - 1 - plan.held_out)
+        coarse = np.arange(length - 1 - H, -1, -coarse_stride(length))[::-1]
+        origins = np.union1d(coarse, held_out[held_out >= 0])
+        found = list(smooth(z, inputs.season, H, origins))
+        for row, number in enumerate(numbers):
+            own = _Own(series[number], z[row, start[row] :], readouts[row, start[row] :], inputs, H)
+            shift, least = int(start[row]), own.least(length - start[row])
+            boundary = int(held_out[0]) - shift
+            fine = np.arange(own.length - 1 - H, least - 1, -plan.stride)[::-1]
+            for part in np.split(fine, np.arange(_ROWS, len(fine), _ROWS)):
+                own.add(plain, part, None, boundary)
+            usable = [f for f in found if f.origin - shift >= least and f.origin <= length - 1 - H]
+            if not usable:
+                continue
+            places = np.array([f.origin - shift for f in usable])
+            paths = np.stack([f.path[row] for f in usable])
+            own.add(around, places, paths, boundary)
+            chosen = np.isin(places + shift, held_out)
+            spread = np.array([f.spread[row] for f in usable])[chosen]
+            kept.append(own.kept(places[chosen], paths[chosen], spread, int(number)))
+    if not kept:
+        kept.append(_nothing(width, H))
+    return Collected((plain[0], plain[1]), (around[0], around[1]), Kept.join(kept))
+
+
+def _nothing(width: int, horizon: int) -> Kept:
+    rows, paths = np.zeros(0), np.zeros((0, horizon))
+    return Kept(
+        np.zeros((0, width)), rows, rows, paths, rows, paths, paths.astype(bool), rows.astype(np.int64)
+    )
+
+
+class _Own:
+    """Windows of one series."""
+
+    def __init__(
+        self, series: Series, z: FloatArray, readouts: FloatArray, inputs: Inputs, horizon: int
+    ) -> None:
+        self.series, self.z, self.readouts, self.inputs = series, z, readouts, inputs
+        self.horizon, self.length = horizon, len(z)
+
+    def least(self, length: int) -> int:
+        """First origin with enough past: the shortest window, or a third of a short series."""
+        return max(1, min(self.inputs.lags[0], length // 3))
+
+    def window(self, origins: IntArray) -> tuple[Window, IntArray]:
+        """Inputs, and the places (N, H) of the targets."""
+        found = self.inputs.at(self.z, self.readouts, self.series.phase, origins)
+        return found, origins[:, None] + np.arange(1, self.horizon + 1)
+
+    def add(self, sums: list[Sums], origins: IntArray, paths: FloatArray | None, boundary: int) -> None:
+        """Add windows to the sums before (0) and after (1) the boundary, where the last target decides."""
+        if len(origins) == 0:
+            return
+        window, places = self.window(origins)
+        base = window.last[:, None] if paths is None else paths
+        Y = (self.z[places] - base) / window.size[:, None]
+        # Windows whose targets were mostly filled in count for little; a leap does not rule over all others.
+        weight = self.series.known[places].mean(axis=1)
+        weight = weight * np.minimum(1.0, _LARGEST / np.maximum(np.sqrt((Y**2).mean(axis=1)), 1e-9))
+        F, Y = window.inputs * weight[:, None], Y * weight[:, None]
+        late = origins + self.horizon > boundary
+        for k, which in enumerate((~late, late)):
+            if which.any():
+                sums[k] = sums[k].add(F[which], Y[which])
+
+    def kept(self, origins: IntArray, paths: FloatArray, spread: FloatArray, number: int) -> Kept:
+        """Windows to choose by, targets in the units of y."""
+        window, places = self.window(origins)
+        owner = np.full(len(origins), number, dtype=np.int64)
+        known, targets = self.series.known[places], self.series.y[places]
+        return Kept(window.inputs, window.last, window.size, paths, spread, targets, known, owner)
