@@ -53,7 +53,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     suites: dict[tuple[str, str], Counter[str]] = {}
     for outcome in ("passed", "xfailed", "skipped", "failed"):
         for report in terminalreporter.stats.get(outcome, []):
-            found = re.search(r"test_conformance\.py::test_(scikit_learn|sktime)\[(\w+)", report.nodeid)
+            found = re.search(
+                r"test_conformance(?:_forecaster)?\.py::test_(scikit_learn|sktime)\[(\w+)", report.nodeid
+            )
             if found:
                 suites.setdefault((found[2], found[1]), Counter())[outcome] += 1
     if suites:

@@ -2,6 +2,7 @@
 
 from tsssm.estimators._classifier import SSMClassifier
 from tsssm.estimators._features import SSMFeatures
+from tsssm.estimators._forecaster import SSMFeaturesForecaster
 from tsssm.estimators._persistence import load
 from tsssm.estimators._regressor import SSMRegressor
 from tsssm.estimators._ridge import SSMFeaturesClassifier, SSMFeaturesRegressor
@@ -10,6 +11,7 @@ __all__ = [
     "SSMClassifier",
     "SSMFeatures",
     "SSMFeaturesClassifier",
+    "SSMFeaturesForecaster",
     "SSMFeaturesRegressor",
     "SSMRegressor",
     "load",

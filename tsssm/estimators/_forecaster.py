@@ -1,0 +1,149 @@
+"""Forecasts in closed form, for sktime and for panels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+from sktime.forecasting.base import BaseForecaster
+
+from tsssm.estimators import _forecaster_files  # noqa: F401  registers what model files hold
+from tsssm.estimators._base import declared_tags
+from tsssm.estimators._forecaster_base import FORECASTER_TAGS, PRETRAIN_TAGS, ForecasterBase
+from tsssm.estimators._forecaster_time import FloatArray
+from tsssm.estimators._parameters import Rule, one_of
+from tsssm.forecasting import SCALINGS, TRANSFORMS, ForecastModel, fit_model
+
+_COUNT = Rule(
+    (Integral, type(None)), lambda value: value is None or value >= 1, "None or an integer of at least 1"
+)
+
+
+def _are_lags(value: Any) -> bool:
+    if isinstance(value, str):
+        return value == "auto"
+    lags: list[Any] = [value] if isinstance(value, Integral) else list(value)
+    return (
+        len(lags) > 0
+        and all(isinstance(lag, Integral) and not isinstance(lag, bool) and int(lag) >= 2 for lag in lags)
+        and all(low < high for low, high in zip(lags, lags[1:], strict=False))
+    )
+
+
+class SSMFeaturesForecaster(ForecasterBase):
+    """Forecasts in closed form from states of fixed systems, for sktime and for panels.
+
+    A window is described by its last values and by the states of fixed state-space systems (decaying means,
+    HiPPO modes, oscillators at the season); one ridge regression for all horizons goes on from there, and a
+    bank of level, trend and season systems forecasts beside it. What serves best on the last part of the
+    series is mixed. Nothing is trained by gradients, and nothing is random: the same data give the same
+    forecasts.
+
+    Parameters
+    ----------
+    sp : int or "auto", default="auto"
+        Samples a season, 1 for none. "auto" tries what the calendar makes likely and then the peaks of the
+        autocorrelation.
+    horizon : int, optional
+        Steps ahead that forecasts are fitted for at least; by default as far as ``fh`` in ``fit`` reaches, or
+        two seasons. Beyond it forecasts go on from forecasts.
+    lags : int, tuple of int or "auto", default="auto"
+        Last values in a window; of several, rising, the better are mixed. "auto" takes about one, two and
+        fourteen seasons, as far as the series are long enough.
+    scaling : {"auto", "last", "mean", "robust", "none"}, default="auto"
+        Level of a window that its forecast falls back to: last value, mean, median, or mean of the series so
+        far ("none"). "auto" mixes by validation; differences to the season before always take part.
+    transform : {"auto", "none", "log"}, default="auto"
+        Whether logarithms of positive series are forecast; "auto" mixes by validation.
+
+    Attributes
+    ----------
+    targets_ : tuple
+        For every target its model, the effect of X (None if X does not help), and the model beside that.
+    channels_ : tuple
+        For every channel its model, after ``fit(panel)``.
+
+    Notes
+    -----
+    The series of a panel share a model for each target, which is more accurate for many short series;
+    ``pretrain(y_panel)`` and then ``fit(y)`` uses it for series that were not there (from sktime 1.0 on).
+    ``fit`` in a loop over series is a model each.
+
+    Intervals come from errors of windows that were held out (split conformal), in units of how well each
+    series could be forecast so far. Forecasts of the past are not made: ``fh`` lies behind the end of y.
+    A variable X must be known in the future; the forecast does without it where ``predict`` is not given it.
+
+    Dates without frequency, and times that fit on no grid, are moved to the nearest step of a grid of the
+    shortest or median gap, where cells without a sample count as missing; between steps of the grid forecasts
+    are straight lines.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from tsssm import SSMFeaturesForecaster
+    >>> index = pd.period_range("2020-01", periods=48, freq="M")
+    >>> y = pd.Series(10 + np.sin(np.arange(48) * np.pi / 6), index=index)
+    >>> forecaster = SSMFeaturesForecaster(sp=12).fit(y)
+    >>> forecaster.predict(fh=[1, 2, 3]).round(1).tolist()
+    [10.0, 10.5, 10.9]
+    """
+
+    _tags = {**declared_tags(BaseForecaster, FORECASTER_TAGS), **PRETRAIN_TAGS}
+    rules = {
+        "sp": Rule(
+            (Integral, str),
+            lambda value: value == "auto" if isinstance(value, str) else value >= 1,
+            "'auto' or an integer of at least 1",
+        ),
+        "horizon": _COUNT,
+        "lags": Rule(
+            (Integral, tuple, list, str),
+            _are_lags,
+            "'auto', an integer of at least 2, or a rising tuple of such integers",
+        ),
+        "scaling": one_of(("auto", *SCALINGS)),
+        "transform": one_of(("auto", *TRANSFORMS)),
+    }
+
+    def __init__(
+        self,
+        sp: int | str = "auto",
+        horizon: int | None = None,
+        lags: int | Sequence[int] | str = "auto",
+        scaling: str = "auto",
+        transform: str = "auto",
+    ) -> None:
+        self.sp = sp
+        self.horizon = horizon
+        self.lags = lags
+        self.scaling = scaling
+        self.transform = transform
+        super().__init__()
+
+    def _learn(
+        self,
+        series: Sequence[FloatArray],
+        phases: Sequence[int],
+        horizon: int | None,
+        seasons: Sequence[int],
+    ) -> ForecastModel:
+        lags: Any = self.lags
+        if lags != "auto":
+            lags = tuple(int(lag) for lag in ([lags] if isinstance(lags, Integral) else lags))
+        return fit_model(
+            series,
+            phases,
+            horizon,
+            None if self.sp == "auto" else int(self.sp),
+            seasons,
+            None if lags == "auto" else lags,
+            SCALINGS if self.scaling == "auto" else (self.scaling,),
+            TRANSFORMS if self.transform == "auto" else (self.transform,),
+        )
+
+    @classmethod
+    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
+        """Return parameters for quick test instances, as sktime's test suite asks for."""
+        return [{"sp": 1, "lags": 3, "transform": "none"}, {"sp": 4, "lags": (2, 5), "scaling": "mean"}]

@@ -1,0 +1,341 @@
+"""What forecasters share: sktime's contract around histories on a grid, and panels for everybody else."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
+from sktime.utils.validation.forecasting import check_fh
+
+from tsssm.estimators._base import NotFittedError
+from tsssm.estimators._forecaster_covariates import Effect, fit_effect
+from tsssm.estimators._forecaster_panel import PanelForecasts
+from tsssm.estimators._forecaster_series import Histories, read_histories
+from tsssm.estimators._forecaster_time import FloatArray
+from tsssm.estimators._parameters import Rule, check_parameters
+from tsssm.estimators._persistence import Saveable
+from tsssm.forecasting import Forecast
+from tsssm.panel import Panel
+
+Estimator = TypeVar("Estimator", bound="ForecasterBase")
+
+#: The tags that sktime reads, of every forecaster here.
+FORECASTER_TAGS = {
+    "authors": ["tsssm developers"],
+    "maintainers": ["tsssm developers"],
+    "python_dependencies": ["torch", "numba"],
+    "y_inner_mtype": ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"],
+    "X_inner_mtype": ["pd.DataFrame", "pd-multiindex", "pd_multiindex_hier"],
+    "scitype:y": "both",
+    "capability:multivariate": True,
+    "capability:exogenous": True,
+    "ignores-exogeneous-X": False,
+    "capability:missing_values": True,
+    "handles-missing-data": True,
+    "capability:insample": False,
+    "capability:pred_int": True,
+    "capability:pred_int:insample": False,
+    "capability:update": True,
+    "capability:non_contiguous_X": True,
+    "capability:categorical_in_X": False,
+    "requires-fh-in-fit": False,
+    "X-y-must-have-same-index": False,
+}
+
+# Known to sktime from 1.0 on, where no base class declares it.
+PRETRAIN_TAGS = {"capability:pretrain": True} if hasattr(BaseForecaster, "_pretrain") else {}
+
+
+class Model(Protocol):
+    """What a forecaster learns for one target."""
+
+    @property
+    def season(self) -> int: ...
+
+    def forecast(self, series: Sequence[FloatArray], phases: Sequence[int], horizon: int) -> Forecast: ...
+
+    def quantiles(self, forecast: Forecast, levels: Sequence[float]) -> FloatArray: ...
+
+
+class Target(NamedTuple):
+    """Models of one target: by itself, and with what known future variables add, if they add anything."""
+
+    alone: Any
+    effect: Effect | None
+    beside: Any
+
+
+class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
+    """Base of the forecasters; a subclass says in `_learn` what is learned from series on a grid.
+
+    What was learned knows nothing of the series: forecasts are made from their histories, which the
+    forecaster keeps and ``update`` extends. Several targets have a model each, which the series of a panel
+    share.
+    """
+
+    _config = {"remember_data": False}
+    rules: dict[str, Rule] = {}
+
+    __hash__ = object.__hash__
+
+    def __init__(self) -> None:
+        super().__init__()
+        # sktime keeps no copy of y and X, because the histories have them; where its configuration asks for
+        # copies later, it expects these to be there.
+        self._y = self._X = None
+
+    horizon: int | None
+
+    targets_: tuple[Target, ...]
+    pretrained_targets_: tuple[Target, ...]
+
+    def _learn(
+        self,
+        series: Sequence[FloatArray],
+        phases: Sequence[int],
+        horizon: int | None,
+        seasons: Sequence[int],
+    ) -> Any:
+        """Return a `Model` of one target, from series (T_i,) on a common grid.
+
+        ``horizon`` is None where nobody has said how far ahead forecasts will be asked for.
+        """
+        raise NotImplementedError
+
+    def check_is_fitted(self, method_name: str | None = None) -> None:
+        """Raise `NotFittedError` unless the forecaster is fitted."""
+        if not self.is_fitted:
+            raise NotFittedError(
+                f"This instance of {type(self).__name__} has not been fitted yet; please call `fit` first."
+            )
+
+    def fit(self: Estimator, y: Any, X: Any = None, fh: Any = None) -> Estimator:
+        """Fit to series with sktime's arguments, or to a panel.
+
+        Parameters
+        ----------
+        y : Series, DataFrame, array or Panel
+            Any container of sktime's: one series, several targets, a panel or a hierarchy. A `Panel` has
+            series with times of their own, and its channels are the targets. NaN is missing.
+        X : as y, optional
+            Variables that will be known in the future, with at least the times of y. Not with a `Panel`.
+        fh : int, list, index or ForecastingHorizon, optional
+            Times to forecast. They may also be given in ``predict``, and differ there; here they tell how far
+            ahead forecasts will be asked for. With a `Panel` a number: the time ahead, in its unit.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            For parameters and data that are not as documented.
+        """
+        before = dict(self.__dict__)
+        try:
+            if isinstance(y, Panel):
+                if X is not None:
+                    raise ValueError("X cannot go with a Panel; give the variables as channels of it.")
+                check_parameters(self.get_params(deep=False), self.rules)
+                self.reset()
+                self._fit_panel(y, fh)
+                self._is_fitted = True
+                return self
+            return super().fit(y, X, fh)
+        except BaseException:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def predict(self, fh: Any = None, X: Any = None) -> Any:
+        """Forecast, with sktime's arguments, or ``predict(panel, times)``.
+
+        Parameters
+        ----------
+        fh : int, list, index or ForecastingHorizon; or a Panel
+            Times to forecast: relative or absolute, with gaps if need be, beyond those of ``fit`` as well.
+            All have to lie in the future; forecasts of the past are not made. A `Panel` holds the histories
+            to go on from, with the channels of the panel in ``fit``.
+        X : as in ``fit``, or array of shape (k,)
+            The variables at all times of fh; without it the forecast does without them. For a panel, the
+            times ahead of the last sample of each series, in the unit of its times.
+
+        Returns
+        -------
+        Series or DataFrame like y, indexed by fh; or a Panel with k samples of every series
+
+        Raises
+        ------
+        NotFittedError, NotImplementedError, TypeError, ValueError
+            Before ``fit``, for times that are not in the future, and for what is not as documented.
+        """
+        if isinstance(fh, Panel):
+            return self._predict_panel(fh, X, None)
+        self._check_for_series()
+        return super().predict(fh, X)
+
+    def predict_quantiles(self, fh: Any = None, X: Any = None, alpha: Any = None) -> Any:
+        """Forecast quantiles, with sktime's arguments, or ``predict_quantiles(panel, times, alpha)``.
+
+        Parameters
+        ----------
+        fh, X : as in ``predict``
+        alpha : float or list of float, default=[0.05, 0.95]
+            Levels in (0, 1).
+
+        Returns
+        -------
+        DataFrame with columns (target, level); or a Panel with a channel for each, targets slowest
+        """
+        if isinstance(fh, Panel):
+            levels = [0.05, 0.95] if alpha is None else np.atleast_1d(alpha).tolist()
+            return self._predict_panel(fh, X, levels)
+        self._check_for_series()
+        return super().predict_quantiles(fh, X, alpha)
+
+    def _check_for_series(self) -> None:
+        if self.is_fitted and getattr(self, "_panel_grid", None) is not None:
+            raise TypeError(
+                f"This {type(self).__name__} was fitted to a Panel; call predict(panel, times) with the "
+                "histories to go on from."
+            )
+
+    # What sktime calls
+
+    def _check_fh(self, fh: Any, pred_int: bool = False) -> Any:
+        """Leave the check of times without a frequency, which sktime cannot count, to `Histories.due`."""
+        cutoff = self._cutoff
+        stamps = isinstance(fh, (pd.DatetimeIndex, pd.PeriodIndex))
+        if stamps and cutoff is not None and pd.api.types.is_integer_dtype(cutoff.dtype):
+            raise TypeError(f"fh must be integers, as the index of y is, but holds dates: {fh[:3].tolist()}.")
+        if fh is None or not isinstance(cutoff, pd.DatetimeIndex) or cutoff.freq is not None:
+            return super()._check_fh(fh, pred_int=pred_int)
+        self._fh = fh if isinstance(fh, ForecastingHorizon) else check_fh(fh)
+        return self._fh
+
+    def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: ForecastingHorizon | None) -> Any:
+        check_parameters(self.get_params(deep=False), self.rules)
+        self._panel_grid = None
+        pretrained = getattr(self, "pretrained_targets_", None)
+        clock = self.pretrained_clock_ if pretrained is not None else None
+        self._histories = read_histories(y, X, clock)
+        if pretrained is None:
+            self.targets_ = self._learned(self._histories, self._steps_asked(fh))
+        else:
+            self._check_pretrained(pretrained)
+            self.targets_ = pretrained
+        return self
+
+    def _check_pretrained(self, pretrained: tuple[Target, ...]) -> None:
+        given = len(self._histories.targets)
+        if len(pretrained) not in (1, given):
+            raise ValueError(
+                f"y has {given} targets, but this {type(self).__name__} was pretrained on {len(pretrained)}."
+            )
+        if len(pretrained) == 1:
+            self.pretrained_targets_ = pretrained * given if given > 1 else pretrained
+
+    def _pretrain(self, y: pd.DataFrame, X: pd.DataFrame | None = None, fh: Any = None) -> Any:
+        check_parameters(self.get_params(deep=False), self.rules)
+        histories = read_histories(y, X, None)
+        self.pretrained_targets_ = self._learned(histories, self._steps_asked(fh, histories))
+        self.pretrained_clock_ = histories.clock
+        return self
+
+    def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> Any:
+        self._histories = self._histories.extended(read_histories(y, X, self._histories.clock))
+        if update_params and getattr(self, "pretrained_targets_", None) is None:
+            self.targets_ = self._learned(self._histories, self._steps_asked(self._fh))
+        return self
+
+    def _predict(self, fh: ForecastingHorizon, X: pd.DataFrame | None) -> pd.DataFrame:
+        found, index = self._forecasts(fh, X, None)
+        return pd.DataFrame(found[..., 0], index=index, columns=self._histories.targets)
+
+    def _predict_quantiles(
+        self, fh: ForecastingHorizon, X: pd.DataFrame | None, alpha: list[float]
+    ) -> pd.DataFrame:
+        found, index = self._forecasts(fh, X, alpha)
+        columns = self._get_columns(method="predict_quantiles", alpha=alpha)
+        return pd.DataFrame(found.reshape(len(found), -1), index=index, columns=columns)
+
+    # From histories to forecasts
+
+    def _steps_asked(self, fh: Any, histories: Histories | None = None) -> int | None:
+        """Grid steps to the farthest time of fh; the parameter, if there is none."""
+        histories = histories or self._histories
+        if fh is None or len(fh) == 0:
+            return self.horizon
+        farthest = max(float(places.max()) for places, _ in histories.due(fh))
+        return max(1, math.ceil(farthest - 1e-6), self.horizon or 0)
+
+    def _learned(self, histories: Histories, horizon: int | None) -> tuple[Target, ...]:
+        found = []
+        for column in range(len(histories.targets)):
+            series = [h.y[:, column] for h in histories.each]
+            phases, seasons = [h.first for h in histories.each], histories.clock.seasons()
+            alone = self._learn(series, phases, horizon, seasons)
+            effect, beside = None, None
+            if histories.variables:
+                variables = [h.X for h in histories.each]
+                effect = fit_effect(series, variables, alone.season)
+                if effect is not None:
+                    rest = [y - effect.of(X) for y, X in zip(series, variables, strict=True)]
+                    beside = self._learn(rest, phases, horizon, seasons)
+            found.append(Target(alone, effect, beside))
+        return tuple(found)
+
+    def _forecasts(
+        self, fh: ForecastingHorizon, X: pd.DataFrame | None, levels: Sequence[float] | None
+    ) -> tuple[npt.NDArray[np.float64], pd.Index]:
+        """Forecasts (rows, targets, levels or 1) and their index."""
+        histories = self._histories
+        due = histories.due(fh)
+        steps = [places for places, _ in due]
+        index = histories.index_of([stamps for _, stamps in due])
+        future = None if X is None else histories.future(X, [stamps for _, stamps in due])
+        columns = []
+        for column, target in enumerate(self.targets_):
+            effect = target.effect if future is not None else None
+            series = [h.y[:, column] for h in histories.each]
+            if effect is not None:
+                series = [y - effect.of(h.X) for y, h in zip(series, histories.each, strict=True)]
+            model = target.alone if effect is None else target.beside
+            phases = [h.first for h in histories.each]
+            paths = at_steps(model, series, phases, steps, levels)
+            if effect is not None and future is not None:
+                paths = [p + effect.of(x)[:, None] for p, x in zip(paths, future, strict=True)]
+            columns.append(np.concatenate(paths))
+        return np.stack(columns, axis=1), index
+
+
+def at_steps(
+    model: Any,
+    series: Sequence[FloatArray],
+    phases: Sequence[int],
+    steps: Sequence[FloatArray],
+    levels: Sequence[float] | None,
+) -> list[FloatArray]:
+    """Forecasts (k_i, levels or 1) of series at steps (k_i,), straight lines between those of the grid.
+
+    The line to the first step starts at the last value, for quantiles as well.
+    """
+    farthest = max(1, math.ceil(max(float(s.max()) for s in steps) - 1e-6))
+    forecast = model.forecast(series, phases, farthest)
+    grid = forecast.values[:, :, None] if levels is None else model.quantiles(forecast, levels)
+    found = []
+    for y, path, places in zip(series, grid, steps, strict=True):
+        known = np.flatnonzero(np.isfinite(y))
+        whole = np.concatenate([np.full((1, path.shape[1]), y[known[-1]]), path])
+        below = np.clip(np.floor(places + 1e-6).astype(np.int64), 0, len(whole) - 1)
+        above = np.minimum(below + 1, len(whole) - 1)
+        share = np.clip(places - below, 0.0, 1.0)[:, None]
+        share = np.where(share < 1e-6, 0.0, share)
+        found.append((1 - share) * whole[below] + share * whole[above])
+    return found

@@ -1,0 +1,183 @@
+"""Forecasts of panels: series with times of their own, asked at any time ahead."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tsssm.estimators._base import NotFittedError
+from tsssm.estimators._forecaster_time import FloatArray, grid_step, to_grid
+from tsssm.panel import Panel
+
+
+class PanelGrid(NamedTuple):
+    """Grid step in the unit of the times, that unit, whether there are times, and the channels."""
+
+    step: float
+    unit: str | None
+    has_times: bool
+    n_channels: int
+    names: tuple[str, ...] | None
+
+
+class PanelForecasts:
+    """Mixin: ``fit(panel)`` and ``predict(panel, times)``, a model for each channel."""
+
+    horizon: int | None
+    _panel_grid: PanelGrid | None
+    channels_: tuple[Any, ...]
+
+    def _fit_panel(self, panel: Panel, ahead: Any) -> None:
+        if len(panel) == 0:
+            raise ValueError("the panel must hold at least one series, got none.")
+        step = 1.0
+        if panel.times is not None:
+            step = _typical_step(panel)
+        self._panel_grid = PanelGrid(
+            step, panel.time_unit, panel.has_times, panel.n_channels, panel.channel_names
+        )
+        horizon = self.horizon
+        if ahead is not None:
+            if not isinstance(ahead, Real) or isinstance(ahead, bool) or not 0 < float(ahead) < math.inf:
+                raise ValueError(
+                    f"With a Panel, fh must be a positive finite number, the time ahead; got {ahead!r}."
+                )
+            horizon = max(1, math.ceil(float(ahead) / step - 1e-6))
+        found = []
+        for channel in range(panel.n_channels):
+            series = [y for y in self._gridded(panel, channel) if y is not None]
+            if not series:
+                name = channel if panel.channel_names is None else repr(panel.channel_names[channel])
+                raise ValueError(f"channel {name} of the panel has no value in any series.")
+            found.append(self._learn(series, [0] * len(series), horizon, ()))  # type: ignore[attr-defined]
+        self.channels_ = tuple(found)
+
+    def _gridded(self, panel: Panel, channel: int) -> list[FloatArray | None]:
+        """Values of a channel on the grid that ends with each series; None where there are none."""
+        grid = self._panel_grid
+        assert grid is not None
+        found: list[FloatArray | None] = []
+        for i in range(len(panel)):
+            rows = slice(int(panel.offsets[i]), int(panel.offsets[i + 1]))
+            values = panel.values[rows, channel].astype(np.float64)
+            if not np.isfinite(values).any():
+                found.append(None)
+                continue
+            if panel.times is None:
+                found.append(values)
+                continue
+            places = (panel.times[rows] - panel.times[rows][-1]) / grid.step
+            found.append(to_grid(places, values[:, None], f"series {i} of the panel")[1][:, 0])
+        return found
+
+    def _predict_panel(self, panel: Panel, times: Any, levels: Sequence[float] | None) -> Panel:
+        from tsssm.estimators._forecaster_base import at_steps
+
+        grid = getattr(self, "_panel_grid", None)
+        if not self.is_fitted:  # type: ignore[attr-defined]
+            raise NotFittedError(f"This instance of {type(self).__name__} has not been fitted yet.")
+        if grid is None:
+            raise TypeError(f"This {type(self).__name__} was fitted to series of sktime's, not to a Panel.")
+        panel = _checked_panel(panel, grid, type(self).__name__)
+        ahead = _checked_times(times, len(panel))
+        if levels is not None and not (levels and all(0 < level < 1 for level in levels)):
+            raise ValueError(f"alpha must hold levels in (0, 1); got {list(levels)}.")
+        width = 1 if levels is None else len(levels)
+        values = [np.full((grid.n_channels * width, len(own)), np.nan) for own in ahead]
+        for channel, model in enumerate(self.channels_):
+            series = self._gridded(panel, channel)
+            there = [i for i, y in enumerate(series) if y is not None]
+            if not there:
+                continue
+            known = [series[i] for i in there]
+            steps = [ahead[i] / grid.step for i in there]
+            found = at_steps(model, known, [0] * len(there), steps, levels)  # type: ignore[arg-type]
+            for i, path in zip(there, found, strict=True):
+                values[i][channel * width : (channel + 1) * width] = path.T
+        return _as_panel(panel, values, ahead, grid, levels)
+
+
+def _typical_step(panel: Panel) -> float:
+    """Grid step for all series: the median of the steps of each."""
+    assert panel.times is not None
+    starts = panel.offsets
+    steps = [
+        grid_step(panel.times[a:b])
+        for a, b in zip(starts[:-1], starts[1:], strict=True)
+        if len(np.unique(panel.times[a:b])) > 1
+    ]
+    return float(np.median(steps)) if steps else 1.0
+
+
+def _checked_panel(panel: Panel, grid: PanelGrid, who: str) -> Panel:
+    if len(panel) == 0:
+        raise ValueError("the panel must hold at least one series, got none.")
+    if panel.n_channels != grid.n_channels:
+        raise ValueError(
+            f"the panel has {panel.n_channels} channel(s), but {who} was fitted with {grid.n_channels}."
+        )
+    if panel.channel_names is not None and grid.names is not None and panel.channel_names != grid.names:
+        raise ValueError(
+            f"the channels must have the names and the order that they had in fit, {list(grid.names)}; got "
+            f"{list(panel.channel_names)}."
+        )
+    if panel.has_times != grid.has_times:
+        raise ValueError(
+            f"{who} was fitted to series {'with' if grid.has_times else 'without'} times; got a panel "
+            f"{'with' if panel.has_times else 'without'}."
+        )
+    if (panel.time_unit is None) != (grid.unit is None):
+        raise ValueError(
+            f"the times of the panel are in {panel.time_unit or 'no known unit'}, those in fit were in "
+            f"{grid.unit or 'none'}; name the unit where the panel is made."
+        )
+    return panel if grid.unit is None else panel.convert_times(grid.unit)
+
+
+def _checked_times(times: Any, n: int) -> list[FloatArray]:
+    """Times ahead (k_i,) of each series, rising."""
+    if times is None:
+        raise ValueError("predict(panel, times) needs times: how far ahead of the end of each series.")
+    ragged = isinstance(times, (list, tuple)) and any(np.ndim(own) > 0 for own in times)
+    rows: list[npt.NDArray[Any]] = [np.asarray(own) for own in times] if ragged else [np.asarray(times)] * n
+    if len(rows) != n:
+        raise ValueError(f"times must be one array for all series, or {n}, one each; got {len(rows)}.")
+    found = []
+    for own in rows:
+        if own.dtype.kind not in "iuf":
+            raise TypeError(f"times must be numbers, the time ahead of each series; got dtype {own.dtype}.")
+        own = np.atleast_1d(own).astype(np.float64)
+        if own.ndim != 1 or own.size == 0 or not np.isfinite(own).all() or own.min() <= 0:
+            raise ValueError(f"times must be positive finite numbers of shape (k,); got {own}.")
+        if (np.diff(own) < 0).any():
+            raise ValueError(f"times must rise; got {own}.")
+        found.append(own)
+    return found
+
+
+def _as_panel(
+    panel: Panel,
+    values: Sequence[FloatArray],
+    ahead: Sequence[FloatArray],
+    grid: PanelGrid,
+    levels: Sequence[float] | None,
+) -> Panel:
+    ends = [0.0 if panel.times is None else float(panel.times[stop - 1]) for stop in panel.offsets[1:]]
+    lasts = ends if panel.has_times else [float(length - 1) for length in panel.lengths]
+    names = grid.names
+    if levels is not None:
+        base = names or tuple(map(str, range(grid.n_channels)))
+        names = tuple(f"{name} {level:g}" for name in base for level in levels)
+    return Panel(
+        np.concatenate([own.T for own in values]),
+        np.cumsum([0, *map(len, ahead)]),
+        np.concatenate([last + own for last, own in zip(lasts, ahead, strict=True)]),
+        names,
+        ids=panel.ids,
+        time_unit=panel.time_unit,
+    )

@@ -1,0 +1,245 @@
+"""sktime's containers of one series, panels and hierarchies as histories on one grid."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from sktime.datatypes import get_cutoff
+from sktime.forecasting.base import ForecastingHorizon
+
+from tsssm.estimators._forecaster_time import Clock, FloatArray, to_grid
+
+
+class History(NamedTuple):
+    """One series on the grid: its key, first cell, values (T, m), variables (T, k) and last stamp."""
+
+    key: Any
+    first: int
+    y: FloatArray
+    X: FloatArray
+    end: pd.Index
+
+
+class Histories(NamedTuple):
+    """Histories of all series, and what their columns and levels are called."""
+
+    each: tuple[History, ...]
+    clock: Clock
+    targets: tuple[Any, ...]
+    variables: tuple[Any, ...]
+    levels: tuple[Any, ...]
+
+    def due(self, fh: ForecastingHorizon) -> list[tuple[FloatArray, pd.Index]]:
+        """For each series the grid steps from its end to the times of fh, and their stamps."""
+        return [self._due(history, fh) for history in self.each]
+
+    def _due(self, history: History, fh: ForecastingHorizon) -> tuple[FloatArray, pd.Index]:
+        if fh.is_relative:
+            try:
+                stamps = pd.Index(fh.to_absolute_index(history.end))
+            except (TypeError, ValueError):
+                # Dates without a frequency: a step is that of the grid.
+                ahead = self.clock.ahead(fh.to_pandas())
+                gap = pd.to_timedelta(np.round(ahead * self.clock.step), unit="ns")
+                return ahead, pd.DatetimeIndex(history.end[-1] + gap)
+        else:
+            stamps = pd.Index(fh.to_pandas())
+        places = self.clock.places(stamps) - self.clock.places(history.end)[-1]
+        if places.min() <= 1e-9:
+            raise NotImplementedError(
+                f"Forecasts are made of the future only; the series{_named(history)} ends at "
+                f"{history.end[-1]}, and fh has {stamps[int(places.argmin())]}."
+            )
+        return places, stamps
+
+    def index_of(self, stamps: Sequence[pd.Index]) -> pd.Index:
+        """Index of forecasts for these stamps of each series."""
+        if not self.levels:
+            return stamps[0]
+        rows = [
+            (*(h.key if isinstance(h.key, tuple) else (h.key,)), stamp)
+            for h, own in zip(self.each, stamps, strict=True)
+            for stamp in own
+        ]
+        return pd.MultiIndex.from_tuples(rows, names=list(self.levels))
+
+    def future(self, X: pd.DataFrame, stamps: Sequence[pd.Index]) -> list[FloatArray]:
+        """Variables (k_i, columns) at the stamps of each series.
+
+        Raises
+        ------
+        ValueError
+            For other columns than in ``fit``, infinite values, and where rows are lacking.
+        """
+        if not self.variables:
+            raise ValueError("X was given in predict, but not in fit; it has to be in both.")
+        checked_columns(X, self.variables, "X", "predict")
+        _check_finite(X, "X")
+        frames = dict(_instances(X))
+        found = []
+        for history, wanted in zip(self.each, stamps, strict=True):
+            frame = frames.get(history.key)
+            if frame is None:
+                raise ValueError(f"X has no rows of the series{_named(history)}.")
+            known, due = self.clock.places(frame.index), self.clock.places(wanted)
+            order = np.argsort(known, kind="stable")
+            nearest = np.clip(np.searchsorted(known[order], due - 1e-6), 0, len(order) - 1)
+            lacking = np.abs(known[order][nearest] - due) > 1e-3
+            if lacking.any():
+                stamp = wanted[int(lacking.argmax())]
+                raise ValueError(
+                    f"X has to have a row for every time of fh; there is none at {stamp}{_named(history)} "
+                    f"(X runs from {frame.index[0]} to {frame.index[-1]})."
+                )
+            found.append(frame.to_numpy(dtype=np.float64)[order][nearest])
+        return found
+
+    def extended(self, later: Histories) -> Histories:
+        """Histories that go on; where both have a cell, the later value counts.
+
+        Raises
+        ------
+        ValueError
+            For other columns or other series.
+        """
+        if len(later.targets) != len(self.targets):
+            raise ValueError(
+                f"y must have the columns of fit, {list(self.targets)}; got {list(later.targets)}."
+            )
+        if later.variables and later.variables != self.variables:
+            raise ValueError(f"X must have the columns of fit, {list(self.variables)}.")
+        known = {history.key: history for history in self.each}
+        for new in later.each:
+            old = known.get(new.key)
+            known[new.key] = new if old is None else _joined(old, new, len(self.variables))
+        return self._replace(each=tuple(known.values()))
+
+
+def read_histories(y: pd.DataFrame, X: pd.DataFrame | None, clock: Clock | None) -> Histories:
+    """Read frames as histories on a grid: that of ``clock``, or one read off the longest series.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For values that are not numbers or infinite, a series without any value, X that does not cover y, and
+        indices that do not fit on a grid.
+    """
+    _check_finite(y, "y")
+    frames = list(_instances(y))
+    if clock is None:
+        longest = max((frame for _, frame in frames), key=len).index
+        clock = Clock.of(longest, _frequency(longest))
+    variables: dict[Any, pd.DataFrame] = {}
+    if X is not None:
+        _check_finite(X, "X")
+        variables = dict(_instances(X))
+    each = []
+    for key, frame in frames:
+        named = f"y{'' if key is None else f' of series {key!r}'}"
+        values = frame.to_numpy(dtype=np.float64)
+        empty = ~np.isfinite(values).any(axis=0)
+        if empty.any():
+            raise ValueError(f"{named} has no value in column {frame.columns[int(empty.argmax())]!r}.")
+        first, cells = to_grid(clock.places(frame.index), values, named)
+        columns = np.zeros((len(cells), 0))
+        if X is not None:
+            if key not in variables:
+                raise ValueError(f"X has no rows of series {key!r}.")
+            columns = _aligned(variables[key], clock, first, len(cells), named)
+        end = get_cutoff(frame, return_index=True)
+        if clock.kind == "datetime" and getattr(end, "freq", None) is None:
+            end = _with_frequency(end, _frequency(frame.index))
+        each.append(History(key, first, cells, columns, end))
+    levels = tuple(y.index.names) if y.index.nlevels > 1 else ()
+    named_variables = () if X is None else tuple(X.columns)
+    return Histories(tuple(each), clock, tuple(y.columns), named_variables, levels)
+
+
+def checked_columns(frame: pd.DataFrame, columns: Sequence[Any], name: str, method: str) -> None:
+    """Raise ValueError unless a frame has these columns in this order."""
+    if tuple(frame.columns) != tuple(columns):
+        raise ValueError(
+            f"{name} in {method} must have the columns that it had in fit, {list(columns)}; got "
+            f"{list(frame.columns)}."
+        )
+
+
+def _instances(frame: pd.DataFrame) -> Iterator[tuple[Any, pd.DataFrame]]:
+    """Key and frame of each series; the key of a single series is None."""
+    if frame.index.nlevels == 1:
+        yield None, frame
+        return
+    outer = list(range(frame.index.nlevels - 1))
+    for key, part in frame.groupby(level=outer if len(outer) > 1 else 0, sort=False):
+        yield key, part.droplevel(outer)
+
+
+def _frequency(index: pd.Index) -> str | None:
+    """Frequency of dates as pandas spells it, None where there is none."""
+    if not isinstance(index, pd.DatetimeIndex):
+        return None
+    if index.freq is not None:
+        return index.freqstr
+    try:
+        return pd.infer_freq(index)
+    except (TypeError, ValueError):
+        return None
+
+
+def _with_frequency(end: pd.DatetimeIndex, freq: str | None) -> pd.DatetimeIndex:
+    if freq is None:
+        return end
+    try:
+        return pd.DatetimeIndex(end, freq=freq)
+    except ValueError:
+        return end
+
+
+def _aligned(X: pd.DataFrame, clock: Clock, first: int, length: int, named: str) -> FloatArray:
+    """Variables (length, k) in the cells of a series; NaN where X has none, but not everywhere."""
+    cells = np.round(clock.places(X.index)).astype(np.int64) - first
+    inside = (cells >= 0) & (cells < length)
+    if not inside.any():
+        raise ValueError(f"X has no time in common with {named}.")
+    found = np.full((length, X.shape[1]), np.nan)
+    found[cells[inside]] = X.to_numpy(dtype=np.float64)[inside]
+    return found
+
+
+def _joined(old: History, new: History, width: int) -> History:
+    first = min(old.first, new.first)
+    stop = max(old.first + len(old.y), new.first + len(new.y))
+    y = np.full((stop - first, old.y.shape[1]), np.nan)
+    X = np.full((stop - first, width), np.nan)
+    for part in (old, new):
+        at = slice(part.first - first, part.first - first + len(part.y))
+        y[at] = np.where(np.isfinite(part.y), part.y, y[at])
+        if part.X.shape[1] == width:
+            X[at] = np.where(np.isfinite(part.X), part.X, X[at])
+    later = new if new.first + len(new.y) >= old.first + len(old.y) else old
+    return History(old.key, first, y, X, later.end)
+
+
+def _check_finite(frame: pd.DataFrame, name: str) -> None:
+    values = frame.to_numpy()
+    if values.dtype.kind not in "fiub":
+        try:
+            values = values.astype(np.float64)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{name} must hold numbers; got dtypes {sorted(set(map(str, frame.dtypes)))}."
+            ) from None
+    infinite = np.isinf(values.astype(np.float64))
+    if infinite.any():
+        row, column = (int(place) for place in np.argwhere(infinite)[0])
+        raise ValueError(
+            f"{name} must be finite, NaN where missing; got infinity in column {frame.columns[column]!r} at "
+            f"{frame.index[row]!r}."
+        )
+
+
+def _named(history: History) -> str:
+    return "" if history.key is None else f" {history.key!r}"
