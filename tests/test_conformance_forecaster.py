@@ -7,16 +7,30 @@ from sktime.utils.estimator_checks import check_estimator, parametrize_with_chec
 
 from tsssm import SSMFeaturesForecaster
 
-by_sktime = parametrize_with_checks([SSMFeaturesForecaster], obj_varname="cls", check_varname="name")
+CASES = parametrize_with_checks([SSMFeaturesForecaster], obj_varname="cls", check_varname="name").args[1]
+
+# Half of the time of the suite goes into these few, which walk through every index and horizon.
+LONG = {
+    "test_update_predict_predicted_index",
+    "test_predict_time_index",
+    "test_predict_time_index_with_X",
+    "test_predict_interval",
+}
 
 
 # The suite provokes warnings, and looks for those that it expects itself.
 @pytest.mark.filterwarnings("ignore")
-@by_sktime
+@pytest.mark.parametrize(
+    ("cls", "name"),
+    [
+        pytest.param(cls, name, id=f"{cls.__name__}-{name}", marks=[pytest.mark.slow] * (name in LONG))
+        for cls, name in CASES
+    ],
+)
 def test_sktime(cls, name):
     results = check_estimator(cls, tests_to_run=name, raise_exceptions=True, verbose=False)
     assert results and set(results.values()) == {"PASSED"}
 
 
 def test_the_suite_is_there():
-    assert len(by_sktime.args[1]) >= 60
+    assert len(CASES) >= 50 and LONG <= {name for _, name in CASES}
