@@ -44,8 +44,7 @@ Estimator = TypeVar("Estimator", bound="SSMEstimator")
 
 # Small sets are learned by heart within 150 steps; 600 change nothing in what a committee says of others.
 _STEPS, _STEPS_OF_A_MEMBER = 600, 200
-_AUTO_BATCHES = 10
-_AUTO_BATCH_SIZE = (8, 64)
+_AUTO_BATCHES, _AUTO_BATCH_SIZE = 10, (8, 64)
 
 # Initial timescales, as shares of the typical duration of a series, and the largest one in time units.
 _SLOWEST, _FASTEST, _FASTEST_EVER = 0.5, 50.0, 0.5
