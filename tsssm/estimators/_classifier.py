@@ -46,8 +46,8 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         "lssl", "lssl-fixed"                              LSSL (2110.13985), its system trained or fixed
         ================================================  ====================================================
 
-        On 24 UCR sets all but "s4" and the LSSLs are equally accurate within their noise; "s4d" and "dss" are
-        the quickest (``examples/benchmarks/ucr_backbones.py``).
+        In cross-validation on 16 UCR sets "s4d", "liquid-s4", "lssl" and "linoss" are equally accurate within
+        their noise, and "s4d" is the quickest (``examples/benchmarks/ucr_backbones.py``).
     n_members : int or "auto", default="auto"
         Networks whose outputs are averaged. Each is trained without a part of the series of its own, or of
         the ``groups``; what it says of that part tells how far to trust the networks beside the closed form.
