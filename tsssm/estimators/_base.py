@@ -15,11 +15,13 @@ from sklearn.exceptions import NotFittedError as SklearnNotFittedError
 from sklearn.utils.validation import validate_data
 from sktime.exceptions import NotFittedError as SktimeNotFittedError
 
+from tsssm.encoding import PanelEncoder
 from tsssm.estimators._alignment import aligned, matched
 from tsssm.estimators._checks import is_table
-from tsssm.estimators._parameters import Rule, check_parameters
+from tsssm.estimators._parameters import check_parameters
 from tsssm.estimators._persistence import Saveable
 from tsssm.panel import Panel, as_panel
+from tsssm.persistence import Fields
 
 Estimator = TypeVar("Estimator", bound="PanelEstimator")
 Answer = TypeVar("Answer")
@@ -65,7 +67,6 @@ class PanelEstimator(Saveable):
     A subclass has ``rules`` for its parameters, and a ``fit`` whose body runs inside `_fitting`.
     """
 
-    rules: dict[str, Rule] = {}
     _not_saved = _SKLEARN_STATE
 
     n_features_in_: int
@@ -103,6 +104,21 @@ class PanelEstimator(Saveable):
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
+
+    def _restore_panel(self, fields: Fields, encoder: PanelEncoder) -> None:
+        """As `_restore`: what is known of the training panel besides its encoder."""
+        channels = self._n_channels = fields.exactly("_n_channels", encoder.n_channels)
+        self._channel_names = fields.texts("_channel_names", channels)
+        self._has_times = fields.exactly("_has_times", encoder.has_times)
+        self._fitted_on_table = fields.flag("_fitted_on_table")
+        if self._fitted_on_table and channels == 1:
+            self.n_features_in_ = fields.count("n_features_in_", 1)
+        else:
+            self.n_features_in_ = fields.exactly("n_features_in_", channels)
+        if fields.has("feature_names_in_"):
+            self.feature_names_in_ = fields.names("feature_names_in_", self.n_features_in_)
+        self._is_fitted = fields.exactly("_is_fitted", True)
+        self.fit_time_ = fields.count("fit_time_")
 
     def _attached(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in _SKLEARN_STATE if name in self.__dict__}

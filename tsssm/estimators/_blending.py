@@ -8,9 +8,9 @@ import torch
 from tsssm.backbone import Backbone
 from tsssm.encoding import Encoded, EncodedOnDemand
 from tsssm.estimators._checks import FloatArray, IntArray
-from tsssm.estimators._closed_form import ClosedForm, fit_closed_form
+from tsssm.estimators._closed_form import fit_closed_form
+from tsssm.estimators._saved_network import SavedNetwork
 from tsssm.estimators._splits import Labelled, folds
-from tsssm.estimators._targets import Targets
 from tsssm.panel import Panel
 from tsssm.training import Committee, members_of, predict_left_out, prediction_device, resolve_device
 
@@ -19,17 +19,14 @@ _FEW = 2000
 _MEMBERS, _FEATURES = 4, 12288
 
 
-class Blending(Targets):
-    """Mixin of an estimator whose answer is that of some networks and of a closed form together."""
+class Blending(SavedNetwork):
+    """Base of an estimator whose answer is that of some networks and of a closed form together."""
 
     n_members: int | str
     n_features: int | str
     bidirectional: bool
     accelerator: str
 
-    closed_form_: ClosedForm | None
-    blend_: FloatArray | None
-    net_: Backbone | Committee | None
     _left_out: FloatArray
 
     def _sizes(
@@ -90,11 +87,6 @@ class Blending(Targets):
 
     def _with_closed_form(self, panel: Panel, outputs: FloatArray) -> FloatArray:
         """Outputs (n, n_outputs) of the network for a panel, blended with the closed form if there is one."""
-        closed_form = self._closed_form()
-        if closed_form is None:
+        if self.closed_form_ is None:
             return outputs
-        return self._blended(closed_form.predict(panel, prediction_device(self.accelerator)), outputs)
-
-    def _closed_form(self) -> ClosedForm | None:
-        # Model files of version 0.1.0.dev0 may say nothing of it.
-        return self.__dict__.get("closed_form_")
+        return self._blended(self.closed_form_.predict(panel, prediction_device(self.accelerator)), outputs)

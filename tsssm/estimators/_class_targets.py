@@ -17,6 +17,7 @@ from tsssm.estimators._base import of_one_fit
 from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._closed_form import ALIKE, logit_weights
 from tsssm.estimators._labels import (
+    are_classes,
     as_columns,
     check_known,
     check_same_classes,
@@ -27,6 +28,7 @@ from tsssm.estimators._labels import (
     side_by_side,
 )
 from tsssm.features import fit_slope
+from tsssm.persistence import Fields
 
 
 class ClassTargets:
@@ -63,6 +65,31 @@ class ClassTargets:
             self._class_dictionary = {label: code for code, label in enumerate(classes[0])}
         else:
             self.classes_, self.n_classes_ = classes, [len(labels) for labels in classes]
+
+    def _restore(self, fields: Fields) -> None:
+        classes, columns = fields.take("classes_"), fields.take("_y_columns")
+        listed = classes if isinstance(classes, list) and len(classes) > 1 else [classes]
+        if not all(are_classes(labels) for labels in listed):
+            raise fields.refuse("classes_", "sorted arrays of labels, one for each column of y", classes)
+        self._set_classes(listed)
+        fields.exactly("n_classes_", self.n_classes_)
+        if columns is not None and (
+            type(columns) is not list or len(listed) == 1 or len(columns) != len(listed)
+        ):
+            raise fields.refuse("_y_columns", f"None or the names of {len(listed)} columns", columns)
+        self._y_columns = columns
+        super()._restore(fields)  # type: ignore[misc]
+
+    def _restore_slopes(self, fields: Fields) -> None:
+        self._slopes = fields.numbers("_slopes", self._n_columns())
+        if not all(0 < slope < np.inf for slope in self._slopes):
+            raise fields.refuse("_slopes", "positive and finite", self._slopes)
+
+    def _n_columns(self) -> int:
+        return len(self._column_classes())
+
+    def _n_ridge_outputs(self) -> int:
+        return sum(_width(len(classes)) for classes in self._column_classes())
 
     def _column_classes(self) -> list[npt.NDArray[Any]]:
         return self.classes_ if isinstance(self.classes_, list) else [self.classes_]

@@ -13,7 +13,7 @@ Networks 5 (1992); with weights that are not negative: Breiman, *Stacked regress
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +21,9 @@ import torch
 from scipy.optimize import minimize, nnls
 from scipy.special import log_softmax
 
-from tsssm.backbone import Backbone
 from tsssm.estimators._checks import FloatArray, IntArray
 from tsssm.features import StateSpaceFeatures, fit_ridge, predict_ridge, smoothed_labels
 from tsssm.panel import Panel
-from tsssm.persistence import register
-from tsssm.training import Committee
 
 # Systems as of SSMFeatures with its defaults.
 _BASIS, _SCALES, _POOLING = "diagonal", 12, ("ppv", "competition")
@@ -141,16 +138,3 @@ def number_weights(
     pull = np.sqrt(_PULL)
     rows = np.concatenate([np.stack([start, outputs], axis=1) * root[:, None], pull * np.eye(2)])
     return nnls(rows, np.concatenate([target * root, pull * _ALONE]))[0]
-
-
-def _committee_to_state(committee: Committee) -> dict[str, Any]:
-    return {"members": list(committee.members)}
-
-
-def _committee_from_state(state: dict[str, Any]) -> Committee:
-    members: list[Backbone] = state["members"]
-    return Committee(members).eval()
-
-
-register("Committee", Committee, _committee_to_state, _committee_from_state)
-register("ClosedForm", ClosedForm, vars, lambda state: ClosedForm(**state))

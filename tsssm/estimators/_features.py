@@ -19,13 +19,15 @@ from tsssm.estimators._base import PanelEstimator, declared_tags, of_one_fit
 from tsssm.estimators._checks import FloatArray, check_finite, checked_weights, is_table, seed_of
 from tsssm.estimators._parameters import RULES, Rule, one_of
 from tsssm.estimators._splits import Labelled
-from tsssm.features import BASES, POOLINGS, StateSpaceFeatures, Timeline, fit_ridge, predict_ridge
+from tsssm.features import BASES, POOLINGS, StateSpaceFeatures, fit_ridge, predict_ridge
 from tsssm.panel import Panel
-from tsssm.persistence import register
+from tsssm.persistence import Fields, ModelFileError
 from tsssm.training import prediction_device, resolve_device
 
 Estimator = TypeVar("Estimator", bound="RidgeEstimator")
 
+# What a file may ask for.
+_MOST_JOBS = 1024
 _COUNT = Rule((Integral,), lambda value: value >= 1, "an integer of at least 1")
 
 FEATURE_RULES: dict[str, Rule] = {
@@ -82,6 +84,12 @@ class FeaturesEstimator(PanelEstimator):
         options = (self.basis, self.n_scales, self.pooling, self.normalize)
         self.features_ = StateSpaceFeatures(self.n_features, *options, seed).fit(panel)
 
+    def _restore(self, fields: Fields) -> None:
+        self.features_ = fields.instance("features_", StateSpaceFeatures)
+        self._restore_panel(fields, self.features_.timeline.encoder)
+        if self.n_jobs is not None and self.n_jobs > _MOST_JOBS:
+            raise ModelFileError(f"its n_jobs is {self.n_jobs}, more threads than any machine has.")
+
     def _features(self, panel: Panel) -> npt.NDArray[np.float32]:
         threads, device = effective_n_jobs(self.n_jobs), prediction_device(self.accelerator)
         return check_finite(self.features_.transform(panel, threads, device), panel, "features")
@@ -136,6 +144,17 @@ class RidgeEstimator(FeaturesEstimator):
     def _fit(self: Estimator, X: Any, y: Any) -> Estimator:
         """Fit without weights: what sktime's machinery calls."""
         return self.fit(X, y)
+
+    def _restore(self, fields: Fields) -> None:
+        super()._restore(fields)
+        outputs = self._n_ridge_outputs()
+        self.alpha_ = fields.number("alpha_", 0.0)
+        self.coef_ = fields.array("coef_", (self.features_.n_features_out, outputs), np.float64)
+        self.intercept_ = fields.array("intercept_", (outputs,), np.float64)
+
+    def _n_ridge_outputs(self) -> int:
+        """Return the number m of outputs of the regression."""
+        raise NotImplementedError
 
     def _checked_targets(self, y: Any, classes: Any, *, reset: bool) -> npt.NDArray[Any]:
         raise NotImplementedError
@@ -277,6 +296,10 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
             self.n_features_out_ = self.features_.n_features_out
         return self
 
+    def _restore(self, fields: Fields) -> None:
+        super()._restore(fields)
+        self.n_features_out_ = fields.exactly("n_features_out_", self.features_.n_features_out)
+
     @of_one_fit
     def transform(self, X: Any, y: Any = None) -> npt.NDArray[np.float32] | pd.DataFrame:
         """Return the features.
@@ -339,20 +362,3 @@ def _is_for_sktime(X: Any) -> bool:
         return X.index.nlevels > 2
     dated = isinstance(X.index, (pd.DatetimeIndex, pd.TimedeltaIndex, pd.PeriodIndex))
     return dated and X.size > 0 and is_table(X)
-
-
-def _timeline_from_state(state: dict[str, Any]) -> Timeline:
-    timeline = Timeline(state["normalize"], state["normalize_slopes"])
-    vars(timeline).update(state)
-    return timeline
-
-
-def _features_from_state(state: dict[str, Any]) -> StateSpaceFeatures:
-    names = ("n_features", "basis", "n_scales", "pooling", "normalize", "seed")
-    features = StateSpaceFeatures(*(state[name] for name in names))
-    vars(features).update(state)
-    return features
-
-
-register("Timeline", Timeline, vars, _timeline_from_state)
-register("StateSpaceFeatures", StateSpaceFeatures, vars, _features_from_state)

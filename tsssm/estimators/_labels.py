@@ -128,6 +128,18 @@ def listed_classes(classes: Any, columns: list[Labels]) -> list[Labels]:
     return [np.unique(checked_labels(labels)) for labels in classes]
 
 
+def are_classes(labels: Any) -> bool:
+    """Whether this is an array of sorted and different labels, such as `column_classes` makes."""
+    if not isinstance(labels, np.ndarray) or labels.ndim != 1 or labels.size == 0:
+        return False
+    if labels.dtype.kind not in "biufUO":
+        return False
+    try:
+        return bool(pd.notna(labels).all()) and bool((labels[:-1] < labels[1:]).all())
+    except TypeError:  # labels that cannot be compared
+        return False
+
+
 def check_same_classes(given: list[Labels], fitted: list[Labels]) -> None:
     """Raise ValueError unless the classes are those of the first fit."""
     if [labels.tolist() for labels in given] != [labels.tolist() for labels in fitted]:

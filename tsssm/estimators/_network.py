@@ -14,7 +14,6 @@ import torch
 from tsssm.backbone import Backbone
 from tsssm.encoding import Encoded, EncodedOnDemand, PanelEncoder
 from tsssm.estimators._alignment import aligned
-from tsssm.estimators._base import PanelEstimator
 from tsssm.estimators._blending import Blending
 from tsssm.estimators._callbacks import CallbackSupportMixin, FitReport, with_callbacks
 from tsssm.estimators._checks import (
@@ -50,7 +49,7 @@ _AUTO_BATCHES, _AUTO_BATCH_SIZE = 10, (8, 64)
 _SLOWEST, _FASTEST, _FASTEST_EVER = 0.5, 50.0, 0.5
 
 
-class SSMEstimator(CallbackSupportMixin, Blending, PanelEstimator):
+class SSMEstimator(CallbackSupportMixin, Blending):
     """Mixin of the estimators that train a `Backbone`, in front of an sktime base.
 
     A subclass takes the parameters below, and says what its `Targets` are.
@@ -85,14 +84,6 @@ class SSMEstimator(CallbackSupportMixin, Blending, PanelEstimator):
     resume_from: str | os.PathLike[str] | None
     random_state: int | np.random.RandomState | None
     verbose: int
-
-    n_iter_: int
-    loss_curve_: list[float]
-    validation_scores_: list[float] | None
-    best_validation_score_: float | None
-    time_scale_: float
-    encoder_: PanelEncoder
-    _optimizer_state: dict[int, Any] | None
 
     rules: dict[str, Rule] = RULES
 
@@ -139,11 +130,16 @@ class SSMEstimator(CallbackSupportMixin, Blending, PanelEstimator):
             For parameters, X, y, weights or groups that are not as documented.
         FloatingPointError
             If training diverges in spite of a smaller and smaller learning rate.
+        KeyboardInterrupt
+            At Ctrl-C inside a tool that fits again and again, such as a search or a cross-validation.
+        SystemExit
+            With status 143 at SIGTERM, after the checkpoint was written, unless there is another handler.
 
         Warns
         -----
         UserWarning
-            If Ctrl-C ended training early; the estimator is fitted with what it had learned.
+            If Ctrl-C ended a single fit early; the estimator is fitted with what it had learned. If the state
+            could not be written to ``checkpoint_dir``, or the very same fit is running with it elsewhere.
         """
         continued = self._is_fitted and self._starts_warm()
         with self._fitting(reset=not continued):
@@ -334,8 +330,8 @@ class SSMEstimator(CallbackSupportMixin, Blending, PanelEstimator):
         except RuntimeError as error:
             raise ValueError(
                 "The network of the previous fit cannot go on, for what shapes it has changed: backbone, "
-                "n_members, n_layers, d_model, d_state, n_readouts, bidirectional, norm, loss, quantiles. Set it "
-                "back, or fit with warm_start=False."
+                "n_members, n_layers, d_model, d_state, n_readouts, bidirectional, norm, loss, quantiles. Set "
+                "it back, or fit with warm_start=False."
             ) from error
 
     def _identity(self) -> dict[str, str]:

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._closed_form import ALIKE, number_weights
+from tsssm.persistence import Fields
 
 # Smallest variance of a standardised target: a constant one would have none, and an infinite likelihood.
 _LEAST_VARIANCE = 1e-6
@@ -96,6 +97,25 @@ class NumberTargets:
                 f"y has {columns.shape[1]} column(s), but the estimator was fitted with {self._n_targets}."
             )
         return columns
+
+    def _restore(self, fields: Fields) -> None:
+        count = self._n_targets = fields.count("_n_targets", 1)
+        self._y_ndim = fields.choice("_y_ndim", (1, 2) if count == 1 else (2,))
+        self._y_mean = fields.array("_y_mean", (count,), np.float64)
+        self._y_std = fields.array("_y_std", (count,), np.float64, np.finfo(np.float64).tiny)
+        columns = self._y_columns = fields.take("_y_columns")
+        if columns is not None and (not isinstance(columns, pd.Index) or count == 1 or len(columns) != count):
+            raise fields.refuse("_y_columns", f"None or an index of {count} columns", columns)
+        super()._restore(fields)  # type: ignore[misc]
+
+    def _restore_slopes(self, fields: Fields) -> None:
+        """Outputs are numbers: there is nothing to restore."""
+
+    def _n_columns(self) -> int:
+        return self._n_targets
+
+    def _n_ridge_outputs(self) -> int:
+        return self._n_targets
 
     def _fit_targets(self, y: FloatArray, weight: FloatArray) -> None:
         """Learn mean and scale; a constant target has scale 1."""

@@ -9,21 +9,38 @@ from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import ZipFile
 
-from tsssm.backbone import Backbone
-from tsssm.encoding import PanelEncoder
-from tsssm.persistence import SUFFIX, ModelFileError, can_hold, read, register, write
-from tsssm.training import isolated_rng
+from tsssm.estimators._parameters import Rule, check_parameters
+from tsssm.estimators._parts import register_parts
+from tsssm.persistence import SUFFIX, Fields, ModelFileError, can_hold, read, register, write
 
 Self = TypeVar("Self", bound="Saveable")
+
+register_parts()
+
+# What sktime keeps on every instance: its constructor sets them anew. Files of earlier versions have them.
+_OF_SKTIME = (
+    "_X_metadata",
+    "_class_dictionary",
+    "_config_dynamic",
+    "_converter_store_X",
+    "_converter_store_y",
+    "_estimator_type",
+    "_is_timed",
+    "_is_vectorized",
+    "_tags_dynamic",
+)
 
 
 class Saveable:
     """Mixin in front of sktime's base classes: an estimator that model files can hold.
 
     Every subclass is known to model files by its name. What a file holds are the parameters and whatever
-    ``fit`` has set; an estimator with attributes that `tsssm.persistence` does not know says in
-    ``_to_state`` and ``_from_state`` what they are made of, or registers their class.
+    ``fit`` has set. A class whose ``fit`` sets more than that of its base extends ``_restore``, which reads
+    back what was set and checks it: a file may come from anybody. Subclasses outside of this package may
+    leave that out; what they set is then taken as it is, unless it would hide what the class defines.
     """
+
+    rules: dict[str, Rule] = {}
 
     #: Attributes that belong to the program an estimator runs in and not to the model.
     _not_saved: tuple[str, ...] = ()
@@ -34,8 +51,14 @@ class Saveable:
         name = cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}"
         register(name, cls, cls._to_state, cls._from_state)
 
+    @classmethod
+    def _parameters_of_a_model(cls, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of the parameters belongs to a model, and not to the machine that it was fitted on."""
+        return dict(parameters)
+
     def _to_state(self) -> Mapping[str, Any]:
-        parameters = self.get_params(deep=False)  # type: ignore[attr-defined]
+        names = self.get_params(deep=False)  # type: ignore[attr-defined]
+        parameters = self._parameters_of_a_model(names)
         left_out = [name for name, value in parameters.items() if not can_hold(value)]
         if left_out:
             defaults = self.get_param_defaults()  # type: ignore[attr-defined]
@@ -46,18 +69,33 @@ class Saveable:
                 UserWarning,
                 stacklevel=2,
             )
-        fitted = {
-            name: value
-            for name, value in vars(self).items()
-            if name not in parameters and name not in self._not_saved
+        kept = {*names, *self._not_saved, *_OF_SKTIME}
+        return {
+            "parameters": parameters,
+            "fitted": {name: value for name, value in vars(self).items() if name not in kept},
         }
-        return {"parameters": parameters, "fitted": fitted}
 
     @classmethod
     def _from_state(cls: type[Self], state: dict[str, Any]) -> Self:
-        estimator = cls(**state["parameters"])
-        vars(estimator).update(state["fitted"])
+        fields = Fields(cls.__name__, state)
+        parameters, fitted = fields.mapping("parameters").rest(), fields.mapping("fitted")
+        fields.end()
+        check_parameters(parameters, cls.rules)
+        estimator = cls(**cls._parameters_of_a_model(parameters))
+        fitted.ignore(*_OF_SKTIME)
+        estimator._restore(fitted)
+        if cls.__module__.partition(".")[0] != "tsssm":
+            others = fitted.rest()
+            hidden = [name for name in others if hasattr(cls, name) or name in parameters]
+            if hidden:
+                raise ModelFileError(f"its {cls.__name__} would hide {', '.join(hidden)} of the class.")
+            vars(estimator).update(others)
+        fitted.end()
         return estimator
+
+    def _restore(self, fields: Fields) -> None:
+        """Set what ``fit`` has set, as a file gives it, after checking each against the others."""
+        raise NotImplementedError
 
     def save(
         self, path: str | os.PathLike[str] | None = None, serialization_format: str = "pickle"
@@ -69,7 +107,8 @@ class Saveable:
         path : path, optional
             Ending in ".safetensors": one file with numbers and plain text, no pickle, which `tsssm.load`
             reads without running anything from it, on any device. It replaces an older file at once, or not
-            at all. Any other path, or none: sktime's own format, PATH.zip or an object in memory, which
+            at all. A path without an
+            ending, or with ".zip", or none: sktime's own format, PATH.zip or an object in memory, which
             `sktime.base.load` reads. These are pickles: load them only from where you would run code from.
         serialization_format : {"pickle", "cloudpickle"}
             Of sktime's format; a model file has no such choice.
@@ -83,6 +122,8 @@ class Saveable:
         ------
         NotFittedError
             If a model file of an estimator is asked for that is not fitted.
+        ValueError
+            For a path with another ending.
         UnsavableError
             If something that ``fit`` has set cannot be held by a model file.
         OSError
@@ -93,7 +134,18 @@ class Saveable:
         UserWarning
             If a parameter holds objects that are no plain data, such as ``callbacks`` or a logger in
             ``trainer_kwargs``: the loaded estimator has the default there.
+
+        Notes
+        -----
+        A model file does not hold where a fit writes: ``checkpoint_dir``, ``resume_from``, and paths and
+        loggers in ``trainer_kwargs``.
         """
+        ending = "" if path is None else Path(path).suffix
+        if ending not in ("", ".zip", SUFFIX):
+            raise ValueError(
+                f"path must end in {SUFFIX!r}, for a model file that tsssm.load reads, or have no ending, "
+                f"for sktime's pickles; got {ending!r} in {str(path)!r}. For one of joblib, call joblib.dump."
+            )
         if path is None or Path(path).suffix != SUFFIX:
             where = path if path is None or isinstance(path, str) else Path(path)
             return super().save(where, serialization_format)  # type: ignore[misc]
@@ -134,40 +186,19 @@ def load(path: str | os.PathLike[str]) -> Any:
     Raises
     ------
     FileNotFoundError
-        If there is no such file.
+        If there is no such file; says so if there is one that ``save`` wrote without an ending.
     ModelFileError
         If the file is no model file, is cut off or damaged, was written by a newer tsssm, or holds an
         estimator whose class has not been imported. It is a ValueError.
     """
+    zipped = Path(f"{os.fspath(path)}.zip")
+    if not Path(path).exists() and zipped.exists():
+        raise FileNotFoundError(
+            f"There is no {str(path)!r}, but {str(zipped)!r}, which save wrote in sktime's format as the "
+            f"name had no ending. It holds pickles: sktime.base.load reads it. Save to a name that ends in "
+            f"{SUFFIX!r} for a file that tsssm.load reads."
+        )
     estimator = read(path)
     if not isinstance(estimator, Saveable):
         raise ModelFileError(f"{path} holds a {type(estimator).__name__}, which is no estimator.")
     return estimator
-
-
-#: What the default of ``discretization`` was while files did not name the rule of a network.
-_FIRST_RULES = {"s4": "bilinear", "lssl": "bilinear", "lssl-fixed": "bilinear"}
-
-
-def _backbone_to_state(net: Backbone) -> dict[str, Any]:
-    return {"config": net.config, "weights": dict(net.state_dict())}
-
-
-def _backbone_from_state(state: dict[str, Any]) -> Backbone:
-    config = dict(state["config"])
-    if config["discretization"] is None:
-        config["discretization"] = _FIRST_RULES.get(config["backbone"])
-    with isolated_rng(0):
-        net = Backbone(**config).float()
-    net.load_state_dict(state["weights"])
-    return net.eval()
-
-
-def _encoder_from_state(state: dict[str, Any]) -> PanelEncoder:
-    encoder = PanelEncoder(state["time_scale"])
-    vars(encoder).update(state)
-    return encoder
-
-
-register("Backbone", Backbone, _backbone_to_state, _backbone_from_state)
-register("PanelEncoder", PanelEncoder, lambda encoder: vars(encoder), _encoder_from_state)

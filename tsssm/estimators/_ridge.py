@@ -23,6 +23,7 @@ from tsssm.estimators._features import CONTAINER_TAGS, FEATURE_RULES, RidgeEstim
 from tsssm.estimators._number_targets import NumberTargets
 from tsssm.estimators._parameters import RULES
 from tsssm.estimators._splits import Labelled
+from tsssm.persistence import Fields
 
 _TINY = {"n_features": 64, "n_scales": 2, "random_state": 0}
 
@@ -136,6 +137,10 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
             )
         left_out = self._fit_ridge(data.panel, self._ridge_targets(data.y), data.weight)
         self._fit_slopes(left_out, data.y, data.weight)
+
+    def _restore(self, fields: Fields) -> None:
+        super()._restore(fields)
+        self._restore_slopes(fields)
 
     @available_if(_has_one_column)
     @of_one_fit

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from tsssm.estimators._checks import FloatArray
+from tsssm.persistence import Fields
 
 
 class Targets:
@@ -43,6 +44,17 @@ class Targets:
     def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Return the loss of each series (batch,)."""
         raise NotImplementedError
+
+    def _n_columns(self) -> int:
+        """Return the number of columns of y."""
+        raise NotImplementedError
+
+    def _n_ridge_outputs(self) -> int:
+        """Return the number m of outputs of a ridge regression."""
+        raise NotImplementedError
+
+    def _restore_slopes(self, fields: Fields) -> None:
+        """As `Saveable._restore`: what says how much the outputs of a ridge regression mean."""
 
     def _ridge_targets(self, y: npt.NDArray[Any]) -> FloatArray:
         """Return the targets (n, m) of a ridge regression."""

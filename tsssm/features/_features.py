@@ -104,9 +104,7 @@ class StateSpaceFeatures:
         """Draw the systems and learn scales and thresholds from a training panel; returns self."""
         rng = np.random.default_rng(self.seed)
         several = panel.n_channels > 1
-        values = "global" if self.normalize == "auto" else self.normalize
-        slopes = "series" if values == "series" or (self.normalize == "auto" and not several) else "global"
-        self.timeline = Timeline(values, slopes).fit(panel)
+        self.timeline = Timeline(*self.normalizations(panel.n_channels)).fit(panel)
         wanted = _READOUTS_OF_SEVERAL_CHANNELS if several else _READOUTS
         self.n_groups = self.n_scales * max(1, round(self.n_features / (self.kinds * wanted * self.n_scales)))
         self.n_readouts = self.n_features // (self.kinds * self.n_groups * _BLOCK) * _BLOCK
@@ -124,6 +122,12 @@ class StateSpaceFeatures:
         self._readouts = {"C": C / spread[..., None], "D": D / spread}
         self._thresholds = thresholds / spread[:, None]
         return self
+
+    def normalizations(self, n_channels: int) -> tuple[str | None, str]:
+        """What the timeline removes from values and from slopes, see `Timeline`."""
+        values = "global" if self.normalize == "auto" else self.normalize
+        own = values == "series" or (self.normalize == "auto" and n_channels == 1)
+        return values, "series" if own else "global"
 
     def _reference_values(
         self, panel: Panel, C: Tensor, D: Tensor, levels: npt.NDArray[np.float64], rng: np.random.Generator

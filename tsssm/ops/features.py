@@ -98,11 +98,9 @@ def pooled_scan(
     operations, which keeps every readout of every sample in memory.
     """
     _check_signals(u, held, offsets, steps, index)
-    _check_systems(u, held, A, B, mix_u, mix_held, C, D)
-    _check_each(
-        weight=(weight, (u.shape[1],), u.dtype),
-        thresholds=(thresholds, (len(C), 2, C.shape[1]), u.dtype),
-    )
+    check_systems(u, held, A, B, mix_u, mix_held, C, D)
+    _check_each(weight=(weight, (u.shape[1],), u.dtype))
+    check_thresholds(u, C, thresholds)
     if not (shares or competition):
         raise ValueError("shares, competition or both must be True; got neither.")
     operands = (u, held, offsets, steps, index, weight, A, B, mix_u, mix_held, C, D, thresholds, COMPETITORS)
@@ -144,7 +142,7 @@ def readout_scan(
         As in `pooled_scan`.
     """
     _check_signals(u, held, offsets, steps, index)
-    _check_systems(u, held, A, B, mix_u, mix_held, C, D)
+    check_systems(u, held, A, B, mix_u, mix_held, C, D)
     operands = (u, held, offsets, steps, index, A, B, mix_u, mix_held, C, D)
     with torch.no_grad():
         if runs_compiled(u):
@@ -172,9 +170,10 @@ def _check_signals(u: Tensor, held: Tensor, offsets: Tensor, steps: Tensor, inde
         raise ValueError(f"index must be between 0 and {len(steps) - 1}; got {low} to {high}.")
 
 
-def _check_systems(
+def check_systems(
     u: Tensor, held: Tensor, A: Tensor, B: Tensor, mix_u: Tensor, mix_held: Tensor, C: Tensor, D: Tensor
 ) -> None:
+    """Raise ValueError unless these are systems, as in `pooled_scan`, for signals u and held."""
     if (A.dtype, A.ndim) not in ((torch.complex128, 2), (torch.float64, 3)) or A.numel() == 0:
         raise ValueError(f"A must be complex128 (G, N) or float64 (G, N, N); got {A.dtype} {_shape(A)}.")
     if C.ndim != 3 or C.shape[1] == 0 or C.shape[1] % COMPETITORS:
@@ -188,6 +187,11 @@ def _check_systems(
         C=(C, (groups, readouts, modes), A.dtype),
         D=(D, (groups, readouts), u.dtype),
     )
+
+
+def check_thresholds(u: Tensor, C: Tensor, thresholds: Tensor) -> None:
+    """Raise ValueError unless these are thresholds, as in `pooled_scan`, of the readouts C."""
+    _check_each(thresholds=(thresholds, (len(C), 2, C.shape[1]), u.dtype))
 
 
 def _check_each(**expected: tuple[Tensor, tuple[int, ...], torch.dtype]) -> None:

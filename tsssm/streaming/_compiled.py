@@ -84,6 +84,11 @@ class CompiledNetwork:
     ----------
     net : Backbone
         One of which `has_compiled_form` is true, on the CPU. Its weights are copied.
+
+    Raises
+    ------
+    ValueError
+        If the weights do not fit together.
     """
 
     def __init__(self, net: Backbone) -> None:
@@ -96,7 +101,7 @@ class CompiledNetwork:
             alpha = gbt_alpha(method)
             kinds = {"zoh": stream.ZOH, "foh": stream.FOH}
             poolings = {"mean": stream.MEAN, "max": stream.MAX, "last": stream.LAST}
-            self._kind = stream.GBT if alpha is not None else kinds[str(method)]
+            kind = stream.GBT if alpha is not None else kinds[str(method)]
             norms = [*(block.norm for block in blocks), net.norm]
             self._weights: tuple[Any, ...] = (
                 _registers(_with_bias(net.encoder)),
@@ -109,15 +114,16 @@ class CompiledNetwork:
             self._options = (
                 H,
                 poolings[net.pooling],
-                self._kind,
+                kind,
                 alpha or 0.0,
             )
-        self._shape = (len(layers), *layers[0].steps.shape)
-        self._shared = layers[0].inputs.size > 0
-        self._n_outputs = net.head.out_features
         # The coefficients of one gap, which the next sample most likely has too.
-        self._rows = np.empty(stream.N_ROW_PLANES * int(np.prod(self._shape)), np.float32)
+        n_modes = len(layers) * layers[0].steps.size
+        self._rows = np.empty(stream.N_ROW_PLANES * n_modes, np.float32)
         self._gap_of_rows = np.zeros(1, np.float32)
+        encoder, norms, _, *others = self._weights
+        work = self._rows, self._gap_of_rows
+        self._sizes = stream.check_weights(encoder, norms, *others, *work, *self._options[:3])
 
     def fork(self) -> CompiledNetwork:
         """The same weights with coefficients of its own, so that both may run at the same time."""
@@ -128,25 +134,30 @@ class CompiledNetwork:
 
     def initial_state(self, batch: int) -> CompiledState:
         """The state of ``batch`` series before their first sample."""
-        layers, units, width = self._shape
-        H = self._options[0]
-        last_inputs = 0
-        if self._kind == _stream().FOH:
-            last_inputs = 2 * units * width if self._shared else self._weights[0].shape[1] * width
+        sizes = self._sizes
+        H = sizes.channels
         return CompiledState(
-            np.zeros((batch, layers, units, 2, width), np.float32),
-            np.zeros((batch, layers, last_inputs), np.float32),
+            np.zeros((batch, sizes.layers, sizes.units, 2, sizes.width), np.float32),
+            np.zeros((batch, sizes.layers, sizes.previous), np.float32),
             np.zeros((batch, H)),
             np.zeros((batch, H), np.float32),
             np.zeros((batch, H), np.float32),
             np.zeros((batch, 2)),
-            np.zeros((batch, self._n_outputs)),
+            np.zeros((batch, sizes.outputs)),
         )
 
     def advance(self, state: CompiledState, u: Array, dt: Array, y: Array) -> None:
-        """Run the network over samples, as `LayerwiseNetwork.advance`."""
-        advance = _stream().advance
-        advance(u, dt, *self._weights, *self._options, self._rows, self._gap_of_rows, *state, y)
+        """Run the network over samples, as `LayerwiseNetwork.advance`.
+
+        Raises
+        ------
+        ValueError
+            For samples, outputs and states of other shapes.
+        """
+        stream = _stream()
+        batch = stream.check_samples(self._sizes, u, dt, y)
+        stream.check_states(self._sizes, batch, *state)
+        stream.advance(u, dt, *self._weights, *self._options, self._rows, self._gap_of_rows, *state, y)
 
 
 def _stream() -> Any:

@@ -5,6 +5,7 @@ Lightning, which takes seconds to import, is loaded by the first call of :func:`
 
 from tsssm.training._batches import Batches
 from tsssm.training._committee import Committee, members_of
+from tsssm.training._moments import check_moments
 from tsssm.training._options import RESERVED_TRAINER_KWARGS, EpochObserver, TrainingOptions, TrainingResult
 from tsssm.training._run import (
     isolated_rng,
@@ -22,6 +23,7 @@ __all__ = [
     "EpochObserver",
     "TrainingOptions",
     "TrainingResult",
+    "check_moments",
     "isolated_rng",
     "members_of",
     "predict",

@@ -12,6 +12,7 @@ from torch import Tensor
 from tsssm.ops.cpu.features.passes import resumed_pass
 from tsssm.ops.cpu.features.scan import packed_systems, packed_thresholds, step_table
 from tsssm.ops.cpu.layout import as_array
+from tsssm.ops.features import check_systems, check_thresholds
 
 Array = NDArray[Any]
 
@@ -28,6 +29,11 @@ class ResumedScan:
         As in `tsssm.ops.pooled_scan`, on the CPU; copied.
     shares, competition : bool
         What is kept.
+
+    Raises
+    ------
+    ValueError
+        As `tsssm.ops.pooled_scan`: the compiled loops do not look where they read and write.
     """
 
     def __init__(
@@ -42,10 +48,14 @@ class ResumedScan:
         shares: bool,
         competition: bool,
     ) -> None:
+        signals = D.new_empty(mix_u.shape[-1], 1), D.new_empty(mix_held.shape[-1], 1)
+        check_systems(*signals, A, B, mix_u, mix_held, C, D)
+        check_thresholds(D, C, thresholds)
         self._A, self._B, self._dtype = A.clone(), B.clone(), D.dtype
         self._mixing, self._coefficients = packed_systems(mix_u, mix_held, C, D)
         self._thresholds = packed_thresholds(thresholds)
         self._kept = shares, competition
+        self._channels = mix_u.shape[1], mix_held.shape[1]
         self._tables: dict[float, Array] = {}
         padded = self._table(1.0).shape[-1]
         self._state_shape = len(A), 2 * padded
@@ -74,7 +84,26 @@ class ResumedScan:
         out : array (G, kinds, R), C-contiguous
         at_rest : bool
             Whether there was no sample before.
+
+        Raises
+        ------
+        ValueError
+            For arrays of other shapes or dtypes.
         """
+        length = u.shape[-1]
+        expected = {
+            "state": (state, self._state_shape),
+            "u": (u, (self._channels[0], length)),
+            "held": (held, (self._channels[1], length)),
+            "weight": (weight, (length,)),
+            "out": (out, self.shape),
+        }
+        for name, (array, shape) in expected.items():
+            if array.shape != shape or array.dtype != self._mixing.dtype or not array.flags.c_contiguous:
+                dtype = self._mixing.dtype
+                raise ValueError(f"{name} must be {dtype} {shape}; got {array.dtype} {array.shape}.")
+        if steps.shape != (length,) or length == 0:
+            raise ValueError(f"steps must be one a sample, of at least one; got {steps.shape}.")
         first = 0 if at_rest else 1
         distinct, index = np.unique(steps[first:], return_inverse=True)
         tables = [self._table(step) for step in distinct.tolist()]
