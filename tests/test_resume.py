@@ -177,6 +177,58 @@ def test_a_killed_fit_resumes_to_the_same_bits(labelled, tmp_path):
     assert resumed.validation_scores_ == whole.validation_scores_
 
 
+KILLER = """
+import os, signal, time
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from tsssm import SSMClassifier
+
+torch.set_num_threads(1)
+X, y = np.load("X.npy"), np.load("y.npy")
+
+class Tell(pl.Callback):
+    def on_train_batch_start(self, trainer, *args):
+        os.write(pipe[1], b".")
+
+def child():
+    process = os.fork()
+    if process == 0:
+        SSMClassifier(
+            backbone="s4d", n_layers=1, d_model=8, d_state=4, dropout=0.2, max_epochs=100, random_state=3,
+            early_stopping=True, n_iter_no_change=100, checkpoint_dir="state", callbacks=[Tell()],
+        ).fit(X, y).save("model.safetensors")
+        os._exit(0)
+    return process
+
+rng = np.random.default_rng(0)
+for kill in range(30):
+    pipe = os.pipe()
+    process = child()
+    for _ in range(int(rng.integers(2, 9))):  # so many batches, and then anywhere after one
+        os.read(pipe[0], 1)
+    time.sleep(rng.uniform(0, 0.02))
+    os.kill(process, signal.SIGKILL)
+    assert os.waitpid(process, 0)[1] == signal.SIGKILL, "it came to its end before"
+pipe = os.pipe()
+print("last", os.waitpid(child(), 0)[1])
+"""
+
+
+@pytest.mark.slow
+def test_thirty_kills_at_random_moments_change_no_bit(labelled, tmp_path):
+    X, y = labelled
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "y.npy", y)
+    done = subprocess.run([sys.executable, "-c", KILLER], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "last 0\n"), done.stderr
+    resumed = load(tmp_path / "model.safetensors")
+    whole = clone(resumed).set_params(checkpoint_dir=None).fit(X, y)
+    np.testing.assert_array_equal(resumed.predict_proba(X), whole.predict_proba(X))
+    assert resumed.loss_curve_ == whole.loss_curve_
+    assert list((tmp_path / "state").iterdir()) == []
+
+
 def test_ctrl_c_keeps_the_checkpoint(ragged, tiny, tmp_path):
     def interrupt():
         raise KeyboardInterrupt
@@ -275,6 +327,113 @@ def test_damaged_and_foreign_checkpoints_are_refused(ragged, tiny, tmp_path):
     assert not sprung.exists()
     with pytest.raises(FileNotFoundError, match=r"no checkpoint .*nothing\.ckpt to resume from"):
         SSMClassifier(**tiny, resume_from=tmp_path / "nothing.ckpt").fit(panel, y)
+
+
+def test_a_changed_bit_is_noticed_anywhere(ragged, tiny, tmp_path):
+    from tsssm.training._checkpoint_files import read_checkpoint
+
+    panel, y, _ = ragged
+    path = left_behind((panel, y), tiny, tmp_path)
+    content = path.read_bytes()
+    for place in np.random.default_rng(0).integers(len(content), size=150):
+        bit = 1 << int(place % 8)
+        path.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
+        with pytest.raises(ValueError, match=rf"{path.name} is no checkpoint of tsssm, or is damaged"):
+            read_checkpoint(path)
+
+
+def test_forged_checkpoints_are_refused(ragged, tiny, tmp_path):
+    """With a digest that is right: what does not fit is our error before it is trained on, and is not run."""
+    from tsssm.training._checkpoint_files import read_checkpoint, write_checkpoint
+
+    panel, y, _ = ragged
+    path = left_behind((panel, y), tiny, tmp_path)
+    clf = SSMClassifier(**{**tiny, "max_epochs": 6}, checkpoint_dir=path.parent, callbacks=[Counter()])
+
+    def moments(content):
+        content["optimizer_states"][0]["state"][0]["exp_avg"] = torch.zeros(1)
+
+    def weights(content):
+        name = next(iter(content["state_dict"]))
+        content["state_dict"][name] = torch.zeros(5000, 3)
+
+    changes = {
+        "weights": weights,
+        "moments": moments,
+        "no weights": lambda content: content.pop("state_dict"),
+        "no progress": lambda content: content.pop("tsssm_progress"),
+        "last good": lambda content: content["tsssm_progress"]["last_good"].pop(),
+        "generators": lambda content: content["tsssm_progress"].update(generators=[[torch.zeros(3)] * 2]),
+        "loops": lambda content: content.update(loops={"fit_loop": 3}),
+        "no identity": lambda content: content.pop("tsssm_run"),
+        "identity": lambda content: content.update(tsssm_run=[1]),
+    }
+    for change in changes.values():
+        content = read_checkpoint(path)
+        whole = path.read_bytes()
+        change(content)
+        write_checkpoint(path, content)
+        with pytest.raises(ValueError, match=rf"{path.name} is no checkpoint of tsssm, or is damaged"):
+            clf.fit(panel, y)
+        path.write_bytes(whole)
+    sprung = tmp_path / "sprung"
+    write_checkpoint(path, {"tsssm_run": Trap(sprung)})
+    with pytest.raises(ValueError, match="is damaged"):
+        clf.fit(panel, y)
+    assert not sprung.exists()
+
+
+def test_a_full_disk_is_said_and_training_goes_on(ragged, tiny, tmp_path, monkeypatch):
+    panel, y, _ = ragged
+    whole = SSMClassifier(**tiny).fit(panel, y)
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.warns(UserWarning, match="could not be written to .*No space left.*training goes on") as told:
+        clf = SSMClassifier(**tiny, checkpoint_dir=tmp_path).fit(panel, y)
+    assert len(told) == 1
+    np.testing.assert_array_equal(clf.predict_proba(panel), whole.predict_proba(panel))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_goes_through_the_folder_for_temporary_files(ragged, tiny, tmp_path, monkeypatch):
+    panel, y, _ = ragged
+
+    def none(*args, **kwargs):
+        raise AssertionError("a temporary file")
+
+    monkeypatch.setattr("tempfile.mkstemp", none)
+    monkeypatch.setattr("tempfile._mkstemp_inner", none)
+    SSMClassifier(**tiny, checkpoint_dir=tmp_path).fit(panel, y)
+
+
+def test_the_same_fit_twice_at_once(ragged, tiny, tmp_path):
+    """The one that comes second starts afresh and touches no file of the first, which goes on."""
+    panel, y, _ = ragged
+    parameters = {**tiny, "max_epochs": 6, "checkpoint_dir": tmp_path}
+    whole = SSMClassifier(**{**parameters, "checkpoint_dir": None}, callbacks=[Counter()]).fit(panel, y)
+    found = {}
+
+    def another():
+        part = next(tmp_path.glob("fit-*.ckpt"))
+        part = tmp_path / f".{part.name}.123-abc.part"
+        part.write_bytes(b"half")
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        second = SSMClassifier(**parameters, callbacks=[counter := Counter()])
+        with pytest.warns(UserWarning, match="same fit is running elsewhere.* this one starts afresh"):
+            found["second"] = second.fit(panel, y)
+        found["epochs"] = counter.epochs
+        found["untouched"] = before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    first = SSMClassifier(**parameters, callbacks=[Counter(3, another)]).fit(panel, y)
+    assert found["epochs"] == list(range(6)) and found["untouched"]
+    for clf in (first, found["second"]):
+        np.testing.assert_array_equal(clf.predict_proba(panel), whole.predict_proba(panel))
+    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+    SSMClassifier(**parameters, callbacks=[Counter()]).fit(panel, y)
+    assert list(tmp_path.iterdir()) == [], "what a killed fit left is gone with the next one"
 
 
 def test_checkpoints_need_a_seed(ragged, tiny, tmp_path):

@@ -330,8 +330,8 @@ class SSMEstimator(CallbackSupportMixin, Blending):
         except RuntimeError as error:
             raise ValueError(
                 "The network of the previous fit cannot go on, for what shapes it has changed: backbone, "
-                "n_members, n_layers, d_model, d_state, n_readouts, bidirectional, norm, loss, quantiles. Set "
-                "it back, or fit with warm_start=False."
+                "n_members, n_layers, d_model, d_state, n_readouts, bidirectional, norm, loss, quantiles. "
+                "Set it back, or fit with warm_start=False."
             ) from error
 
     def _identity(self) -> dict[str, str]:

@@ -3,29 +3,64 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import json
-import os
 import time
-from collections.abc import Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import torch
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
+from tsssm._locking import FileLock
 from tsssm._version import __version__
 from tsssm.backbone import Backbone
 from tsssm.training._batches import Batches
+from tsssm.training._checkpoint_files import damaged, read_checkpoint, write_checkpoint
 from tsssm.training._committee import Committee
 from tsssm.training._options import TrainingOptions
 from tsssm.training._run import resolve_device
 
-# Writing may take this share of the time: after each file training goes on for so many times as long.
-_PAUSE = 50
+# Keeping the state may take this share of the time: after each file, and after each copy in memory, training
+# goes on for so many times as long.
+_PAUSE, _PAUSE_OF_COPIES = 50, 20
+# Where the trainer is told to save what is kept in memory.
+_KEPT = "tsssm-kept-in-memory"
 _IDENTITY = "tsssm_run"
+
+
+class _RunFiles(CheckpointIO):
+    """How a trainer reads the checkpoint it starts from, and what it does with one that is to be kept.
+
+    Everything else, such as the checkpoints of the user's callbacks, is left to what was there before.
+    """
+
+    def __init__(
+        self, others: CheckpointIO, keep: Callable[[dict[str, Any]], None], start: Path | None
+    ) -> None:
+        self._others = others
+        self._keep = keep
+        self._start = start
+        self.content = {} if start is None else read_checkpoint(start)
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        if path == _KEPT:
+            self._keep(checkpoint)
+        else:
+            self._others.save_checkpoint(checkpoint, path, storage_options)
+
+    def load_checkpoint(self, path: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        if self._start is not None and Path(path) == self._start:
+            return self.content
+        return self._others.load_checkpoint(path, *args, **kwargs)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        self._others.remove_checkpoint(path)
 
 
 class RunCheckpoint(Checkpoint):
@@ -33,7 +68,8 @@ class RunCheckpoint(Checkpoint):
 
     The file is named after the identity of the run: its parameters, its data and its first weights. In one
     directory every fit of a cross-validation thus finds its own file and no other. An epoch that ends
-    training is not written, so that there is always something to continue.
+    training is not written, so that there is always something to continue. The state after the latest epoch
+    is also kept in memory, so that it can be written when the program is told to end.
 
     Attributes
     ----------
@@ -55,26 +91,52 @@ class RunCheckpoint(Checkpoint):
     ) -> None:
         self._identity = _identity(net, training, validation, options)
         self._path: Path | None = None
-        self._next = 0.0
+        self._lock: FileLock | None = None
+        self._next_file = self._next_copy = 0.0
+        self._latest: dict[str, Any] | None = None
+        self._warned = False
         self.start: Path | None = None
         if options.checkpoint_dir is not None:
             digest = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()
             self._path = Path(options.checkpoint_dir).absolute() / f"fit-{digest[:20]}.ckpt"
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self.start = self._path if self._path.exists() else None
         if options.resume_from is not None:
             self.start = Path(options.resume_from)
-        if self.start is not None:
-            self._check(self.start)
 
-    def _check(self, path: Path) -> None:
-        """Raise unless ``path`` is a checkpoint of this very run; nothing in the file is run."""
-        if not path.is_file():
-            raise FileNotFoundError(f"There is no checkpoint {path} to resume from.")
-        try:
-            found = torch.load(path, map_location="cpu", weights_only=True)[_IDENTITY]
-        except Exception as error:
-            raise ValueError(f"{path} is no checkpoint of tsssm, or is damaged: {error}") from error
+    def attach(self, trainer: pl.Trainer) -> None:
+        """Find the state to start from, and let the trainer write and read this run's files as they are.
+
+        Warns
+        -----
+        UserWarning
+            If the very same fit is running elsewhere: this one then starts afresh, and keeps no state.
+        """
+        path = self._path
+        # Several processes of one run share its file; which of them writes, they know.
+        if path is not None and trainer.world_size == 1:
+            self._lock = FileLock(path.with_name(f".{path.name}.lock"))
+            if not self._lock.held:
+                warnings.warn(
+                    f"The same fit is running elsewhere and has {path}: this one starts afresh and keeps no "
+                    "state there.",
+                    UserWarning,
+                    stacklevel=2,
+                )
+                path = self._path = None
+            elif self._lock.exclusive:
+                self._remove_parts()
+        if self.start is None and path is not None and path.exists():
+            self.start = path
+        files = _RunFiles(trainer.strategy.checkpoint_io, self._keep, self.start)
+        if self.start is not None:
+            self._check(self.start, files.content)
+        trainer.strategy.checkpoint_io = files
+
+    def _check(self, path: Path, content: dict[str, Any]) -> None:
+        """Raise unless this is the content of a checkpoint of this very run."""
+        found = content.get(_IDENTITY)
+        if type(found) is not dict:
+            raise damaged(path, "it says of no fit")
         differences = [
             f"{name} ({found.get(name, 'none')} then, {self._identity.get(name, 'none')} now)"
             for name in sorted({*found, *self._identity})
@@ -91,29 +153,68 @@ class RunCheckpoint(Checkpoint):
         checkpoint[_IDENTITY] = self._identity
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        """Write the state, unless training ends here or the last file has hardly been written."""
+        """Keep the state, unless training ends here or the last one has hardly been kept."""
         if self._path is None or trainer.should_stop:
             return
         started = time.monotonic()
-        # All processes of a run write together, or none does.
-        if not trainer.strategy.broadcast(started >= self._next):
+        # All processes of a run keep it together, or none does.
+        due = trainer.strategy.broadcast((started >= self._next_file, started >= self._next_copy))
+        if not any(due):
             return
-        part = self._path.with_name(f".{self._path.name}.{os.getpid()}.part")
-        trainer.save_checkpoint(part)
-        if trainer.is_global_zero:
-            with part.open("rb") as file:
-                os.fsync(file.fileno())
-            part.replace(self._path)
-        ended = time.monotonic()
-        self._next = ended + _PAUSE * (ended - started)
+        trainer.save_checkpoint(_KEPT)
+        copied = time.monotonic()
+        self._next_copy = copied + _PAUSE_OF_COPIES * (copied - started)
+        if due[0]:
+            self.write_latest()
+            ended = time.monotonic()
+            self._next_file = ended + _PAUSE * (ended - started)
+
+    def _keep(self, checkpoint: dict[str, Any]) -> None:
+        # What a trainer hands over goes on changing.
+        self._latest = copy.deepcopy(checkpoint)
+
+    def write_latest(self) -> None:
+        """Write the state after the latest epoch that was kept, if it is not in the file already.
+
+        Warns
+        -----
+        UserWarning
+            The first time that it cannot be written, such as on a full disk; training goes on.
+        """
+        latest = self._latest
+        if latest is None or self._path is None:
+            return
+        try:
+            write_checkpoint(self._path, latest)
+            # Not before: a signal that comes meanwhile writes it, and then the program ends.
+            if self._latest is latest:
+                self._latest = None
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"The state of the fit could not be written to {self._path} ({error}); training goes on. "
+                    "An older state that is there stays.",
+                    UserWarning,
+                    stacklevel=2,
+                )
 
     def remove(self) -> None:
-        """Remove the files of a run that has reached its end."""
-        if self._path is None:
-            return
-        for path in (self._path, *self._path.parent.glob(f".{self._path.name}.*.part")):
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
+        """Remove the file of a run that has reached its end."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Let other fits have the file."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def _remove_parts(self) -> None:
+        """Remove what fits left that were killed while they wrote; with the lock nobody else writes."""
+        assert self._path is not None
+        for part in self._path.parent.glob(f".{self._path.name}.*.part"):
+            with contextlib.suppress(OSError):
+                part.unlink()
 
 
 def _identity(

@@ -68,3 +68,15 @@ def shares_of(net: Backbone | Committee, batch: LabelledBatch) -> Iterator[tuple
         if len(rows):
             dt, weight = (None if part is None else part[rows] for part in (batch.dt, batch.weight))
             yield member, LabelledBatch(batch.u[rows], dt, batch.target[rows], weight)
+
+
+def zero_of(net: Backbone | Committee) -> Tensor:
+    """A loss that is zero, and so is its gradient, for every parameter."""
+    return sum((parameter.sum() * 0.0 for parameter in net.parameters()), torch.zeros(()))
+
+
+def clip_members(net: Backbone | Committee, largest: float) -> None:
+    """Clip the norm of the gradient of each member to its share of ``largest``."""
+    members = members_of(net)
+    for member in members:
+        torch.nn.utils.clip_grad_norm_(member.parameters(), largest / len(members))

@@ -12,19 +12,21 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from tsssm.backbone import Backbone
 from tsssm.training._batches import Batches, BatchShares, LabelledBatch
+from tsssm.training._checkpoint_files import damaged
 from tsssm.training._checkpoints import RunCheckpoint
-from tsssm.training._committee import Committee, members_of, shares_of
+from tsssm.training._committee import Committee, clip_members, members_of, shares_of, zero_of
+from tsssm.training._moments import check_moments
 from tsssm.training._options import EpochObserver, TrainingOptions, TrainingResult
 from tsssm.training._quiet import quiet
-from tsssm.training._run import Loss, resolve_device
+from tsssm.training._run import Loss
+from tsssm.training._signals import Termination, inside_a_tool, nothing
+from tsssm.training._trainer import leave_signals_alone, moments_of, trainer_arguments
 
 _WARMUP_SHARE = 0.1
-_GRADIENT_NORM = 1.0
 _MAX_RECOVERIES = 3
 _PROGRESS = "tsssm_progress"
 
@@ -56,6 +58,9 @@ class Learner(pl.LightningModule):
         self._tensors: list[Tensor] = []
         self._last_good: list[Tensor] = []
         self._restored: dict[str, Any] | None = None
+        self.termination: Termination | None = None
+        #: Whether training has begun with what was restored, and whether it has come to its end.
+        self.started = self.complete = False
 
     def _mean_loss(self, batch: LabelledBatch) -> Tensor:
         """Of the series of a batch; in training the mean over the members, each without its own fold."""
@@ -65,12 +70,8 @@ class Learner(pl.LightningModule):
         loss = torch.stack(losses).mean()
         if len(losses) < len(members_of(self.net)):
             # Several processes wait for a gradient of every member.
-            loss = loss + self._zero()
+            loss = loss + zero_of(self.net)
         return loss
-
-    def _zero(self) -> Tensor:
-        """A loss that is zero everywhere."""
-        return sum((parameter.sum() * 0.0 for parameter in self.net.parameters()), torch.zeros(()))
 
     def _loss_of(self, net: Backbone | Committee, batch: LabelledBatch) -> Tensor:
         losses = self.loss(net(batch.u, batch.dt).float(), batch.target)
@@ -115,6 +116,12 @@ class Learner(pl.LightningModule):
     def _generators(self) -> list[torch.Generator]:
         return [generator for generator in (self._dropout, self.shuffler) if generator is not None]
 
+    def on_train_start(self) -> None:
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        check_moments(optimizer.state_dict()["state"], parameters)
+        self.started = True
+
     def on_train_epoch_start(self) -> None:
         if self.observer is not None:
             self.observer.epoch_begins()
@@ -135,14 +142,14 @@ class Learner(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip the gradient of each member alone, whose share of the mean loss is one of their number."""
-        members = members_of(self.net)
-        if len(members) == 1 or not gradient_clip_val or gradient_clip_algorithm == "value":
+        if len(members_of(self.net)) == 1 or not gradient_clip_val or gradient_clip_algorithm == "value":
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-            return
-        for member in members:
-            torch.nn.utils.clip_grad_norm_(member.parameters(), gradient_clip_val / len(members))
+        else:
+            clip_members(self.net, gradient_clip_val)
 
     def on_train_batch_end(self, *args: Any) -> None:
+        if self.termination is not None:
+            self.termination.check()
         # Not by max_steps of the Trainer, which then resumes a checkpoint with a batch too many.
         if self.trainer.global_step >= self.total_steps:
             self.trainer.should_stop = True
@@ -322,22 +329,34 @@ def run(
     interrupted = False
     sigint = signal.getsignal(signal.SIGINT)
     with quiet(options.verbose):
-        trainer = pl.Trainer(**_trainer_arguments(options, total_steps, len(training), checkpoint))
+        trainer = pl.Trainer(**trainer_arguments(options, total_steps, len(training), checkpoint))
+        leave_signals_alone(trainer)
         batches: Batches | BatchShares = training
         if trainer.world_size > 1:
             batches = BatchShares(training, lambda: (trainer.global_rank, trainer.world_size))
         try:
-            trainer.fit(learner, batches, validation, ckpt_path=checkpoint and checkpoint.start)
-            if isinstance(learner, ValidatedLearner) and learner.validated_step < trainer.global_step:
-                # Training ended inside an epoch, before its validation.
-                trainer.validate(learner, validation, verbose=False)
+            if checkpoint is not None:
+                checkpoint.attach(trainer)
+            save = nothing if checkpoint is None else checkpoint.write_latest
+            with Termination(save) as learner.termination:
+                _fit(trainer, learner, batches, validation, checkpoint)
         except (KeyboardInterrupt, SystemExit) as error:
-            # Lightning turns Ctrl-C into sys.exit and leaves SIGINT ignored; keep what was learned so far.
+            # Lightning turns Ctrl-C into sys.exit and leaves SIGINT ignored.
             if not any(isinstance(cause, KeyboardInterrupt) for cause in (error, error.__context__)):
                 raise
-            interrupted = True
             if threading.current_thread() is threading.main_thread():
                 signal.signal(signal.SIGINT, sigint)
+            # A tool that fits again and again would go on with the next fit, and score this one.
+            if inside_a_tool():
+                raise KeyboardInterrupt from None
+            interrupted = True
+        finally:
+            if checkpoint is not None:
+                if not learner.complete:
+                    checkpoint.write_latest()
+                elif trainer.is_global_zero:
+                    checkpoint.remove()
+                checkpoint.release()
     scores, best_score = None, None
     learner.finish()
     if isinstance(learner, ValidatedLearner):
@@ -345,8 +364,6 @@ def run(
     net.set_dropout_generator(None)
     net.zero_grad(set_to_none=True)
     net.cpu().eval()
-    if checkpoint is not None and not interrupted and trainer.is_global_zero:
-        checkpoint.remove()
     if interrupted:
         warnings.warn(
             f"Training was interrupted in epoch {len(learner.loss_curve) + 1}; the estimator keeps the "
@@ -360,38 +377,26 @@ def run(
         best_validation_score=best_score,
         n_iter=max(1, len(learner.loss_curve) + bool(learner._losses)),
         interrupted=interrupted,
-        optimizer_state=_optimizer_state(trainer) if options.incremental else None,
+        optimizer_state=moments_of(trainer) if options.incremental else None,
     )
 
 
-def _optimizer_state(trainer: pl.Trainer) -> dict[int, Any] | None:
-    """State of the optimiser on the CPU; None if training ended before there was one."""
-    if not trainer.optimizers:
-        return None
-    state = trainer.optimizers[0].state_dict()["state"]
-    return {number: {name: value.cpu() for name, value in entry.items()} for number, entry in state.items()}
-
-
-def _trainer_arguments(
-    options: TrainingOptions, total_steps: int, steps_per_epoch: int, checkpoint: RunCheckpoint | None
-) -> dict[str, Any]:
-    for callback in options.callbacks:
-        if not isinstance(callback, pl.Callback):
-            raise TypeError(f"callbacks must be lightning.pytorch.Callback objects; got {callback!r}.")
-    # Stateful callbacks such as EarlyStopping must not carry over to the next fit.
-    callbacks = copy.deepcopy(list(options.callbacks)) + ([] if checkpoint is None else [checkpoint])
-    arguments = {
-        "accelerator": resolve_device(options.accelerator).type,
-        "devices": options.devices,
-        "precision": options.precision,
-        "max_epochs": -(-total_steps // steps_per_epoch),
-        "callbacks": callbacks,
-        "gradient_clip_val": _GRADIENT_NORM,
-        "logger": False,
-        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
-        "enable_progress_bar": options.verbose > 0,
-        "enable_model_summary": options.verbose > 1,
-        "num_sanity_val_steps": 0,
-        "log_every_n_steps": 1,
-    }
-    return {**arguments, **(options.trainer_kwargs or {})}
+def _fit(
+    trainer: pl.Trainer,
+    learner: Learner,
+    batches: Batches | BatchShares,
+    validation: Batches | None,
+    checkpoint: RunCheckpoint | None,
+) -> None:
+    """Train, and validate once more where training ended inside an epoch."""
+    start = None if checkpoint is None else checkpoint.start
+    try:
+        trainer.fit(learner, batches, validation, ckpt_path=start)
+    except Exception as error:
+        # What is in a file has to fit; only then does training begin.
+        if start is None or learner.started:
+            raise
+        raise damaged(start, f"{type(error).__name__}: {error}") from error
+    if isinstance(learner, ValidatedLearner) and learner.validated_step < trainer.global_step:
+        trainer.validate(learner, validation, verbose=False)
+    learner.complete = True
