@@ -121,6 +121,7 @@ class CompiledNetwork:
         n_modes = len(layers) * layers[0].steps.size
         self._rows = np.empty(stream.N_ROW_PLANES * n_modes, np.float32)
         self._gap_of_rows = np.zeros(1, np.float32)
+        self._known: tuple[CompiledState, int] | None = None
         encoder, norms, _, *others = self._weights
         work = self._rows, self._gap_of_rows
         self._sizes = stream.check_weights(encoder, norms, *others, *work, *self._options[:3])
@@ -156,7 +157,10 @@ class CompiledNetwork:
         """
         stream = _stream()
         batch = stream.check_samples(self._sizes, u, dt, y)
-        stream.check_states(self._sizes, batch, *state)
+        # A stream hands the same state over with every sample; what it is made of does not change.
+        if self._known is None or self._known[0] is not state or self._known[1] != batch:
+            stream.check_states(self._sizes, batch, *state)
+            self._known = state, batch
         stream.advance(u, dt, *self._weights, *self._options, self._rows, self._gap_of_rows, *state, y)
 
 
