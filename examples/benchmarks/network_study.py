@@ -34,8 +34,7 @@ from tsssm.panel import as_panel
 from tsssm.training import predict
 
 SETS = (
-    "ItalyPowerDemand ECG200 ArrowHead ToeSegmentation1 Lightning7 MoteStrain FaceFour SyntheticControl "
-    "DistalPhalanxTW Adiac"
+    "ItalyPowerDemand ECG200 ArrowHead ToeSegmentation1 Lightning7 MoteStrain FaceFour SyntheticControl Adiac"
 ).split()
 ALONE = {
     "150 steps": {"max_steps": 150},
@@ -54,7 +53,7 @@ class Recording(SSMClassifier):
     """Keeps what closed form and members say of series that they have not seen."""
 
     def _weights_of(self, left_out: Array, outputs: Any, y: Any, weight: Array) -> Array:
-        self.unseen = left_out, outputs, weight
+        self.unseen = left_out, outputs, y, weight
         return super()._weights_of(left_out, outputs, y, weight)
 
 
@@ -90,7 +89,7 @@ def together(
     started = time.process_time()
     model = Recording(random_state=0, max_steps=steps).fit(X[fit_on], codes[fit_on])
     seconds = {"seconds": round(time.process_time() - started, 1)}
-    left_out, outputs, weight = model.unseen
+    left_out, outputs, known, weight = model.unseen
     before = model._starts(left_out)[0]
     panel = as_panel(X[rest])
     closed_form = model._starts(model.closed_form_.predict(panel, torch.device("cpu")))[0]
@@ -98,7 +97,7 @@ def together(
     members = members.astype(np.float64)
     rows = {"closed form": scores(closed_form, codes[rest]), "members": scores(members, codes[rest])}
     for pull in PULLS:
-        a, b = logit_weights(before, outputs, codes[fit_on], weight, pull)
+        a, b = logit_weights(before, outputs, known, weight, pull)
         row = scores(a * closed_form + b * members, codes[rest])
         rows[f"blend, pull {pull:g}"] = {**row, "weights": [round(float(a), 3), round(float(b), 3)]}
     rows["members"].update(seconds)

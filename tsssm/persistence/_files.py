@@ -122,7 +122,8 @@ def _digest(state: str, arrays: Arrays) -> str:
 
 def _contents(path: Path, data: bytes) -> tuple[dict[str, str], Arrays]:
     """Return the metadata and the arrays of a file that is whole and of a known format."""
-    if data[:2] == b"PK":
+    # Four bytes, since two may also be the length of a header.
+    if data[:4] in (b"PK\x03\x04", b"PK\x05\x06"):
         raise ModelFileError(
             f"{path} is a zip archive, not a model file of tsssm. If sktime's save wrote it, it holds "
             "pickles, which can run any code: read it with sktime.base.load if you trust where it comes from."
