@@ -458,6 +458,16 @@ def test_every_estimator_comes_back(name, labelled, tmp_path):
         np.testing.assert_array_equal(np.asarray(found[method]), np.asarray(values), err_msg=method)
 
 
+def test_a_header_of_any_length_is_read(tmp_path):
+    """That of 0x4b50 bytes begins like a zip archive."""
+    path = tmp_path / "model.safetensors"
+    write(path, Box(""))
+    missing = 0x4B50 - int.from_bytes(path.read_bytes()[:8], "little")
+    write(path, Box("x" * missing))
+    assert path.read_bytes()[:4] == b"PK\0\0"
+    assert read(path).content == "x" * missing
+
+
 def test_several_targets_and_spreads_come_back(labelled, tiny, tmp_path):
     X, y = labelled
     path = tmp_path / "model.safetensors"
