@@ -83,6 +83,7 @@ def test_the_first_folder_that_can_be_written_keeps_a_kernel(machine: Machine, b
         machine.block(folder)
     assert machine.compiles() and not machine.compiles()
     (kept,) = machine.kept()
+    assert machine.home.exists() == (blocked > 0) and machine.temporary.exists() == (blocked > 1)
     assert kept.is_relative_to([machine.package, machine.home, machine.temporary][blocked])
     if blocked == 2:
         assert (machine.temporary / f"tsssm-{os.getuid()}").stat().st_mode & 0o777 == 0o700

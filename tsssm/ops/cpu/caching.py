@@ -31,14 +31,17 @@ def sources_stamp(folder: Path) -> str:
     return sha256(b"\0".join(path.read_bytes() for path in files)).hexdigest()[:16]
 
 
-def folders() -> Iterator[Path]:
-    """Where entries may be: in the folder that NUMBA_CACHE_DIR names or else the package, then elsewhere."""
+def folders(make: bool = False) -> Iterator[Path]:
+    """Where entries may be: in the folder that NUMBA_CACHE_DIR names or else the package, then elsewhere.
+
+    Folders elsewhere belong to the user. They are made, if ``make``; else those that exist count.
+    """
     # Copies of the package keep apart, since each removes the entries of other sources than its own.
     installation = sha256(str(_SHARED).encode()).hexdigest()[:16]
     configured = os.environ.get("NUMBA_CACHE_DIR")
     yield Path(configured, "tsssm", installation) if configured else _SHARED / "__pycache__"
     for private in (_user_folder(), _temporary_folder()):
-        if private is not None and _belongs_to_user(private):
+        if private is not None and _belongs_to_user(private, make):
             yield private / installation
 
 
@@ -60,10 +63,11 @@ def _temporary_folder() -> Path | None:
         return None
 
 
-def _belongs_to_user(folder: Path) -> bool:
-    """Make a folder that nobody else can enter; whether it is one that nobody else can write into."""
+def _belongs_to_user(folder: Path, make: bool) -> bool:
+    """Whether nobody else can write into a folder; one that is made can be entered by nobody else."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if make:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.lstat()
     except OSError:
         return False
@@ -84,7 +88,7 @@ def entries(kernel: str, stamp: str, key: str) -> Iterator[bytes]:
 
 def save(kernel: str, stamp: str, key: str, entry: bytes) -> None:
     """Keep an entry in the first folder that takes it, and drop those of the kernel from other sources."""
-    for folder in folders():
+    for folder in folders(make=True):
         part = folder / f"{kernel}-{stamp}-{key}.{os.getpid()}"
         try:
             folder.mkdir(parents=True, exist_ok=True)
