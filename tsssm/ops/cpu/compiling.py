@@ -13,13 +13,14 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import llvmlite
 import numba
-from numba import config
+from numba import config, types
 from numba.core.compiler import CompileResult
 from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
@@ -27,21 +28,33 @@ from numba.core.serialize import dumps
 from tsssm.ops.cpu import caching
 
 
-def _compiled(**options: bool) -> Callable[[Any], Any]:
-    return lambda function: CPUDispatcher(function, targetoptions={"nopython": True, **options})
+class _Part(CPUDispatcher):
+    """A function that kernels call: without what a call from Python or C takes, unless a test needs it."""
+
+    def __init__(self, function: Any, **options: bool) -> None:
+        wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+        super().__init__(function, targetoptions={"nopython": True, **wrappers, **options})
+        self._from_python = CPUDispatcher(function, targetoptions={"nopython": True, **options})
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        # A number that the caller writes out is no signature of its own; LLVM takes it into account anyway.
+        return super().get_call_template(tuple(map(types.unliteral, args)), kws)
+
+    def __call__(self, *args: Any) -> Any:
+        return self._from_python(*args)
 
 
 # A function of its own: compiled once, called by whoever needs it. It takes arrays and plain numbers.
-routine = _compiled(nogil=True, _nrt=False)
+routine: Callable[[Any], Any] = partial(_Part, nogil=True, _nrt=False)
 # The same for those that make arrays.
-maker = _compiled(nogil=True)
+maker: Callable[[Any], Any] = partial(_Part, nogil=True)
 # Compiled into its caller; it may take registers.
-inline = _compiled(forceinline=True, _nrt=False)
+inline: Callable[[Any], Any] = partial(_Part, forceinline=True, _nrt=False)
 
 
 class _Kernel(CPUDispatcher):
     def __init__(self, function: Any) -> None:
-        super().__init__(function, targetoptions={"nopython": True, "nogil": True})
+        super().__init__(function, targetoptions={"nopython": True, "nogil": True, "no_cfunc_wrapper": True})
         self._cache = _Cache(function)
 
     def compile(self, signature: Any) -> Any:

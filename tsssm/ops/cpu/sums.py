@@ -25,7 +25,7 @@ TABLE, ONE, HOLD = range(3)
 N_SUMS = 4
 
 # Below this |z| the derivative of phi1 is not taken as a difference.
-_SLOW = 0.01
+SLOW = 0.01
 
 
 @inline
@@ -35,7 +35,7 @@ def is_slow(system: Any, steps: Any, n: int, width: int, typical: float) -> bool
     Otherwise phi1'(z) = (exp(z) - phi1(z)) / z, with an error of the rounding unit divided by z.
     """
     for w in range(width):
-        if typical * steps[w] * max(abs(system[n, 0, w]), abs(system[n, 1, w])) < _SLOW:
+        if typical * steps[w] * max(abs(system[n, 0, w]), abs(system[n, 1, w])) < SLOW:
             return True
     return False
 

@@ -80,7 +80,7 @@ def backward_pass(
     saved: Any,
     gy: Any,
     gx: Any,
-    at_rest: bool,
+    at_rest: Any,
     kind: int,
     alpha: float,
     reverse: bool,
@@ -105,10 +105,14 @@ def backward_pass(
     width = 64 // u.itemsize
     length, channels = u.shape[1], u.shape[2]
     directions, readouts, modes = C.shape[0], C.shape[1], A.shape[1]
-    foh, liquid = kind == FOH, bound.size > 0
+    # Written one by one, or Numba does not see that they are constants.
+    liquid = bound is not None
+    own = dt is not None
+    by_rows = at_rest is not None
+    foh = kind == FOH
     chunks = (length + CHUNK - 1) // CHUNK
     # One row more, so that the fields of a row do not compete for the same lines of the cache.
-    plane = ((modes * gaps.size if gaps.size > 0 else CHUNK) + 1) * width
+    plane = ((CHUNK if own else modes * gaps.size) + 1) * width
     ub = zeros((CHUNK * width,), u)
     vb = zeros((CHUNK * width,), u)
     gub = zeros((CHUNK * width,), u)
@@ -122,9 +126,9 @@ def backward_pass(
     if gaps.size == 1:
         delta[:] = gaps[0]
     # Which row a sample uses: its own, unless rows are shared.
-    which = np.arange(CHUNK) if gaps.size == 0 else np.zeros(CHUNK, np.int64)
-    nearest = np.empty(CHUNK, np.int64)
-    rest = np.empty(CHUNK, u.dtype)
+    which = np.arange(CHUNK) if own else np.zeros(CHUNK, np.int64)
+    if own:
+        nearest, rest = np.empty(CHUNK, np.int64), np.empty(CHUNK, u.dtype)
     simple = not foh and readouts == 1 and (not liquid or kind == ZOH)
     regular = simple and liquid and gaps.size == 1
     for block in range(first, last):
@@ -135,35 +139,43 @@ def backward_pass(
         g_system = zeros((modes, 4, width), u)
         g_feedthrough = zeros((readouts, width), u)
         g_steps = zeros((width,), u)
-        slow = np.zeros(modes, np.bool_)
-        for n in range(modes):
-            slow[n] = is_slow(system, steps, n, width, typical)
-        layout = lay_out(system, steps, width, reach)
-        table = fill_nodes(system, steps, width, layout)
-        nodes = layout, table, nearest, rest
+        if own:
+            slow = np.zeros(modes, np.bool_)
+            for n in range(modes):
+                slow[n] = is_slow(system, steps, n, width, typical)
+            layout = lay_out(system, steps, width, reach)
+            table = fill_nodes(system, steps, width, layout)
+            nodes = layout, table, nearest, rest
         scale = scale_states(system, width)
         quick = quick_groups(system, steps, width, duration)
         moves = shared_moves(gaps, kind, alpha, system, steps, width)
-        bounds, g_bounds = gather_bounds(bound, h0, width), zeros((modes, width), u)
-        constants = gather_constants(moves, scale, bounds, width) if regular else scale
-        if regular:
-            scale_by_input(scale, constants, width)
-            quick[:] = True
+        if liquid:
+            bounds, g_bounds = gather_bounds(bound, h0, width), zeros((modes, width), u)
+            constants = gather_constants(moves, scale, bounds, width) if regular else scale
+            if regular:
+                scale_by_input(scale, constants, width)
+                quick[:] = True
         g_scale = zeros((modes, 2, width), u)
-        # Quick groups do without rows, but for the gradients of a liquid transition on a grid.
-        by_rows = regular or not (simple and at_rest and quick.all())
-        rows = zeros((2 * N_FIELDS * plane if by_rows else 0,), u)
-        grads = zeros((6 * plane if by_rows else 0,), u)
-        if by_rows and gaps.size > 0:
-            fill_table(rows, plane, gaps, system, steps, width, kind, alpha, True)
+        plain = True
+        if by_rows:
+            # Quick groups do without, but for the gradients of a liquid transition on a grid.
+            needed = regular or not (simple and at_rest and quick.all())
+            rows = zeros((2 * N_FIELDS * plane if needed else 0,), u)
+            grads = zeros((6 * plane if needed else 0,), u)
+            if not own and needed:
+                fill_table(rows, plane, gaps, system, steps, width, kind, alpha, True)
+        else:
+            quick[:] = True
         for d in range(directions):
             backwards = reverse != (d == 1)
-            plain = simple and (at_rest or d == 1)
+            if by_rows:
+                plain = simple and (at_rest or d == 1)
             readout = gather_readout(C[d], h0, width)
             g_readout = zeros((readouts, modes, 2, width), u)
             weights = weigh(scale, readout, width)
             sums = zeros((modes + GROUP - 1, N_SUMS, 2, width), u)
-            tables = rows, grads, which, delta, sums
+            if by_rows:
+                tables = rows, grads, which, delta, sums
             for b in range(b0, b1):
                 carry = zeros((modes + GROUP - 1, 2, width), u)
                 memory = weights, carry, sums
@@ -174,7 +186,7 @@ def backward_pass(
                     count = min(CHUNK, length - start)
                     span = (start, count, backwards)
                     read(u, b, h0, span, ub, 0, width)
-                    if foh:
+                    if by_rows and foh:
                         read(v[d], b, h0, span, vb, 0, width)
                         gvb[:] = 0
                     for m in range(readouts):
@@ -192,19 +204,21 @@ def backward_pass(
                     )
                     for k in range(count if gaps.size != 1 else 0):
                         t = length - 1 - start - k if backwards else start + k
-                        delta[k] = dt[d, b, t]
-                        if gaps.size > 1:
+                        if own:
+                            delta[k] = dt[d, b, t]
+                        else:
                             which[k] = index[d, b, t]
+                            delta[k] = gaps[which[k]]
                     for n in range(modes):
                         at = 2 * n * width
                         second = min(n + 1, modes - 1)
-                        if plain and quick[n // GROUP]:
+                        if not by_rows or (plain and quick[n // GROUP]):
                             if n % 2 == 1:
                                 continue
                             origins = origin + at, origin + 2 * second * width
                             ends = 2 if second > n else 1
                             last_chunk = c == chunks - 1 and d == 0
-                            if regular:
+                            if liquid and regular:
                                 advance_driven(X, ub, saved, origins, constants, n, count, width)
                                 for i in range(ends if last_chunk else 0):
                                     scale_final(X, 2 * i * imag, carry, scale, g_scale, n + i, count, width)
@@ -214,7 +228,7 @@ def backward_pass(
                                         X, half, gyb, gub, ub, constants, memory, n + i, count, width
                                     )
                                 continue
-                            if gaps.size == 0 and n % GROUP == 0:
+                            if own and n % GROUP == 0:
                                 chunk_moves(
                                     moves, n // GROUP, delta, count, kind, alpha, system, steps, nodes, width
                                 )
@@ -230,26 +244,26 @@ def backward_pass(
                                 advance_moves(X, ub, saved, origins, moves, bases, which, count, width)
                             for i in range(ends if last_chunk else 0):
                                 scale_final(X, 2 * i * imag, carry, scale, g_scale, n + i, count, width)
-                            for i in range(ends if liquid else 0):
-                                half, base = 2 * i * imag, bases[i]
-                                adjoint_coupled(
-                                    X,
-                                    half,
-                                    gyb,
-                                    gub,
-                                    ub,
-                                    moves,
-                                    base,
-                                    which,
-                                    delta,
-                                    scale,
-                                    bounds,
-                                    memory,
-                                    n + i,
-                                    count,
-                                    width,
-                                )
                             if liquid:
+                                for i in range(ends):
+                                    half, base = 2 * i * imag, bases[i]
+                                    adjoint_coupled(
+                                        X,
+                                        half,
+                                        gyb,
+                                        gub,
+                                        ub,
+                                        moves,
+                                        base,
+                                        which,
+                                        delta,
+                                        scale,
+                                        bounds,
+                                        memory,
+                                        n + i,
+                                        count,
+                                        width,
+                                    )
                                 continue
                             adjoint_moves(
                                 X,
@@ -272,43 +286,34 @@ def backward_pass(
                             continue
                         base = n * gaps.size * width
                         mode = load_mode(system, n, width)
-                        in_table = gaps.size == 0 and layout[1][n // GROUP] > 0
-                        by_nodes = in_table and not slow[n] and not plain
-                        if gaps.size == 0 and not by_nodes:
-                            fill_chunk(
-                                rows,
-                                plane,
-                                0,
-                                dt[d, b],
-                                span,
-                                steps,
-                                width,
-                                kind,
-                                alpha,
-                                True,
-                                mode,
-                            )
-                        x = load(saved, origin + at), load(saved, origin + at + width)
-                        if in_table and n % GROUP == 0:
-                            locate(delta, count, layout, n // GROUP, nearest, rest)
-                        if by_nodes:
-                            fill_chunk_nodes(
-                                rows,
-                                plane,
-                                table,
-                                node_start(layout, n, width),
-                                nearest,
-                                rest,
-                                mode,
-                                load(steps, 0),
-                                count,
-                                width,
-                            )
-                        store(X, 0, x[0])
-                        store(X, imag, x[1])
-                        limit = load(bounds, n * width) if liquid else x[0]
-                        way = HOLD if by_nodes else ONE if gaps.size == 1 else TABLE
+                        way = ONE if gaps.size == 1 else TABLE
+                        if own:
+                            in_table = layout[1][n // GROUP] > 0
+                            if in_table and n % GROUP == 0:
+                                locate(delta, count, layout, n // GROUP, nearest, rest)
+                            if in_table and not slow[n] and not plain:
+                                way = HOLD
+                                first_node = node_start(layout, n, width)
+                                fill_chunk_nodes(
+                                    rows,
+                                    plane,
+                                    table,
+                                    first_node,
+                                    nearest,
+                                    rest,
+                                    mode,
+                                    load(steps, 0),
+                                    count,
+                                    width,
+                                )
+                            else:
+                                fill_chunk(
+                                    rows, plane, 0, dt[d, b], span, steps, width, kind, alpha, True, mode
+                                )
+                        store(X, 0, load(saved, origin + at))
+                        store(X, imag, load(saved, origin + at + width))
                         if liquid:
+                            limit = load(bounds, n * width)
                             advance_liquid(
                                 X, F, ub, limit, rows, plane, base, which, count, width, kind == GBT, True
                             )
@@ -331,7 +336,7 @@ def backward_pass(
                             hr, hi = adjoint(X, G, ub, vb, gub, gvb, tables, place, way, foh, h)
                         store(carry, at, hr)
                         store(carry, at + width, hi)
-                        if gaps.size == 0 and not by_nodes:
+                        if own and way != HOLD:
                             pull_chunk(
                                 rows,
                                 grads,
@@ -347,11 +352,11 @@ def backward_pass(
                                 n,
                             )
                     write(gu, b, h0, span, gub, 0, width)
-                    if foh:
+                    if by_rows and foh:
                         write(gv[d], b, h0, span, gvb, 0, width)
                 if d == 0:
                     store_state(gx, b, h0, width, carry)
-            if plain and regular:
+            if liquid and plain and regular:
                 collect_driven(sums, g_scale, scale, readout, grads, plane, g_readout, g_bounds, width)
                 g_scale[:] = 0
             elif plain:
@@ -361,14 +366,14 @@ def backward_pass(
                     sums, g_scale, quick, scale, system, steps, readout, g_system, g_steps, g_readout, width
                 )
                 g_scale[:] = 0
-            else:
+            elif own and by_rows:
                 collect_hold(sums, system, steps, g_system, g_steps, width)
             for w in range(lanes):
                 for m in range(readouts):
                     for n in range(modes):
                         gC[d, m, h0 + w, n, 0] = g_readout[m, n, 0, w]
                         gC[d, m, h0 + w, n, 1] = g_readout[m, n, 1, w]
-        if by_rows and gaps.size > 0:
+        if by_rows and not own and needed:
             collect_table(rows, grads, plane, gaps, system, steps, width, kind, g_system, g_steps)
         for w in range(lanes):
             gstep[h0 + w] = g_steps[w]

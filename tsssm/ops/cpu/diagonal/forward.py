@@ -60,7 +60,7 @@ def forward_pass(
     reach: float,
     duration: float,
     x: Any,
-    at_rest: bool,
+    at_rest: Any,
     kind: int,
     alpha: float,
     reverse: bool,
@@ -73,68 +73,80 @@ def forward_pass(
 ) -> None:
     """Outputs ``y`` (M, batch, L, H), states ``x`` (batch, H, N, 2) renewed, states ``saved``.
 
-    ``v`` (K, batch, L, H) is used by first-order hold alone, and ``bound`` (H, N) is empty unless the
-    transition is liquid. ``gaps`` are the distinct gaps and ``index`` (K, batch, L) says which one a sample
-    has; if ``gaps`` is empty, ``dt`` (K, batch, L) holds the gap of every sample, and a table of nodes
-    goes up to the gap ``reach``, unless that is infinite. ``duration`` is that of a series, by which slow
-    modes are told from others.
-    ``x`` belongs to the first direction; ``at_rest`` says that it arrives as zeros.
+    ``v`` (K, batch, L, H) is used by first-order hold alone, and ``bound`` (H, N) is None unless the
+    transition is liquid. ``gaps`` are the distinct gaps, ``index`` (K, batch, L) says which one a sample has,
+    and ``dt`` is None; or ``gaps`` is empty, ``dt`` (K, batch, L) holds the gap of every sample, and a table
+    of nodes goes up to the gap ``reach``, unless that is infinite. What an operand that is None stands for is
+    not compiled. ``duration`` is that of a series, by which slow modes are told from others.
+    ``x`` belongs to the first direction; ``at_rest`` says that it arrives as zeros, and is None if moreover
+    the call is a plain one and `any_slow` finds nothing, so that no mode needs rows.
     ``saved`` is empty or (K, batch, blocks, chunks, N, 2, W).
     """
     width = 64 // u.itemsize
     length = u.shape[1]
     directions, readouts, modes = C.shape[0], C.shape[1], A.shape[1]
-    foh, liquid = kind == FOH, bound.size > 0
+    # Written one by one, or Numba does not see that they are constants.
+    liquid = bound is not None
+    own = dt is not None
+    by_rows = at_rest is not None
+    foh = kind == FOH
     chunks = (length + CHUNK - 1) // CHUNK
     # One row more, so that the fields of a row do not compete for the same lines of the cache.
-    plane = ((modes * gaps.size if gaps.size > 0 else CHUNK) + 1) * width
+    plane = ((CHUNK if own else modes * gaps.size) + 1) * width
     ub = zeros((CHUNK * width,), u)
     vb = zeros((CHUNK * width,), u)
     yb = zeros((readouts * CHUNK * width,), u)
     X = zeros((2 * (CHUNK + 1) * width,), u)
     imag = (CHUNK + 1) * width
     # Which row a sample uses: its own, unless rows are shared.
-    which = np.arange(CHUNK) if gaps.size == 0 else np.zeros(CHUNK, np.int64)
+    which = np.arange(CHUNK) if own else np.zeros(CHUNK, np.int64)
     delta = np.empty(CHUNK, u.dtype)
-    nearest = np.empty(CHUNK, np.int64)
-    rest = np.empty(CHUNK, u.dtype)
+    if own:
+        nearest, rest = np.empty(CHUNK, np.int64), np.empty(CHUNK, u.dtype)
     simple = not foh and readouts == 1 and (not liquid or kind == ZOH)
     regular = simple and liquid and gaps.size == 1
     for block in range(first, last):
         h0 = block * width
         system, steps = gather_system(A, B, step, h0, width)
         feedthrough = gather_feedthrough(D, readouts, h0, width)
-        layout = lay_out(system, steps, width, reach)
-        table = fill_nodes(system, steps, width, layout)
-        nodes = layout, table, nearest, rest
+        if own:
+            layout = lay_out(system, steps, width, reach)
+            table = fill_nodes(system, steps, width, layout)
+            nodes = layout, table, nearest, rest
         scale = scale_states(system, width)
         quick = quick_groups(system, steps, width, duration)
         moves = shared_moves(gaps, kind, alpha, system, steps, width)
-        bounds = gather_bounds(bound, h0, width)
-        constants = gather_constants(moves, scale, bounds, width) if regular else scale
-        if regular:
-            scale_by_input(scale, constants, width)
+        if liquid:
+            bounds = gather_bounds(bound, h0, width)
+            constants = gather_constants(moves, scale, bounds, width) if regular else scale
+            if regular:
+                scale_by_input(scale, constants, width)
+                quick[:] = True
+        plain = True
+        if by_rows:
+            # Quick groups do without.
+            needed = not (simple and at_rest and quick.all())
+            rows = zeros((2 * N_FIELDS * plane if needed else 0,), u)
+            if not own and needed:
+                fill_table(rows, plane, gaps, system, steps, width, kind, alpha, False)
+        else:
             quick[:] = True
-        # Quick groups do without rows.
-        by_rows = not (simple and at_rest and quick.all())
-        rows = zeros((2 * N_FIELDS * plane if by_rows else 0,), u)
-        if by_rows and gaps.size > 0:
-            fill_table(rows, plane, gaps, system, steps, width, kind, alpha, False)
         for d in range(directions):
             backwards = reverse != (d == 1)
-            plain = simple and (at_rest or d == 1)
+            if by_rows:
+                plain = simple and (at_rest or d == 1)
             readout = gather_readout(C[d], h0, width)
             weights = weigh(scale, readout, width)
             for b in range(b0, b1):
                 state = zeros((modes + GROUP - 1, 2, width), u)
-                if d == 0 and not at_rest:
+                if by_rows and d == 0 and not at_rest:
                     load_state(x, b, h0, width, state)
                 for c in range(chunks):
                     start = c * CHUNK
                     count = min(CHUNK, length - start)
                     span = (start, count, backwards)
                     read(u, b, h0, span, ub, 0, width)
-                    if foh:
+                    if by_rows and foh:
                         read(v[d], b, h0, span, vb, 0, width)
                     for m in range(readouts):
                         if d == 0:
@@ -147,16 +159,18 @@ def forward_pass(
                             store(saved, (2 * modes * to + n) * width, load(state, n * width))
                     for k in range(count if gaps.size != 1 else 0):
                         t = length - 1 - start - k if backwards else start + k
-                        delta[k] = dt[d, b, t]
-                        if gaps.size > 1:
+                        if own:
+                            delta[k] = dt[d, b, t]
+                        else:
                             which[k] = index[d, b, t]
                     for n in range(modes):
                         at = 2 * n * width
-                        if plain and quick[n // GROUP]:
-                            if n % GROUP == 0 and regular:
-                                run_liquid(ub, yb, constants, weights, state, n, count, width)
-                            elif not regular and n % 2 == 0:
-                                if gaps.size == 0 and n % GROUP == 0:
+                        if not by_rows or (plain and quick[n // GROUP]):
+                            if liquid and regular:
+                                if n % GROUP == 0:
+                                    run_liquid(ub, yb, constants, weights, state, n, count, width)
+                            elif n % 2 == 0:
+                                if own and n % GROUP == 0:
                                     chunk_moves(
                                         moves,
                                         n // GROUP,
@@ -194,36 +208,28 @@ def forward_pass(
                                     run_moves(ub, yb, moves, bases, which, weights, state, n, count, width)
                             continue
                         mode = load_mode(system, n, width)
-                        by_nodes = gaps.size == 0 and layout[1][n // GROUP] > 0
-                        if by_nodes and n % GROUP == 0:
-                            locate(delta, count, layout, n // GROUP, nearest, rest)
-                        if by_nodes:
-                            fill_chunk_nodes(
-                                rows,
-                                plane,
-                                table,
-                                node_start(layout, n, width),
-                                nearest,
-                                rest,
-                                mode,
-                                load(steps, 0),
-                                count,
-                                width,
-                            )
-                        elif gaps.size == 0:
-                            fill_chunk(
-                                rows,
-                                plane,
-                                0,
-                                dt[d, b],
-                                span,
-                                steps,
-                                width,
-                                kind,
-                                alpha,
-                                False,
-                                mode,
-                            )
+                        if own:
+                            by_nodes = layout[1][n // GROUP] > 0
+                            if by_nodes and n % GROUP == 0:
+                                locate(delta, count, layout, n // GROUP, nearest, rest)
+                            if by_nodes:
+                                first_node = node_start(layout, n, width)
+                                fill_chunk_nodes(
+                                    rows,
+                                    plane,
+                                    table,
+                                    first_node,
+                                    nearest,
+                                    rest,
+                                    mode,
+                                    load(steps, 0),
+                                    count,
+                                    width,
+                                )
+                            else:
+                                fill_chunk(
+                                    rows, plane, 0, dt[d, b], span, steps, width, kind, alpha, False, mode
+                                )
                         store(X, 0, load(state, at))
                         store(X, imag, load(state, at + width))
                         base = n * gaps.size * width

@@ -18,12 +18,22 @@ from typing import Any
 import numpy as np
 
 from tsssm.ops.cpu.blocks import CHUNK, load_mode
-from tsssm.ops.cpu.compiling import inline, maker, routine
+from tsssm.ops.cpu.compiling import inline, kernel, maker, routine
 from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.moves import GROUP
 from tsssm.ops.cpu.rows import conj_times, inverse, times
 from tsssm.ops.cpu.simd import load, splat, store
-from tsssm.ops.cpu.sums import N_SUMS, is_slow
+from tsssm.ops.cpu.sums import N_SUMS, SLOW, is_slow
+
+
+@kernel
+def any_slow(A: Any, step: Any, duration: float) -> bool:
+    """Whether some mode of the system (H, N, 2) `is_slow` in a series of this ``duration``."""
+    for h in range(A.shape[0]):
+        for n in range(A.shape[1]):
+            if duration * step[h] * max(abs(A[h, n, 0]), abs(A[h, n, 1])) < SLOW:
+                return True
+    return False
 
 
 @maker

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tsssm.ops.cpu.allocation import empty, empty_like
 from tsssm.ops.cpu.blocks import CHUNK
 from tsssm.ops.cpu.diagonal.backward import backward_pass
 from tsssm.ops.cpu.diagonal.forward import forward_pass
+from tsssm.ops.cpu.diagonal.plain import any_slow
 from tsssm.ops.cpu.gaps import MAX_SHARED_MOVES, distinct_gaps, extent, mean_duration
 from tsssm.ops.cpu.layout import as_array, block_count, for_each, lane_count, ranges
 from tsssm.ops.cpu.rows import FOH, GBT, ZOH
@@ -33,16 +34,25 @@ def _work(u: Tensor, C: Tensor) -> int:
     return directions * (6 + 2 * readouts) * samples * modes
 
 
-def _budget(C: Tensor, rule: str, liquid: bool, at_rest: bool) -> int | None:
-    """How many modes times gaps may share: more, where a sample needs no more than its move."""
-    simple = rule == "zoh" if liquid else rule != "foh"
-    return MAX_SHARED_MOVES if simple and C.shape[1] == 1 and at_rest else None
+def _operands(
+    u: Tensor, v: Tensor | None, system: Sequence[Tensor | None], dt: Tensor | None, rule: str, at_rest: bool
+) -> tuple[list[Any], bool | None]:
+    """Operands of `backward_pass` up to the duration, and what both passes take for ``at_rest``.
 
-
-def _inputs(u: Tensor, v: Tensor | None, *system: Tensor | None) -> list[NDArray[Any]]:
-    """Arrays of u, v, A, B, C, D, step and bound; absent ones are empty."""
+    ``system`` is A, B, C, D, step and bound. `forward_pass` does without the mean gap, the last but one.
+    """
     v = u.new_empty((0, 0, 0, 0)) if v is None else v
-    return [as_array(u.new_empty((0, 0)) if t is None else t) for t in (u, v, *system)]
+    arrays: list[Any] = [None if t is None else as_array(t) for t in (u, v, *system)]
+    _, _, A, _, C, _, step, bound = arrays
+    liquid = bound is not None
+    # A sample needs no more than its move, of which more can be shared.
+    simple = at_rest and C.shape[1] == 1 and (rule == "zoh" if liquid else rule != "foh")
+    gaps, index, each = distinct_gaps(u, dt, C.shape[3], MAX_SHARED_MOVES if simple else None)
+    own = each if gaps.size == 0 else None
+    duration = mean_duration(u, dt)
+    by_rows = liquid or not simple or any_slow(A, step, duration)
+    operands = [*arrays, gaps, index, own, *extent(u, dt, gaps, rule), duration]
+    return operands, at_rest if by_rows else None
 
 
 def diagonal_scan(
@@ -71,11 +81,11 @@ def diagonal_scan(
     y = empty((readouts, batch, length, channels), u.dtype)
     x = A.new_zeros(batch, channels, modes) if x0 is None else x0.clone(memory_format=torch.contiguous_format)
     saved = empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save), u.dtype)
-    gaps = distinct_gaps(u, dt, modes, _budget(C, rule, bound is not None, x0 is None))
-    reach, _ = extent(u, dt, gaps[0], rule)
-    operands = _inputs(u, u_prev, A, B, C, D, step, bound)
-    inputs = (*operands, *gaps, reach, mean_duration(u, dt), as_array(x))
-    options = (x0 is None, _KINDS[rule], alpha, reverse)
+    D = u.new_empty((0, 0)) if D is None else D
+    system = A, B, C, D, step, bound
+    (*operands, _, duration), at_rest = _operands(u, u_prev, system, dt, rule, x0 is None)
+    inputs = (*operands, duration, as_array(x))
+    options = (at_rest, _KINDS[rule], alpha, reverse)
     outputs = (as_array(y), as_array(saved))
 
     def task(part: int, *block_and_series: int) -> None:
@@ -115,13 +125,12 @@ def diagonal_scan_adjoint(
     # One entry for each range of series, so that no two tasks write to the same place.
     parts = len(cut.series)
     nothing = u.new_empty((0, 0))
-    trained = (A, B, C, nothing if D is None else D, step, nothing if bound is None else bound)
+    D = nothing if D is None else D
+    trained = (A, B, C, D, step, nothing if bound is None else bound)
     system = [t.new_empty((parts, *t.shape)) for t in trained]
-    gaps = distinct_gaps(u, dt, C.shape[3], _budget(C, rule, bound is not None, at_rest))
-    extents = (*extent(u, dt, gaps[0], rule), mean_duration(u, dt))
-    inputs = (*_inputs(u, u_prev, A, B, C, D, step, bound), *gaps, *extents)
+    inputs, rest = _operands(u, u_prev, (A, B, C, D, step, bound), dt, rule, at_rest)
     upstream = [as_array(t) for t in (saved, gy.transpose(0, 1), gx)]
-    options = (at_rest, _KINDS[rule], alpha, reverse)
+    options = (rest, _KINDS[rule], alpha, reverse)
     outputs = (as_array(gu), as_array(gv))
     by_part = [as_array(t) for t in system]
 
