@@ -52,9 +52,15 @@ def test_no_module_is_too_long(folder: str) -> None:
 
 def test_bounds_are_the_versions_that_are_tested() -> None:
     tested = pins("constraints-minimum.txt") | {"torch": torch_minimum()}
+    newest = pins("constraints.txt")
     for name, need in requirements().items():
-        assert re.fullmatch(r">=[\d.]+", str(need.specifier)), name
-        assert Version(str(need.specifier)[2:]) == Version(tested[name]), name
+        bounds = {bound.operator: Version(bound.version) for bound in need.specifier}
+        assert bounds.pop(">=") == Version(tested[name]), name
+        # Where hooks are used that may change with any release, the one after the newest tested is excluded.
+        if name in ("numba", "lightning"):
+            major, minor, *_ = Version(newest[name]).release
+            assert bounds.pop("<") == Version(f"{major}.{minor + 1}"), name
+        assert not bounds, name
 
 
 def test_ci_pins_every_requirement_within_its_bound() -> None:

@@ -69,6 +69,11 @@ class _Kernel(CPUDispatcher):
 kernel: Callable[[Any], Any] = _Kernel
 
 
+def data_of(context: Any, builder: Any, array: Any, value: Any) -> Any:
+    """LLVM's pointer to the numbers of an array of Numba type ``array``, in the code of an intrinsic."""
+    return context.make_array(array)(context, builder, value).data
+
+
 class _Cache:
     """What a dispatcher asks before it compiles, and tells afterwards."""
 

@@ -13,9 +13,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.core.datamodel import models
-from numba.extending import intrinsic, lower_builtin, register_model, type_callable
+from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
+
+from tsssm.ops.cpu.compiling import data_of
 
 BYTES = 64
 _FLAGS = ("contract", "nsz", "arcp")
@@ -64,7 +64,7 @@ class _MaskModel(models.PrimitiveModel):
 
 
 def _address(context: Any, builder: Any, array: types.Array, value: Any, index: Any, lanes: Lanes) -> Any:
-    data = context.make_array(array)(context, builder, value).data
+    data = data_of(context, builder, array, value)
     return builder.bitcast(builder.gep(data, [index]), _vector(lanes).as_pointer())
 
 
@@ -162,7 +162,7 @@ def any_of(typingctx: Any, mask: Any) -> Any:
 def _math(builder: Any, name: str, ty: Lanes, value: Any) -> Any:
     vector = _vector(ty)
     name = f"llvm.{name}.v{ty.width}f{ty.dtype.bitwidth}"
-    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector]), name)
+    function = builder.module.declare_intrinsic(name, (), ir.FunctionType(vector, [vector]))
     return builder.call(function, [value])
 
 

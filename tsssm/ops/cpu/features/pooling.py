@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from tsssm.ops.cpu.compiling import inline, maker
@@ -26,7 +25,7 @@ def sum_lanes(typingctx: Any, a: Any) -> Any:
             halves = [list(range(first, first + width)) for first in (0, width)]
             masks = [ir.Constant(ir.VectorType(ir.IntType(32), width), half) for half in halves]
             vector = builder.fadd(*(builder.shuffle_vector(vector, vector, mask) for mask in masks))
-        return builder.extract_element(vector, cgutils.int32_t(0))
+        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
 
     return a.dtype(a), codegen
 

@@ -11,7 +11,7 @@ from numba import types
 from numba.extending import intrinsic
 from numpy.polynomial import Chebyshev, Polynomial
 
-from tsssm.ops.cpu.compiling import inline
+from tsssm.ops.cpu.compiling import data_of, inline
 from tsssm.ops.cpu.elementary import exp_expm1
 from tsssm.ops.cpu.simd import CONSTANTS, POLYNOMIALS, Mask, constant, polynomial, where
 
@@ -69,7 +69,7 @@ def kept(typingctx: Any, noise: Any, index: Any, least: Any, like: Any) -> Any:
     mask = Mask(like.dtype)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(noise)(context, builder, args[0]).data
+        data = data_of(context, builder, noise, args[0])
         vector = ir.VectorType(ir.IntType(16), mask.width)
         pointer = builder.bitcast(builder.gep(data, [args[1]]), vector.as_pointer())
         bound = builder.trunc(args[2], ir.IntType(16))

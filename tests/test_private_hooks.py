@@ -1,0 +1,97 @@
+"""What is used of other packages beyond their documentation: a failure here names the hook that changed."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tsssm.ops.cpu import compiling, threads
+
+
+def test_numba_asks_the_cache_of_a_kernel_before_it_compiles_and_tells_it_afterwards() -> None:
+    calls: list[str] = []
+    result: list[Any] = []
+
+    class Cache:
+        def load_overload(self, signature: Any, context: Any) -> Any:
+            calls.append("load")
+            return None
+
+        def save_overload(self, signature: Any, compiled: Any) -> None:
+            calls.append("save")
+            result.append(compiled)
+
+    def add(x):
+        return x + 1
+
+    kernel = compiling.kernel(add)
+    kernel._cache = Cache()
+    assert kernel(1) == 2 and kernel(2) == 3
+    assert calls == ["load", "save"], "Dispatcher._cache"
+    copied = compiling.CompileResult._rebuild(kernel.targetctx, *compiling.pickle.loads(dumped(result[0])))
+    assert copied.signature == result[0].signature, "CompileResult._reduce and _rebuild"
+
+
+def dumped(result: Any) -> bytes:
+    return compiling.dumps(result._reduce())
+
+
+def test_numba_compiles_no_branch_that_asks_for_what_is_none() -> None:
+    def length(x, y):
+        given = y is not None
+        if given:
+            return x.size + y.size
+        return x.size
+
+    kernel = compiling.kernel(length)
+    kernel._cache = compiling.CPUDispatcher(length)._cache  # keeps nothing
+    assert kernel(np.zeros(3), None) == 3, "dead_branch_prune"
+    assert kernel(np.zeros(3), np.zeros(2)) == 5
+
+
+def test_numba_compiles_a_part_once_for_all_numbers_that_callers_write_out() -> None:
+    @compiling.routine
+    def scaled(x, factor):
+        return x * factor
+
+    def total(x):
+        return scaled(x, 2) + scaled(x, 3)
+
+    kernel = compiling.kernel(total)
+    kernel._cache = compiling.CPUDispatcher(total)._cache
+    assert kernel(2) == 10
+    assert len(scaled.overloads) == 1, "Dispatcher.get_call_template"
+
+
+def test_numba_leaves_reference_counts_out_of_a_routine() -> None:
+    from numba import TypingError
+
+    def fresh(x):
+        return np.zeros(x)
+
+    with pytest.raises(TypingError, match="Only accept returning of array passed into the function"):
+        compiling.routine(fresh)(3)  # the option _nrt
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="PyTorch brings another OpenMP elsewhere")
+def test_pytorch_is_linked_with_the_openmp_that_opens_a_parallel_region() -> None:
+    assert threads._parallel_region() is not None, "GOMP_parallel in libtorch_cpu.so"
+    barrier = threading.Barrier(2, timeout=60)
+    threads.run([barrier.wait, barrier.wait], 2)
+
+
+def test_lightning_logs_by_the_names_that_are_silenced(capfd: pytest.CaptureFixture[str]) -> None:
+    import lightning.pytorch as pl
+
+    from tsssm.training._quiet import quiet
+
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    assert all(logger.handlers or logger.level for logger in loggers), "the loggers of Lightning"
+    with quiet(verbose=0):
+        pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    assert capfd.readouterr() == ("", ""), "a line of Lightning by another way"
