@@ -143,3 +143,27 @@ def test_network_study(load, tmp_path, monkeypatch):
     study.main(arguments)  # all is there
     with pytest.raises(SystemExit):
         study.main([*arguments[:-3], "3", *arguments[-2:]])
+
+
+def test_cold_start(load, tmp_path, capsys, monkeypatch):
+    benchmark = load("cold_start")
+    seconds = iter([5.0, 2.0, 9.0, 2.5])
+
+    def measure(checkout: Path, case: str, cache: str, steps: int) -> dict[str, float]:
+        assert (checkout / "tsssm").is_dir() and not list(Path(cache).iterdir())
+        return {"import": 1.0, "fit": next(seconds)}
+
+    monkeypatch.setattr(benchmark, "measure", measure)
+    path = tmp_path / "cold_start.json"
+    benchmark.main(["--cases", "times", "--against", str(BENCHMARKS.parents[1]), "--json", str(path)])
+    rows = json.loads(path.read_text())["processor seconds"]["times"]
+    assert rows["this"] == {"import": 1.0, "first": 5.0, "second": 2.0, "compiler": 3.0}
+    assert rows["against"]["compiler"] == 6.5
+    assert "allowed" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_cold_start_compiles_the_first_time_only(load, tmp_path):
+    benchmark = load("cold_start")
+    row = benchmark.cold_and_warm(BENCHMARKS.parents[1], "features", 0)
+    assert row["first"] > 2 * row["second"]

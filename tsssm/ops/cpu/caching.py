@@ -75,6 +75,12 @@ def _belongs_to_user(folder: Path, make: bool) -> bool:
     return stat.S_ISDIR(found.st_mode) and mine
 
 
+def kept() -> Iterator[tuple[Path, list[Path]]]:
+    """The folders, and the entries in each."""
+    for folder in folders():
+        yield folder, sorted(folder.glob(f"{__package__}.*-*-*"))
+
+
 def entries(kernel: str, stamp: str, key: str) -> Iterator[bytes]:
     """Sound entries, those of earlier folders first."""
     for folder in folders():
@@ -104,6 +110,12 @@ def save(kernel: str, stamp: str, key: str, entry: bytes) -> None:
         except OSError:
             continue
     _say_that_nothing_is_kept()
+
+
+@cache
+def say_that_kernels_are_compiled() -> None:
+    """Log it, the first time: this is what a process without kept kernels waits for."""
+    _log.info("Compiling kernels, to be kept in %s; `python -m tsssm` says where they are.", next(folders()))
 
 
 @cache

@@ -93,6 +93,7 @@ class _Cache:
                 return CompileResult._rebuild(context, *pickle.loads(entry))
             except Exception:  # a sound file that holds something else: it is compiled anew
                 continue
+        caching.say_that_kernels_are_compiled()
         return None
 
     def save_overload(self, signature: Any, result: Any) -> None:
