@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,6 +27,7 @@ from tsssm.ops.autograd import diagonal as compiled
 from tsssm.ops.cpu import diagonal as cpu
 from tsssm.ops.cpu import gaps as gaps_of_a_call
 from tsssm.ops.cpu import layout
+from tsssm.ops.cpu.diagonal import scan
 
 
 def covering_set() -> Iterator[Any]:
@@ -338,3 +340,25 @@ def test_compile(gaps: str) -> None:
     assert torch.equal(y.detach(), expected["y"])
     for name, gradient in zip(operands, gradients, strict=True):
         torch.testing.assert_close(gradient, expected[f"gradient of {name}"], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", ["plain", "own gaps", "slow", "state", "foh", "liquid", "two readouts"])
+def test_a_call_compiles_what_it_needs(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    taken: list[dict[str, Any]] = []
+    names = inspect.signature(scan.forward_pass.py_func)
+    monkeypatch.setattr(scan, "forward_pass", lambda *args: taken.append(names.bind(*args).arguments))
+    u, step = torch.zeros(2, 40, 3), torch.full((3,), 0.1)
+    A, readouts = torch.full((3, 4), -1 + 1j), 2 if case == "two readouts" else 1
+    if case == "slow":
+        A[1, 2] = 1e-4j  # over 40 samples less than is_slow allows
+    C = torch.ones(1, readouts, 3, 4, dtype=A.dtype)
+    dt = torch.rand(1, 2, 40) if case == "own gaps" else None
+    v, x0 = torch.zeros(1, 2, 40, 3) if case == "foh" else None, A[None] * 0 if case == "state" else None
+    bound = torch.ones(3, 4) if case == "liquid" else None
+    x0 = None if x0 is None else x0.expand(2, 3, 4)
+    rule = "foh" if case == "foh" else "zoh"
+    cpu.diagonal_scan(u, v, A, A, C, None, step, dt, bound, x0, rule, 0.0, False, False)
+    (call,) = taken
+    assert (call["dt"] is not None) == (call["gaps"].size == 0) == (case == "own gaps")
+    assert (call["bound"] is not None) == (case == "liquid")
+    assert call["at_rest"] == {"plain": None, "own gaps": None, "state": False}.get(case, True)
