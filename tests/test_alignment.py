@@ -17,6 +17,7 @@ from tsssm import (
     SSMRegressor,
     load,
 )
+from tsssm.inspection import channel_importance
 
 N = 12
 RNG = np.random.default_rng(0)
@@ -142,6 +143,15 @@ def test_channels_follow_their_names(model, tmp_path):
     np.testing.assert_array_equal(getattr(model, ask)(nameless), expected)
     model.fit(nameless, targets(model))
     assert not hasattr(model, "feature_names_in_")
+
+
+def test_importances_follow_the_ids():
+    model = SSMFeaturesClassifier(**FEATURES).fit(PANEL, LABELS)
+    found = [
+        channel_importance(model, PANEL, y, scoring="accuracy", n_repeats=2, random_state=0).importances
+        for y in (LABELS, Y.iloc[ORDER])
+    ]
+    np.testing.assert_array_equal(*found)
 
 
 def test_other_channels_are_listed():

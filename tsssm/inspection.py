@@ -12,6 +12,7 @@ from sklearn.metrics import check_scoring
 from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
+from tsssm.estimators._alignment import aligned
 from tsssm.panel import Panel, as_panel
 
 __all__ = ["channel_importance"]
@@ -84,6 +85,7 @@ def channel_importance(
     check_is_fitted(estimator)
     # As the estimator itself reads an index that counts.
     panel = as_panel(X, counting_is_time=getattr(estimator, "_has_times", False))
+    y = aligned(y, panel, X, "y")
     check_consistent_length(panel, y)
     scorer = check_scoring(estimator, scoring=scoring)
     rng = check_random_state(random_state)
