@@ -346,3 +346,24 @@ def test_sums_have_the_size_of_inputs_whatever_the_number_of_windows():
         total = found.plain[0].plus(found.plain[1])
         assert total.A.shape == (inputs.width, inputs.width) and total.FY.shape == (inputs.width, 3)
         assert total.windows == length - 3 - inputs.lags[0]
+
+
+def test_what_is_missing_at_the_end_is_forecast_from_the_last_value():
+    y = season(120, 12, 0.3)
+    model = fit_model([y], [0], 6, season=12)
+    whole, late = model.forecast([y], [0], 6), model.forecast([np.append(y, [np.nan] * 2)], [0], 4)
+    assert_allclose(late.values[0], whole.values[0, 2:], rtol=1e-9)
+    assert_allclose(
+        model.quantiles(late, [0.1, 0.9])[0], model.quantiles(whole, [0.1, 0.9])[0, 2:], rtol=1e-9
+    )
+
+
+def test_intervals_cover_when_half_of_the_history_is_missing():
+    rng = np.random.default_rng(7)
+    walks = np.cumsum(rng.normal(size=(150, 120)), axis=1)
+    gaps = np.where(rng.random(walks.shape) < 0.5, np.nan, walks)
+    gaps[:, 0], gaps[:, 111:] = walks[:, 0], np.nan
+    model, found = forecast([y[:112] for y in gaps], 8, season=1)
+    low, high = np.moveaxis(model.quantiles(found, [0.1, 0.9]), -1, 0)
+    covered = ((walks[:, 112:] >= low) & (walks[:, 112:] <= high)).mean()
+    assert 0.72 < covered < 0.88

@@ -324,15 +324,15 @@ def at_steps(
 ) -> list[FloatArray]:
     """Forecasts (k_i, levels or 1) of series at steps (k_i,), straight lines between those of the grid.
 
-    The line to the first step starts at the last value, for quantiles as well.
+    The line to the first step starts at the last value; errors before it are taken to be as large as at it.
     """
     farthest = max(1, math.ceil(max(float(s.max()) for s in steps) - 1e-6))
     forecast = model.forecast(series, phases, farthest)
     grid = forecast.values[:, :, None] if levels is None else model.quantiles(forecast, levels)
     found = []
-    for y, path, places in zip(series, grid, steps, strict=True):
+    for y, path, middle, places in zip(series, grid, forecast.values, steps, strict=True):
         known = np.flatnonzero(np.isfinite(y))
-        whole = np.concatenate([np.full((1, path.shape[1]), y[known[-1]]), path])
+        whole = np.concatenate([y[known[-1]] + path[:1] - middle[0], path])
         below = np.clip(np.floor(places + 1e-6).astype(np.int64), 0, len(whole) - 1)
         above = np.minimum(below + 1, len(whole) - 1)
         share = np.clip(places - below, 0.0, 1.0)[:, None]

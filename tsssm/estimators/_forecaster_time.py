@@ -25,6 +25,7 @@ _SEASONS = (
     (91.3 * 86400.0, (4,)),
 )
 _MOST_CELLS = 50
+_MOST_MISSING = 5.0  # half of the gaps may be so many steps long
 _LOCAL_DAY = 22 * 3600 * 10**9
 
 
@@ -137,20 +138,20 @@ def _numbers(index: pd.Index, wall: bool = False) -> npt.NDArray[np.int64]:
 
 
 def grid_step(numbers: npt.NDArray[Any]) -> float:
-    """Length of a grid step: the shortest gap if all are multiples of it, else the median gap."""
+    """Length of a grid step: what all gaps are multiples of, or the median gap if most cells were empty."""
     gaps = np.diff(np.asarray(numbers, dtype=np.float64))
     gaps = gaps[gaps > 0]
     if len(gaps) == 0:
         return 1.0
-    shortest = float(gaps.min())
+    shortest, usual = float(gaps.min()), float(np.median(gaps))
     ratio = gaps / shortest
-    if np.abs(ratio - np.round(ratio)).max() < 0.02:
+    if np.abs(ratio - np.round(ratio)).max() < 0.02 and usual <= _MOST_MISSING * shortest:
         return shortest
     whole = np.round(gaps).astype(np.int64)
     common = math.gcd(*whole.tolist()) if np.allclose(gaps, whole) else 0
-    if common and common >= shortest / 4:
+    if common and usual <= _MOST_MISSING * common:
         return float(common)
-    return float(np.median(gaps))
+    return usual
 
 
 def to_grid(places: FloatArray, values: FloatArray, name: str) -> tuple[int, FloatArray]:

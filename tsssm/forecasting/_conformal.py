@@ -21,7 +21,7 @@ _FEW = 10
 
 
 class Errors(NamedTuple):
-    """Size of the errors at each horizon (H,), in units of the spread, and pooled errors, sorted."""
+    """Size of the errors at each horizon (H,), in units of the spread, and pooled errors of both signs."""
 
     growth: FloatArray
     pooled: FloatArray
@@ -37,8 +37,9 @@ class Errors(NamedTuple):
         count = known.sum(axis=0)
         size = np.where(known, np.abs(errors), 0.0).sum(axis=0)
         growth = _smoothed(size, count.astype(np.float64))
-        pooled = np.sort((errors / growth)[known])
-        # The rank of a new error among N is uniform over N + 1 places: quantiles move outwards by that.
+        # Held-out windows of one time err to one side together, and the next time may err to the other.
+        pooled = (errors / growth)[known]
+        pooled = np.sort(np.concatenate([pooled, -pooled]))
         if len(pooled) > _GRID:
             pooled = np.quantile(pooled, (np.arange(_GRID) + 0.5) / _GRID)
         return cls(growth, pooled)
@@ -46,7 +47,8 @@ class Errors(NamedTuple):
     def quantiles(self, levels: FloatArray, horizon: int) -> FloatArray:
         """Quantiles (horizon, Q) of an error, in units of the spread."""
         n = len(self.pooled)
-        # Place of the level among n + 1 gaps, clipped to the largest and smallest error seen.
+        # The rank of a new error among n is uniform over n + 1 places: quantiles move outwards by that, up to
+        # the largest and smallest error seen.
         place = np.clip(levels * (n + 1) - 1, 0, n - 1)
         found = np.interp(place, np.arange(n), self.pooled)
         size = self.growth

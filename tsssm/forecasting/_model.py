@@ -47,10 +47,11 @@ class Part(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """Values (n, H) and the spread (n,) that errors are measured in."""
+    """Values (n, H), the spread (n,) that errors are measured in, and missing samples at the end (n,)."""
 
     values: FloatArray
     spread: FloatArray
+    late: IntArray
 
 
 class ForecastModel(NamedTuple):
@@ -91,17 +92,23 @@ class ForecastModel(NamedTuple):
         horizon : int
             Beyond the model's own, forecasts are taken for values and the model goes on from them.
         """
-        whole = [np.asarray(y, dtype=np.float64) for y in series]
+        given = [np.asarray(y, dtype=np.float64) for y in series]
+        # What is missing at the end is forecast as well, from the last value.
+        late = np.array([int(np.argmax(np.isfinite(y[::-1]))) for y in given])
+        whole = [y[: len(y) - gone] for y, gone in zip(given, late, strict=True)]
         first = self._ahead(whole, phases)
         values = first.values
-        while values.shape[1] < horizon:
+        while values.shape[1] < horizon + late.max():
             grown = [np.concatenate([y, f]) for y, f in zip(whole, values, strict=True)]
             values = np.concatenate([values, self._ahead(grown, phases).values], axis=1)
-        return Forecast(values[:, :horizon], first.spread)
+        rows = np.arange(len(values))[:, None], late[:, None] + np.arange(horizon)
+        return Forecast(values[rows], first.spread, late)
 
     def quantiles(self, forecast: Forecast, levels: Sequence[float]) -> FloatArray:
         """Quantiles (n, H, Q) of a forecast."""
-        around = self.errors.quantiles(np.asarray(levels, dtype=np.float64), forecast.values.shape[1])
+        horizon, late = forecast.values.shape[1], forecast.late
+        around = self.errors.quantiles(np.asarray(levels, dtype=np.float64), horizon + int(late.max()))
+        around = around[late[:, None] + np.arange(horizon)]
         return forecast.values[:, :, None] + forecast.spread[:, None, None] * around
 
     def windows(self, y: FloatArray, phase: int, origins: IntArray) -> FloatArray:
@@ -127,7 +134,7 @@ class ForecastModel(NamedTuple):
             values += part.weight * found[:, 0]
             if part.transform == "none":
                 spreads = spread
-        return Forecast(values, spreads)
+        return Forecast(values, spreads, np.zeros(len(series), dtype=np.int64))
 
     def _part(
         self, part: Part, series: Sequence[Series], inputs: Inputs, origins: IntArray | None

@@ -25,7 +25,8 @@ def fill(y: FloatArray, season: int) -> FloatArray:
         return y
     x = np.arange(len(y))
     line = np.interp(x, x[known], y[known])
-    if season == 1 or known.sum() < 2 * season:
+    # Of few seasons the mean would tell what is still to come to the windows before it.
+    if season == 1 or len(y) < 4 * season or known.sum() < 2 * season:
         return line
     # What is left of a season when a moving average over one season is taken away, twice for its edges.
     width = min(season, len(y))

@@ -147,9 +147,11 @@ def collect(series: Sequence[Series], scales: Sequence[Scale], inputs: Inputs, p
             shift, least = int(start[row]), own.least(length - start[row])
             boundary = int(held_out[0]) - shift
             fine = np.arange(own.length - 1 - H, least - 1, -plan.stride)[::-1]
+            # A gap is filled up to the value behind it: only from a value can one look ahead honestly.
+            fine = fine[own.series.known[fine]]
             for part in np.split(fine, np.arange(_ROWS, len(fine), _ROWS)):
                 own.add(plain, part, None, boundary)
-            usable = [f for f in found if f.origin - shift >= least and f.origin <= length - 1 - H]
+            usable = [f for f in found if own.is_origin(f.origin - shift, least)]
             if not usable:
                 continue
             places = np.array([f.origin - shift for f in usable])
@@ -182,6 +184,10 @@ class _Own:
     def least(self, length: int) -> int:
         """First origin with enough past: the shortest window, or a third of a short series."""
         return max(1, min(self.inputs.lags[0], length // 3))
+
+    def is_origin(self, place: int, least: int) -> bool:
+        """Whether a window may end here: with enough before and behind it, and a value of its own."""
+        return least <= place < self.length - self.horizon and bool(self.series.known[place])
 
     def window(self, origins: IntArray) -> tuple[Window, IntArray]:
         """Inputs, and the places (N, H) of the targets."""
