@@ -181,3 +181,16 @@ def test_distributed(tmp_path, as_a_user):
     assert "150 MB do not take the panel of 300 MB" in done.stdout
     assert "fitted 18750 series" in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["shared.safetensors"]
+
+
+def test_forecasting(tmp_path, capsys):
+    figure = tmp_path / "figures" / "forecasting.png"
+    load_example("forecasting").main(["--figure", str(figure)])
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    passengers, pulse = (
+        [float(number) for number in row[-3:]] for row in rows if row[0] in ("airline", "pulse,")
+    )
+    for forecast, naive, covered in (passengers, pulse):
+        assert forecast < naive
+        assert covered >= 60
