@@ -1,0 +1,85 @@
+"""The experiment on forecasting: its scores against loops, and its tables on little data."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+EXPERIMENTS = Path(__file__).parents[1] / "examples" / "experiments"
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+
+
+@pytest.fixture
+def experiment(monkeypatch):
+    """The script, with two small sets of waves and without the peers that may not be installed."""
+    monkeypatch.syspath_prepend(EXPERIMENTS)
+    module = importlib.import_module("forecasting")
+    rng = np.random.default_rng(0)
+
+    def load(name):
+        t = np.arange(60)
+        return [20 + 3 * np.sin(2 * np.pi * (t + i) / 4) + rng.normal(size=60) for i in range(6)]
+
+    monkeypatch.setattr(module, "load", load)
+    monkeypatch.setattr(module, "of_statsforecast", lambda name: None)
+    return module
+
+
+def test_a_tsf_file(experiment):
+    text = "# about\n@relation x\n@horizon 8\n@data\nT1:1979-01-01 00-00-00:1.5,?,3\nT2:1980-01-01:4,5\n"
+    first, second = experiment.read_tsf(text)
+    assert_allclose(first, [1.5, np.nan, 3])
+    assert_allclose(second, [4, 5])
+
+
+def test_scores_are_those_of_a_loop(experiment):
+    rng = np.random.default_rng(1)
+    history, truth = [rng.normal(size=20) + 5 for _ in range(3)], rng.normal(size=(3, 4)) + 5
+    values, quantiles = truth + 1, np.sort(rng.normal(size=(3, 4, 9)) + 5, axis=-1)
+    wide = np.stack([truth - 1, truth + [[1], [-2], [1]]], axis=-1)
+    found = experiment.scores(experiment.Answer(values, quantiles, wide, 0.0), truth, history, 4)
+    scale = [np.mean([abs(y[t] - y[t - 4]) for t in range(4, 20)]) for y in history]
+    losses = [
+        np.mean(
+            [
+                2 * max(level * (y - q), (level - 1) * (y - q))
+                for y, row in zip(truth[i], quantiles[i], strict=True)
+                for level, q in zip(experiment.LEVELS, row, strict=True)
+            ]
+        )
+        / scale[i]
+        for i in range(3)
+    ]
+    assert found["MASE"] == pytest.approx(np.mean([1 / size for size in scale]))
+    assert found["sMAPE"] == pytest.approx(np.mean(200 / (np.abs(values) + np.abs(truth))))
+    assert found["scaled quantile loss"] == pytest.approx(np.mean(losses))
+    assert found["covered of 95 %"] == pytest.approx(100 * 2 / 3)
+
+
+def test_tables_of_whole_and_thinned_histories(experiment, tmp_path, capsys):
+    path = tmp_path / "forecasting.json"
+    experiment.main(["--parts", "monash", "irregular", "--sets", "m3_quarterly", "--json", str(path)])
+    found = json.loads(path.read_text())["results"]
+    tables = [found["monash"], *found["irregular"].values()]
+    for table in tables:
+        rows = table["sets"]["m3_quarterly"]
+        assert rows.keys() == {experiment.OURS, "seasonal naive"}
+        assert rows[experiment.OURS]["MASE"] < rows["seasonal naive"]["MASE"]
+        ratio = rows[experiment.OURS]["MASE"] / rows["seasonal naive"]["MASE"]
+        assert table["MASE relative to seasonal naive"][experiment.OURS] == pytest.approx(ratio)
+    assert "m3_quarterly" in capsys.readouterr().out
+
+
+def test_thinning_keeps_the_first_and_one_more(experiment):
+    y = np.arange(400.0)
+    thin = experiment.thinned(y, 0.5, 3)
+    known = np.isfinite(thin)
+    assert known[0] and 150 < known.sum() < 250
+    assert_allclose(experiment.joined(thin)[: np.flatnonzero(known)[-1]], y[: np.flatnonzero(known)[-1]])
+    assert np.isfinite(experiment.thinned(y[:2], 0.99, 0)).all()
