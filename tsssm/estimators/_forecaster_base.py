@@ -21,6 +21,7 @@ from tsssm.estimators._parameters import Rule, check_parameters
 from tsssm.estimators._persistence import Saveable
 from tsssm.forecasting import Forecast
 from tsssm.panel import Panel
+from tsssm.persistence import Fields
 
 Estimator = TypeVar("Estimator", bound="ForecasterBase")
 
@@ -62,6 +63,27 @@ class Model(Protocol):
     def quantiles(self, forecast: Forecast, levels: Sequence[float]) -> FloatArray: ...
 
 
+# What is set by `fit` and `pretrain`, here and in sktime's base class.
+_FITTED = (
+    "_X",
+    "_converter_store_y",
+    "_cutoff",
+    "_fh",
+    "_histories",
+    "_is_fitted",
+    "_is_vectorized",
+    "_panel_grid",
+    "_pretrained_attrs",
+    "_y",
+    "_y_metadata",
+    "_y_mtype_last_seen",
+    "channels_",
+    "pretrained_clock_",
+    "pretrained_targets_",
+    "targets_",
+)
+
+
 class Target(NamedTuple):
     """Models of one target: by itself, and with what known future variables add, if they add anything."""
 
@@ -80,6 +102,9 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
 
     _config = {"remember_data": False}
     rules: dict[str, Rule] = {}
+
+    # sktime needs what it knows of the containers of y to give forecasts back in them.
+    _of_sktime = ("_config_dynamic", "_tags_dynamic")
 
     __hash__ = object.__hash__
 
@@ -106,6 +131,17 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
         ``horizon`` is None where nobody has said how far ahead forecasts will be asked for.
         """
         raise NotImplementedError
+
+    def _restore(self, fields: Fields) -> None:
+        """Take what ``fit`` sets, by name; what is inside are records, each with the fields of its class."""
+        self._state = fields.choice("_state", ("fitted", "pretrained"))
+        for name in _FITTED:
+            if fields.has(name):
+                setattr(self, name, fields.take(name))
+        for name in ("targets_", "pretrained_targets_"):
+            targets = self.__dict__.get(name, ())
+            if type(targets) is not tuple or any(type(target) is not Target for target in targets):
+                raise fields.refuse(name, "a tuple of models", targets)
 
     def check_is_fitted(self, method_name: str | None = None) -> None:
         """Raise `NotFittedError` unless the forecaster is fitted."""

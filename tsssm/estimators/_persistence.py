@@ -44,6 +44,8 @@ class Saveable:
 
     #: Attributes that belong to the program an estimator runs in and not to the model.
     _not_saved: tuple[str, ...] = ()
+    #: Attributes of sktime's base class that a model does without.
+    _of_sktime: tuple[str, ...] = _OF_SKTIME
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -69,7 +71,7 @@ class Saveable:
                 UserWarning,
                 stacklevel=2,
             )
-        kept = {*names, *self._not_saved, *_OF_SKTIME}
+        kept = {*names, *self._not_saved, *self._of_sktime}
         return {
             "parameters": parameters,
             "fitted": {name: value for name, value in vars(self).items() if name not in kept},
@@ -82,7 +84,7 @@ class Saveable:
         fields.end()
         check_parameters(parameters, cls.rules)
         estimator = cls(**cls._parameters_of_a_model(parameters))
-        fitted.ignore(*_OF_SKTIME)
+        fitted.ignore(*cls._of_sktime)
         estimator._restore(fitted)
         if cls.__module__.partition(".")[0] != "tsssm":
             others = fitted.rest()

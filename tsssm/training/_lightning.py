@@ -67,11 +67,9 @@ class Learner(pl.LightningModule):
         if not self.net.training:
             return self._loss_of(self.net, batch)
         losses = [self._loss_of(member, share) for member, share in shares_of(self.net, batch)]
-        loss = torch.stack(losses).mean()
-        if len(losses) < len(members_of(self.net)):
-            # Several processes wait for a gradient of every member.
-            loss = loss + zero_of(self.net)
-        return loss
+        every = len(losses) == len(members_of(self.net))
+        # Several processes wait for a gradient of every member.
+        return torch.stack(losses).mean() + (0.0 if every else zero_of(self.net))
 
     def _loss_of(self, net: Backbone | Committee, batch: LabelledBatch) -> Tensor:
         losses = self.loss(net(batch.u, batch.dt).float(), batch.target)
