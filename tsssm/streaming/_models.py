@@ -156,7 +156,7 @@ class BlendedModel:
     dtype: type = np.float64
 
     def __init__(self, estimator: SSMClassifier | SSMRegressor) -> None:
-        closed_form = estimator._closed_form()
+        closed_form = estimator.closed_form_
         assert estimator.net_ is not None and closed_form is not None
         self._network = NetworkModel(estimator.net_, estimator.encoder_)
         self._closed_form = FeaturesModel(closed_form.features, (closed_form.coef, closed_form.intercept))
@@ -215,7 +215,7 @@ def model_of(model: Any) -> tuple[NetworkModel | FeaturesModel | BlendedModel, A
             "model saw a single class in fit and has no network: its answer does not depend on samples."
         )
     _check_direction(model.net_)
-    if model._closed_form() is not None:
+    if model.closed_form_ is not None:
         return BlendedModel(model), copy.copy(model)
     return NetworkModel(model.net_, model.encoder_), copy.copy(model)
 

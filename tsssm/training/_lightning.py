@@ -201,7 +201,7 @@ class Learner(pl.LightningModule):
         scheduler.base_lrs = [rate / 2 for rate in scheduler.base_lrs]
         for group in optimizer.param_groups:
             group["lr"] /= 2
-        return self._zero()  # so that this step does not move the restored weights
+        return zero_of(self.net)  # so that this step does not move the restored weights
 
     def _state(self) -> Iterator[Tensor]:
         yield from self.net.parameters()
