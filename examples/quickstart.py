@@ -99,7 +99,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="file for the scores of every seed and their means")
     options = parser.parse_args(arguments)
     started = time.perf_counter()
-    print("The first run on a machine compiles the kernels, about 20 s; they are kept for later runs.")
+    print("The first run on a machine compiles the kernels, for some 15 s; they are kept for later runs.")
     scores = []
     for seed in options.seeds:
         print(f"Seed {seed}")
