@@ -100,12 +100,16 @@ def refused(content: Saved, message: str, tmp_path) -> None:
         load(path)
 
 
-@pytest.mark.parametrize(("place", "value", "message"), NETWORK_FORGERIES, ids=lambda x: str(x)[:40])
+@pytest.mark.parametrize(
+    ("place", "value", "message"), NETWORK_FORGERIES, ids=lambda x: "changed" if callable(x) else str(x)[:40]
+)
 def test_a_forged_network_is_refused_by_field(place, value, message, network, tmp_path):
     refused(changed(network, place, value), message, tmp_path)
 
 
-@pytest.mark.parametrize(("place", "value", "message"), FEATURES_FORGERIES, ids=lambda x: str(x)[:40])
+@pytest.mark.parametrize(
+    ("place", "value", "message"), FEATURES_FORGERIES, ids=lambda x: "changed" if callable(x) else str(x)[:40]
+)
 def test_forged_features_are_refused_by_field(place, value, message, features, tmp_path):
     refused(changed(features, place, value), message, tmp_path)
 
