@@ -17,6 +17,7 @@ from tsssm.ops import gating
 from tsssm.ops.cpu import layout, threads
 from tsssm.ops.cpu.gating import gate
 from tsssm.ops.cpu.normalization import norm
+from tsssm.training import _run
 
 # A bound on waiting for ever, never reached by a machine that is merely slow.
 DEADLOCK = 600.0
@@ -93,5 +94,6 @@ def _few_entries_a_task(wanted: bool) -> Iterator[None]:
         mock.patch.object(norm, "_ENTRIES_PER_THREAD", 1),
         mock.patch.multiple(gate, _BLOCK=2**9, _ENTRIES_PER_THREAD=1),
         mock.patch.object(gating, "_SMALL", 0),
+        mock.patch.object(_run, "_FEATURES_PER_THREAD", 1),
     ):
         yield

@@ -157,6 +157,14 @@ def test_a_prediction_large_enough_for_a_second_thread(count: int) -> None:
     assert "tsssm.ops.cpu.gating.gate.gated_mix" in used
 
 
+def test_a_small_fit_takes_one_thread_and_gives_the_others_back() -> None:
+    before = torch.get_num_threads()
+    with team(2, small_calls_too=False) as used:
+        SSMClassifier(**SIZES, max_steps=2).fit(series("regular"), LABELS)
+        assert torch.get_num_threads() == 2
+    assert not used and torch.get_num_threads() == before
+
+
 @pytest.mark.parametrize("mode", ["inference", "no_grad", "autocast", "deterministic"])
 def test_modes_of_pytorch_reach_or_spare_every_thread(mode: str) -> None:
     """Modes are of a thread; what two threads compute in one does not depend on which of them does it."""

@@ -22,6 +22,9 @@ from tsssm.training._options import EpochObserver, TrainingOptions, TrainingResu
 #: Loss of each series (batch,) from outputs (batch, n_outputs) and targets (batch, ...).
 Loss = Callable[[Tensor, Tensor], Tensor]
 
+# Features of a batch, samples times channels, below which a second thread costs more than it brings.
+_FEATURES_PER_THREAD = 65_536
+
 # Samples in a batch of predictions: keeps its features within some tens of megabytes.
 _PREDICT_SAMPLES = 65_536
 
@@ -143,8 +146,25 @@ def train(
     """
     from tsssm.training._lightning import run
 
-    with _one_run:
+    with _one_run, _threads_for(net, training):
         return run(net, loss, training, options, validation, observer, optimizer_state)
+
+
+@contextmanager
+def _threads_for(net: Backbone | Committee, training: Batches) -> Iterator[None]:
+    """Take no more threads than a batch has work for, and give them back.
+
+    Steps of a small problem take less time than it takes to wake a second thread, and many times as long
+    where other processes want its core.
+    """
+    before = torch.get_num_threads()
+    series = -(-len(training.data) // len(training))
+    features = series * int(training.data.lengths.max()) * members_of(net)[0].config["d_model"]
+    torch.set_num_threads(max(1, min(before, features // _FEATURES_PER_THREAD)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def predict(
