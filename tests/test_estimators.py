@@ -569,7 +569,14 @@ def test_layers_start_from_the_timescales_that_are_asked_for(cls):
     rng = np.random.default_rng(0)
     times = np.cumsum(rng.uniform(0.1, 0.4, (12, 30)), axis=1)
     X, y = Panel.from_numpy(rng.normal(size=(12, 1, 30)), times=times), np.arange(12) % 2
-    start = {"n_layers": 3, "d_model": 8, "d_state": 4, "max_steps": 1, "ssm_learning_rate": 1e-9}
+    start = {
+        "n_members": 1,
+        "n_layers": 3,
+        "d_model": 8,
+        "d_state": 4,
+        "max_steps": 1,
+        "ssm_learning_rate": 1e-9,
+    }
     plain = initial_timescales(cls(**start, random_state=0).fit(X, y))
     assert 0.2 * 29 / 50 < np.min(plain) and np.max(plain) < 4 * 0.3 * 30  # "auto", as documented
     for timescales in ((0.7, 0.9), [(0.01, 0.02), (1, 2), (30, 50)]):

@@ -81,7 +81,11 @@ def test_masks_of_times():
 
 
 @pytest.mark.parametrize(
-    "model", [SSMFeatures(**FEATURES), SSMRegressor("s4d", 1, 4, 4, False, max_steps=1, random_state=0)]
+    "model",
+    [
+        SSMFeatures(**FEATURES),
+        SSMRegressor(n_layers=1, d_model=4, d_state=4, bidirectional=False, max_steps=1, random_state=0),
+    ],
 )
 def test_masks_in_streams(model):
     model.fit(np.where(X > 1.5, np.nan, X), np.arange(4.0))

@@ -247,7 +247,7 @@ def test_every_order_adds_to_the_full_recurrence(system: str) -> None:
     torch.manual_seed(0)
     full = LiquidS4(CHANNELS, N_STATE, system=system, method="bilinear", dt_min=0.05, dt_max=0.1).double()
     # Small enough that the bounds, which are others for the chain over a "dplr" system, stay inactive.
-    u, dt = 0.05 * signal(), gaps()
+    u, dt = 0.4 * signal(), gaps()
     expected, errors = full(u, dt)[0], []
     for order in range(2, 7):
         truncated = LiquidS4(CHANNELS, N_STATE, system=system, method="bilinear", order=order).double()
