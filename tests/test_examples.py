@@ -113,7 +113,7 @@ class TestBenchmarkSktime:
         assert sum(report["mean_rank"].values()) == pytest.approx(3)
         assert (tmp_path / "critical_difference.png").read_bytes().startswith(b"\x89PNG")
 
-    @pytest.mark.parametrize("backend", ["loky", "dask"])
+    @pytest.mark.parametrize("backend", ["loky", pytest.param("dask", marks=pytest.mark.slow)])
     def test_processes_and_a_cluster_find_what_one_process_finds(self, benchmark, backend, tmp_path):
         if backend == "dask":
             pytest.importorskip("distributed")

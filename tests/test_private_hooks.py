@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from teams import DEADLOCK
 
 from tsssm.ops.cpu import compiling, threads
 
@@ -81,7 +82,7 @@ def test_numba_leaves_reference_counts_out_of_a_routine() -> None:
 @pytest.mark.skipif(platform.system() != "Linux", reason="PyTorch brings another OpenMP elsewhere")
 def test_pytorch_is_linked_with_the_openmp_that_opens_a_parallel_region() -> None:
     assert threads._parallel_region() is not None, "GOMP_parallel in libtorch_cpu.so"
-    barrier = threading.Barrier(2, timeout=60)
+    barrier = threading.Barrier(2, timeout=DEADLOCK)
     threads.run([barrier.wait, barrier.wait], 2)
 
 
