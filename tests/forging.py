@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import safetensors
 import safetensors.numpy
 
@@ -27,11 +28,13 @@ from tsssm import (
     SSMClassifier,
     SSMFeatures,
     SSMFeaturesClassifier,
+    SSMFeaturesForecaster,
     SSMFeaturesRegressor,
     SSMRegressor,
     Stream,
     load,
 )
+from tsssm.backbone import Backbone
 from tsssm.persistence import ModelFileError
 from tsssm.persistence._files import _digest
 from tsssm.streaming._layerwise import LayerwiseNetwork
@@ -62,7 +65,17 @@ def problem(times: bool, missing: bool) -> tuple[Panel, np.ndarray]:
     return Panel.from_arrays(series, stamps, time_unit="s" if times else None), y
 
 
-def fitted(every: bool) -> Iterator[tuple[Any, Panel]]:
+def seasonal(columns: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ten years of quarters of so many targets, and a variable that one of them follows."""
+    index = pd.period_range("2010Q1", periods=40, freq="Q")
+    rng = np.random.default_rng(columns)
+    X = pd.DataFrame({"x": rng.normal(size=40)}, index=index)
+    wave = np.sin(np.arange(40) * np.pi / 2)[:, None] + 0.1 * rng.normal(size=(40, columns))
+    wave[:, 0] += X["x"]
+    return pd.DataFrame(wave, index=index, columns=[f"y{k}" for k in range(columns)]), X
+
+
+def fitted(every: bool) -> Iterator[tuple[Any, Panel | None]]:
     """Fitted estimators and series for them: some, or one of every kind."""
     tiny = {
         "n_layers": 2,
@@ -79,9 +92,19 @@ def fitted(every: bool) -> Iterator[tuple[Any, Panel]]:
     yield SSMClassifier(backbone="s4d", **tiny).partial_fit(timed, y, classes=["high", "low"]), timed
     yield SSMRegressor(backbone="s4d", loss="gaussian", **tiny).fit(regular, number), regular
     yield SSMFeaturesClassifier(**small).fit(timed, y), timed
+    yield SSMFeaturesForecaster(sp=4).fit(*seasonal(2)), None
     if not every:
         return
+    yield SSMFeaturesForecaster(sp=1, lags=3).fit(timed, fh=3.0), timed
+    together = pd.concat({"a": seasonal(1)[0], "b": seasonal(1)[0] + 1.0}, names=["site"])
+    yield SSMFeaturesForecaster().fit(together), None
+    if hasattr(SSMFeaturesForecaster, "pretrain"):
+        yield SSMFeaturesForecaster().pretrain(together).fit(seasonal(3)[0]), None
+    blended = {**tiny, "n_members": 2, "n_features": 384}
+    yield SSMClassifier(backbone="s4d", **blended).fit(timed, y), timed
+    yield SSMRegressor(backbone="s4d", **blended).fit(regular, number), regular
     for backbone, norm, pooling in (
+        ("linoss", "batch", "mean"),
         ("liquid-s4", "layer", "max"),
         ("s5", "none", "last"),
         ("dss", "batch", "mean"),
@@ -227,7 +250,7 @@ class Broken(AssertionError):
     """A forgery that was neither refused nor is a model."""
 
 
-def outcome(path: Path, panel: Panel) -> str:
+def outcome(path: Path, panel: Panel | None) -> str:
     """What becomes of a file: "refused", "refuses the series", "cannot be streamed" or "answers".
 
     Raises
@@ -239,6 +262,8 @@ def outcome(path: Path, panel: Panel) -> str:
         model = load(path)
     except ModelFileError:
         return "refused"
+    if isinstance(model, SSMFeaturesForecaster):
+        return forecasts(model, panel)
     try:
         expected = answers(model, panel)
     except FloatingPointError:
@@ -272,6 +297,19 @@ def outcome(path: Path, panel: Panel) -> str:
     return "answers"
 
 
+def forecasts(model: SSMFeaturesForecaster, panel: Panel | None) -> str:
+    """What becomes of a forecaster; what index a forged calendar leads to is for pandas to say."""
+    try:
+        if panel is None:
+            frames = [model.predict(fh=[1, 2, 5]), model.predict_quantiles(fh=[3], alpha=[0.1, 0.9])]
+            found = [frame.to_numpy() for frame in frames]
+        else:
+            found = [model.predict(panel, [1.0, 4.0]).values]
+    except (ValueError, TypeError, OverflowError, FloatingPointError, NotImplementedError):
+        return "refuses the series"
+    return "answers" if all(np.isfinite(part).all() for part in found) else _broken("predict", "not finite")
+
+
 def answers(model: Any, panel: Panel) -> list[np.ndarray]:
     """What a model says of series, as numbers."""
     method = next(name for name in ("predict_proba", "transform", "predict") if hasattr(model, name))
@@ -281,8 +319,8 @@ def answers(model: Any, panel: Panel) -> list[np.ndarray]:
 
 
 def exactly(model: Any, stream: Stream, panel: Panel) -> list[np.ndarray] | None:
-    """What the network says of one series in float64, None where there is no network."""
-    if getattr(model, "net_", None) is None:
+    """What the network says of one series in float64, None where there is none, or several."""
+    if not isinstance(getattr(model, "net_", None), Backbone):
         return None
     encoded = model.encoder_.encode_all(panel)
     network = LayerwiseNetwork(copy.deepcopy(model.net_).double())
@@ -330,6 +368,7 @@ def attack(count: int, seed: int, every: bool, folder: Path) -> tuple[Counter[st
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as place:
-        ends, broken, longest = attack(int(sys.argv[1]), seed=0, every=True, folder=Path(place))
+        seed = int(sys.argv[2]) if len(sys.argv) > 2 else 0
+        ends, broken, longest = attack(int(sys.argv[1]), seed, every=True, folder=Path(place))
     print(dict(ends), f"{len(broken)} broken, the longest {longest:.2f} s", *broken, sep="\n")
     raise SystemExit(bool(broken))

@@ -38,6 +38,7 @@ def multiindex(**changes):
 PARAMETERS = [
     ({"sp": 0}, "sp must be"),
     ({"sp": -4}, "sp must be"),
+    ({"sp": 100_001}, "from 1 to 100,000"),
     ({"sp": 2.5}, "sp must be"),
     ({"sp": "weekly"}, "sp must be"),
     ({"sp": None}, "sp must be"),
@@ -136,6 +137,9 @@ PREDICTIONS = {
     "fh in the past": (lambda: fitted().predict([-1, 1]), NotImplementedError, "in-sample"),
     "fh of now": (lambda: fitted().predict([0]), NotImplementedError, "in-sample"),
     "fh of dates for integers": (lambda: fitted().predict(DATES), TypeError, "fh .* dates"),
+    "fh beyond all reach": (lambda: fitted(fh=[2]).predict([10**9]), ValueError, "1,000,000,000 steps ahead"),
+    "times beyond all reach": (lambda: fitted(PANEL).predict(PANEL, [1e9]), ValueError, "steps ahead"),
+    "values beyond sums": (lambda: fitted(Y * 2e300), ValueError, "y must hold numbers up to 1e.300 in size"),
     "X that was not in fit": (lambda: fitted().predict([1], X=X.iloc[LENGTH:]), ValueError, "not in fit"),
     "X that ends before fh": (
         lambda: fitted(X=X.iloc[:LENGTH]).predict([1, 20], X=X.iloc[LENGTH:]),
@@ -212,6 +216,8 @@ GOOD = {
     "integers": pd.Series(np.arange(LENGTH)),
     "huge": Y * 1e12,
     "tiny": Y * 1e-12,
+    "beyond all squares": Y * 1e200,
+    "below all squares": Y * 1e-200,
     "missing at both ends": Y.where((Y.index > 2) & (Y.index < 26)),
     "one value only": Y.where(Y.index == 7),
     "an array": Y.to_numpy(),

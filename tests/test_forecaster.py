@@ -231,6 +231,28 @@ def test_a_pretrained_model_forecasts_series_that_it_has_not_seen(tmp_path):
     pd.testing.assert_series_equal(load(tmp_path / "model.safetensors").predict([1]), copy.predict([1]))
 
 
+@needs_pretrain
+def test_a_model_of_one_target_serves_several():
+    forecaster = quick(horizon=4).pretrain(instances(5))
+    y = pd.DataFrame({"a": wave(30), "b": 3 * wave(30, 5)})
+    found = forecaster.clone().fit(y).predict([1, 2])
+    for name in y:
+        pd.testing.assert_series_equal(found[name], forecaster.clone().fit(y[name]).predict([1, 2]))
+    assert len(forecaster.pretrained_targets_) == 1
+    X = instances(5).rename(columns=str) * 0 + np.arange(len(instances(5)))[:, None] % 7
+    effects = quick(horizon=4).pretrain(instances(5) + X.to_numpy(), X)
+    assert effects.pretrained_targets_[0].effect is not None
+    with pytest.raises(ValueError, match="X has 2 column.s., but this .* pretrained with 1"):
+        effects.fit(y["a"], y)
+
+
+def test_a_season_longer_than_every_series_is_none():
+    y = pd.Series(wave(20))
+    forecaster = quick(sp=50_000).fit(y, fh=[1])
+    assert forecaster.targets_[0].alone.season == 1
+    pd.testing.assert_series_equal(forecaster.predict(), quick(sp=1).fit(y, fh=[1]).predict())
+
+
 # Panels
 
 

@@ -8,12 +8,11 @@ from typing import Any
 
 from sktime.forecasting.base import BaseForecaster
 
-from tsssm.estimators import _forecaster_files  # noqa: F401  registers what model files hold
 from tsssm.estimators._base import declared_tags
 from tsssm.estimators._forecaster_base import FORECASTER_TAGS, PRETRAIN_TAGS, ForecasterBase
 from tsssm.estimators._forecaster_time import FloatArray
 from tsssm.estimators._parameters import Rule, one_of
-from tsssm.forecasting import SCALINGS, TRANSFORMS, ForecastModel, fit_model
+from tsssm.forecasting import LONGEST_SEASON, SCALINGS, TRANSFORMS, ForecastModel, fit_model
 
 _COUNT = Rule(
     (Integral, type(None)), lambda value: value is None or value >= 1, "None or an integer of at least 1"
@@ -43,8 +42,8 @@ class SSMFeaturesForecaster(ForecasterBase):
     Parameters
     ----------
     sp : int or "auto", default="auto"
-        Samples a season, 1 for none. "auto" tries what the calendar makes likely and then the peaks of the
-        autocorrelation.
+        Samples a season, 1 for none, at most 100,000. "auto" tries what the calendar makes likely and then
+        the peaks of the autocorrelation.
     horizon : int, optional
         Steps ahead that forecasts are fitted for at least; by default as far as ``fh`` in ``fit`` reaches, or
         two seasons. Beyond it forecasts go on from forecasts.
@@ -94,8 +93,8 @@ class SSMFeaturesForecaster(ForecasterBase):
     rules = {
         "sp": Rule(
             (Integral, str),
-            lambda value: value == "auto" if isinstance(value, str) else value >= 1,
-            "'auto' or an integer of at least 1",
+            lambda value: value == "auto" if isinstance(value, str) else 1 <= value <= LONGEST_SEASON,
+            f"'auto' or an integer from 1 to {LONGEST_SEASON:,}",
         ),
         "horizon": _COUNT,
         "lags": Rule(

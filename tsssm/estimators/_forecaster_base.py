@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,8 @@ from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 from sktime.utils.validation.forecasting import check_fh
 
 from tsssm.estimators._base import NotFittedError
-from tsssm.estimators._forecaster_covariates import Effect, fit_effect
+from tsssm.estimators._forecaster_covariates import Target, fit_effect
+from tsssm.estimators._forecaster_files import restore
 from tsssm.estimators._forecaster_panel import PanelForecasts
 from tsssm.estimators._forecaster_series import Histories, read_histories
 from tsssm.estimators._forecaster_time import FloatArray
@@ -24,6 +25,9 @@ from tsssm.panel import Panel
 from tsssm.persistence import Fields
 
 Estimator = TypeVar("Estimator", bound="ForecasterBase")
+
+# Each round goes on from the forecasts of the round before.
+_MOST_ROUNDS = 1000
 
 #: The tags that sktime reads, of every forecaster here.
 FORECASTER_TAGS = {
@@ -58,38 +62,12 @@ class Model(Protocol):
     @property
     def season(self) -> int: ...
 
+    @property
+    def horizon(self) -> int: ...
+
     def forecast(self, series: Sequence[FloatArray], phases: Sequence[int], horizon: int) -> Forecast: ...
 
     def quantiles(self, forecast: Forecast, levels: Sequence[float]) -> FloatArray: ...
-
-
-# What is set by `fit` and `pretrain`, here and in sktime's base class.
-_FITTED = (
-    "_X",
-    "_converter_store_y",
-    "_cutoff",
-    "_fh",
-    "_histories",
-    "_is_fitted",
-    "_is_vectorized",
-    "_panel_grid",
-    "_pretrained_attrs",
-    "_y",
-    "_y_metadata",
-    "_y_mtype_last_seen",
-    "channels_",
-    "pretrained_clock_",
-    "pretrained_targets_",
-    "targets_",
-)
-
-
-class Target(NamedTuple):
-    """Models of one target: by itself, and with what known future variables add, if they add anything."""
-
-    alone: Any
-    effect: Effect | None
-    beside: Any
 
 
 class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
@@ -133,15 +111,8 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
         raise NotImplementedError
 
     def _restore(self, fields: Fields) -> None:
-        """Take what ``fit`` sets, by name; what is inside are records, each with the fields of its class."""
-        self._state = fields.choice("_state", ("fitted", "pretrained"))
-        for name in _FITTED:
-            if fields.has(name):
-                setattr(self, name, fields.take(name))
-        for name in ("targets_", "pretrained_targets_"):
-            targets = self.__dict__.get(name, ())
-            if type(targets) is not tuple or any(type(target) is not Target for target in targets):
-                raise fields.refuse(name, "a tuple of models", targets)
+        """Set what ``fit`` and ``pretrain`` set, as a file gives it, after checking it."""
+        restore(self, fields)
 
     def check_is_fitted(self, method_name: str | None = None) -> None:
         """Raise `NotFittedError` unless the forecaster is fitted."""
@@ -264,18 +235,23 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
         if pretrained is None:
             self.targets_ = self._learned(self._histories, self._steps_asked(fh))
         else:
-            self._check_pretrained(pretrained)
-            self.targets_ = pretrained
+            self.targets_ = self._from_pretrained(pretrained)
         return self
 
-    def _check_pretrained(self, pretrained: tuple[Target, ...]) -> None:
-        given = len(self._histories.targets)
+    def _from_pretrained(self, pretrained: tuple[Target, ...]) -> tuple[Target, ...]:
+        """Models for the targets of fit; a single one serves them all."""
+        given, width = len(self._histories.targets), len(self._histories.variables)
         if len(pretrained) not in (1, given):
             raise ValueError(
                 f"y has {given} targets, but this {type(self).__name__} was pretrained on {len(pretrained)}."
             )
-        if len(pretrained) == 1:
-            self.pretrained_targets_ = pretrained * given if given > 1 else pretrained
+        effects = [target.effect for target in pretrained if target.effect is not None]
+        if width and any(len(effect.coef) != width for effect in effects):
+            raise ValueError(
+                f"X has {width} column(s), but this {type(self).__name__} was pretrained with "
+                f"{len(effects[0].coef)}."
+            )
+        return pretrained * given if len(pretrained) == 1 else pretrained
 
     def _pretrain(self, y: pd.DataFrame, X: pd.DataFrame | None = None, fh: Any = None) -> Any:
         check_parameters(self.get_params(deep=False), self.rules)
@@ -361,8 +337,20 @@ def at_steps(
     """Forecasts (k_i, levels or 1) of series at steps (k_i,), straight lines between those of the grid.
 
     The line to the first step starts at the last value; errors before it are taken to be as large as at it.
+
+    Raises
+    ------
+    ValueError
+        For steps that are too many times as far ahead as the model was fitted for.
+    FloatingPointError
+        If a forecast is not finite.
     """
     farthest = max(1, math.ceil(max(float(s.max()) for s in steps) - 1e-6))
+    if farthest > _MOST_ROUNDS * model.horizon:
+        raise ValueError(
+            f"fh asks for {farthest:,} steps ahead. The forecaster was fitted for {model.horizon} and goes "
+            f"on for at most {_MOST_ROUNDS} times as many; ask for nearer times, or name them in fit."
+        )
     forecast = model.forecast(series, phases, farthest)
     grid = forecast.values[:, :, None] if levels is None else model.quantiles(forecast, levels)
     found = []
@@ -374,4 +362,9 @@ def at_steps(
         share = np.clip(places - below, 0.0, 1.0)[:, None]
         share = np.where(share < 1e-6, 0.0, share)
         found.append((1 - share) * whole[below] + share * whole[above])
+        if not np.isfinite(found[-1]).all():
+            raise FloatingPointError(
+                f"The forecasts are not finite; the series holds values up to {np.nanmax(np.abs(y)):.3g}, "
+                "which may be too large for sums of squares. Divide it by a larger unit."
+            )
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,14 @@ class Effect(NamedTuple):
     def of(self, X: FloatArray) -> FloatArray:
         """What variables X (T, k) add to the target (T,)."""
         return np.where(np.isfinite(X), X - self.centre, 0.0) @ self.coef
+
+
+class Target(NamedTuple):
+    """Models of one target: by itself, and with what known future variables add, if they add anything."""
+
+    alone: Any
+    effect: Effect | None
+    beside: Any
 
 
 def fit_effect(targets: Sequence[FloatArray], variables: Sequence[FloatArray], season: int) -> Effect | None:

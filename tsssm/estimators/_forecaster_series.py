@@ -12,6 +12,9 @@ from sktime.forecasting.base import ForecastingHorizon
 
 from tsssm.estimators._forecaster_time import Clock, FloatArray, to_grid
 
+# Sums of a series beyond might be infinite.
+_LARGEST = 1e300
+
 
 class History(NamedTuple):
     """One series on the grid: its key, first cell, values (T, m), variables (T, k) and last stamp."""
@@ -232,7 +235,10 @@ def _check_finite(frame: pd.DataFrame, name: str) -> None:
             raise TypeError(
                 f"{name} must hold numbers; got dtypes {sorted(set(map(str, frame.dtypes)))}."
             ) from None
-    infinite = np.isinf(values.astype(np.float64))
+    values = values.astype(np.float64)
+    infinite = np.isinf(values)
+    if np.nanmax(np.abs(values[~infinite]), initial=0.0) > _LARGEST:
+        raise ValueError(f"{name} must hold numbers up to {_LARGEST:g} in size; divide by a larger unit.")
     if infinite.any():
         row, column = (int(place) for place in np.argwhere(infinite)[0])
         raise ValueError(

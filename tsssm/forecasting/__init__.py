@@ -7,6 +7,27 @@ Arrays in, arrays out; the classes for scikit-learn and sktime are in ``tsssm.es
 """
 
 from tsssm.forecasting._conformal import Errors
-from tsssm.forecasting._model import SCALINGS, TRANSFORMS, Candidate, Forecast, ForecastModel, Part, fit_model
+from tsssm.forecasting._inputs import Inputs
+from tsssm.forecasting._model import (
+    LONGEST_SEASON,
+    SCALINGS,
+    TRANSFORMS,
+    Candidate,
+    Forecast,
+    ForecastModel,
+    Part,
+    fit_model,
+)
 
-__all__ = ["SCALINGS", "TRANSFORMS", "Candidate", "Errors", "Forecast", "ForecastModel", "Part", "fit_model"]
+__all__ = [
+    "LONGEST_SEASON",
+    "SCALINGS",
+    "TRANSFORMS",
+    "Candidate",
+    "Errors",
+    "Forecast",
+    "ForecastModel",
+    "Inputs",
+    "Part",
+    "fit_model",
+]

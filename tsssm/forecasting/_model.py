@@ -22,6 +22,8 @@ IntArray = npt.NDArray[np.int64]
 #: What a window's forecast falls back to: "none" is the mean of the series so far.
 SCALINGS = ("last", "mean", "robust", "none")
 TRANSFORMS = ("none", "log")
+#: Every system of the bank holds a season of each series.
+LONGEST_SEASON = 100_000
 _SMOOTH = "smooth"
 _FEWEST_WINDOWS = 12
 _DEFAULT_HORIZON = 12
@@ -217,6 +219,8 @@ def fit_model(
         season = find_season([fill(y, 1) for y in series], season_candidates)
     prepared = prepared_series(series, phases, season)
     lengths = [len(s.y) for s in prepared]
+    if season > max(lengths):
+        season = 1  # of which nothing is known
     if horizon is None:
         horizon = max(2 * season, _DEFAULT_HORIZON)
     horizon = int(min(horizon, max(1, np.median(lengths) // 3)))
@@ -308,18 +312,19 @@ class _Trial:
 def _mixed(trials: Sequence[_Trial], series: Sequence[Series], inputs: Inputs, plan: Plan) -> ForecastModel:
     kept = trials[0].found.kept
     rows = [candidate for trial in trials for candidate in trial.candidates()]
+    # In units of each series, so that all count alike and none is too large for float32.
+    units = _error_units(series, inputs.season)[kept.owner][:, None]
     forecasts = np.empty((len(rows), *kept.targets.shape), dtype=np.float32)
     place = 0
     for trial in trials:
         for candidate, coef in trial.solved(trial.candidates(), early=True):
-            forecasts[place] = trial.forecasts(candidate, coef)
+            forecasts[place] = trial.forecasts(candidate, coef) / units
             place += 1
-    weight = kept.known / _error_units(series, inputs.season)[kept.owner][:, None]
     prior = np.array([float(row.base == _SMOOTH and row.lags == 0) for row in rows]) * 2
     spans = float(plan.held_out.max() - plan.horizon) / plan.horizon
-    weights = mixture(forecasts, kept.targets, weight, prior, spans)
+    weights = mixture(forecasts, kept.targets / units, kept.known.astype(np.float64), prior, spans)
     chosen = [k for k in range(len(rows)) if weights[k] > 0]
-    blend = np.tensordot(weights, forecasts, axes=1)
+    blend = np.tensordot(weights, forecasts, axes=1) * units
     errors = Errors.of(_scaled_errors(trials[0], kept, blend), kept.known)
     parts = []
     for trial in trials:

@@ -59,6 +59,7 @@ def find_season(series: Sequence[FloatArray], candidates: Sequence[int] = ()) ->
     total, weight = np.zeros(reach + 2), 0.0
     for z in series[:500]:
         change = np.diff(z)
+        change = change / max(float(np.abs(change).max(initial=0.0)), 1e-300)
         spread = float(change.std())
         if len(change) < 6 or spread < _SMALL:
             continue
