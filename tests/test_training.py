@@ -107,6 +107,26 @@ def test_ragged_series_share_a_batch_with_their_like():
     assert means != sorted(means)  # the batches themselves come in random order
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+@pytest.mark.parametrize(
+    "lengths", [(100,) * 200 + (200_000,), (1, 7000, *range(20, 60)), (3,) * 9 + (500,) * 3]
+)
+def test_a_long_series_does_not_fill_the_batches_of_short_ones(lengths, shuffle):
+    source = batches(lengths, batch_size=32, shuffle=shuffle, weight=torch.rand(len(lengths)))
+    epochs = [source.rows() for _ in range(3)]
+    for rows in epochs:
+        assert len(rows) == len(source)
+        assert sorted(torch.cat(rows).tolist()) == list(range(len(lengths)))
+        assert sum(len(batch) * max(lengths[i] for i in batch) for batch in rows) < 2 * sum(lengths)
+        assert all(max(lengths[i] for i in batch) > 1 for batch in rows if len(batch) == 1)
+    assert len({tuple(torch.cat(rows).tolist()) for rows in epochs}) == (3 if shuffle else 1)
+    assert epochs[0][0].tolist() == batches(lengths, 32, shuffle).rows()[0].tolist()
+    # Every series counts by its weight alone, whatever the size of its batch.
+    loss = torch.rand(len(lengths))
+    mean = np.mean([(loss[rows] * source.batch(rows).weight).mean() for rows in epochs[0]])
+    assert mean == pytest.approx(float((loss * source.weight).mean()), rel=1e-5)
+
+
 def test_batches_carry_targets_and_weights_of_their_series():
     weight = torch.arange(12.0)
     source = batches(weight=weight)

@@ -12,6 +12,8 @@ from tsssm.encoding import Encoded, EncodedOnDemand
 
 # Ragged data is sorted by length within this many batches: little padding, and still a fresh mix every epoch.
 _BUCKET_BATCHES = 16
+# Where that would still fill an epoch with so many times the samples, series only meet those of their length.
+_MOST_PADDED = 2.0
 
 
 class LabelledBatch(NamedTuple):
@@ -31,7 +33,9 @@ class Batches:
     """The batches of an epoch, by indexing into tensors held in memory; every ``iter`` is a new epoch.
 
     All batches of an epoch have the same number of series, or one less, so that none is left over with a
-    single series, whose statistics would upset batch normalisation.
+    single series, whose statistics would upset batch normalisation. Where lengths differ so much that padding
+    would take more room than the samples, the series are batched by classes of length, each of at most twice
+    the shortest in it. A class may then be a single long series; its loss counts as that of one.
 
     Parameters
     ----------
@@ -63,12 +67,27 @@ class Batches:
         self.weight = weight
         self.fold = fold
         self.generator = generator
-        count = -(-len(data) // batch_size)
-        self._count = count if batch_size == 1 else min(count, max(1, len(data) // 2))
+        self._batch_size = batch_size
         self._ragged = bool((data.lengths != data.lengths[0]).any())
+        everything = torch.arange(len(data))
+        self._classes = [everything]
+        if self._ragged and self._padded(everything) > _MOST_PADDED * int(data.lengths.sum()):
+            self._classes = _classes_of(data.lengths)
+        self._count = sum(map(self._count_of, self._classes))
 
     def __len__(self) -> int:
         return self._count
+
+    def _count_of(self, rows: Tensor) -> int:
+        """Number of batches that these series make."""
+        count = -(-len(rows) // self._batch_size)
+        return count if self._batch_size == 1 else min(count, max(1, len(rows) // 2))
+
+    def _padded(self, rows: Tensor) -> int:
+        """Samples of the batches of these series with their padding, in one epoch like any other."""
+        generator = None if self.generator is None else torch.Generator().manual_seed(0)
+        lengths = self.data.lengths
+        return sum(len(batch) * int(lengths[batch].max()) for batch in self._mixed(rows, generator))
 
     def __iter__(self) -> Iterator[LabelledBatch]:
         # A generator: Lightning asks for iterators that it never uses, and those must not shuffle.
@@ -79,20 +98,42 @@ class Batches:
         """Return these series as a batch."""
         u, dt = self.data.batch(rows)
         weight, fold = (None if part is None else part[rows] for part in (self.weight, self.fold))
+        if len(self._classes) > 1:
+            # The loss is a mean over the batch: without this a series alone would count as much as a batch.
+            size = len(rows) * self._count / len(self.data)
+            weight = torch.full((len(rows),), size) if weight is None else weight * size
         return LabelledBatch(u, dt, self.target[rows], weight, fold)
 
     def rows(self) -> list[Tensor]:
         """Return the row numbers of each batch of the next epoch."""
-        if self.generator is None:
-            return list(self.data.lengths.argsort(stable=True).tensor_split(self._count))
-        order = torch.randperm(len(self.data), generator=self.generator)
-        if not self._ragged:
-            return list(order.tensor_split(self._count))
-        lengths = self.data.lengths
-        buckets = order.tensor_split(-(-self._count // _BUCKET_BATCHES))
-        order = torch.cat([bucket[lengths[bucket].argsort(stable=True)] for bucket in buckets])
-        batches = order.tensor_split(self._count)
+        batches = [batch for rows in self._classes for batch in self._mixed(rows, self.generator)]
+        if self.generator is None or not self._ragged:
+            return batches
         return [batches[i] for i in torch.randperm(self._count, generator=self.generator)]
+
+    def _mixed(self, rows: Tensor, generator: torch.Generator | None) -> list[Tensor]:
+        """Batches of these series: sorted by length, or in a random order with little padding."""
+        count, lengths = self._count_of(rows), self.data.lengths
+        if generator is None:
+            return list(rows[lengths[rows].argsort(stable=True)].tensor_split(count))
+        order = rows[torch.randperm(len(rows), generator=generator)]
+        if self._ragged:
+            buckets = order.tensor_split(-(-count // _BUCKET_BATCHES))
+            order = torch.cat([bucket[lengths[bucket].argsort(stable=True)] for bucket in buckets])
+        return list(order.tensor_split(count))
+
+
+def _classes_of(lengths: Tensor) -> list[Tensor]:
+    """Rows of series whose lengths are between two powers of two; a series alone joins the next longer."""
+    powers = lengths.double().log2().floor().long()
+    found: list[Tensor] = []
+    left = torch.zeros(0, dtype=torch.int64)
+    for power in powers.unique().tolist():
+        rows = torch.cat([left, torch.nonzero(powers == power)[:, 0]])
+        left = rows if len(rows) == 1 else rows[:0]
+        if len(rows) > 1:
+            found.append(rows)
+    return [*found, left] if len(left) else found
 
 
 class BatchShares:
