@@ -183,6 +183,16 @@ def test_distributed(tmp_path, as_a_user):
     assert [path.name for path in tmp_path.iterdir()] == ["shared.safetensors"]
 
 
+@pytest.mark.slow
+def test_deploying(tmp_path, as_a_user):
+    options = ["--folder", tmp_path, "--steps", "2", "--json", tmp_path / "costs.json"]
+    printed = as_a_user(EXAMPLES / "deploying.py", *options).stdout
+    costs = json.loads((tmp_path / "costs.json").read_text())
+    assert costs["series.onnx"]["difference"] < 1e-4 and costs["samples.onnx"]["difference"] < 1e-4
+    assert all(row["microseconds_per_sample"] > 0 for name, row in costs.items() if name != "backbone")
+    assert "series.onnx answers as predict_proba does" in printed
+
+
 def test_forecasting(tmp_path, capsys):
     figure = tmp_path / "figures" / "forecasting.png"
     load_example("forecasting").main(["--figure", str(figure)])

@@ -53,6 +53,7 @@ _SUBMODULES = (
     "discretize",
     "encoding",
     "estimators",
+    "exporting",
     "features",
     "forecasting",
     "hippo",
