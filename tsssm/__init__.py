@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         SSMFeaturesForecaster,
         SSMFeaturesRegressor,
         SSMRegressor,
+        SSMSequenceClassifier,
+        SSMSequenceRegressor,
         load,
     )
     from tsssm.panel import Panel
@@ -31,6 +33,8 @@ __all__ = [
     "SSMFeaturesForecaster",
     "SSMFeaturesRegressor",
     "SSMRegressor",
+    "SSMSequenceClassifier",
+    "SSMSequenceRegressor",
     "Stream",
     "__version__",
     "load",
@@ -44,6 +48,8 @@ _SOURCES = {
     "SSMFeaturesForecaster": "tsssm.estimators",
     "SSMFeaturesRegressor": "tsssm.estimators",
     "SSMRegressor": "tsssm.estimators",
+    "SSMSequenceClassifier": "tsssm.estimators",
+    "SSMSequenceRegressor": "tsssm.estimators",
     "Stream": "tsssm.streaming",
     "load": "tsssm.estimators",
 }

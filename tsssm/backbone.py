@@ -1,4 +1,4 @@
-"""The network: a stack of state-space layers, pooled over time, with a linear head.
+"""The network: a stack of state-space layers, pooled over time or read at samples, with a linear head.
 
 Symbols and shapes: u (batch, L, d_in) inputs, dt (batch, L) elapsed time since the previous sample (None on a
 regular grid, 0 on padding), h (batch, L, d_model) features between the layers. Padding is what follows the
@@ -195,6 +195,12 @@ class Block(nn.Module):
         y, _ = self.layer(self.norm(h, dt), dt, need_state=False)
         return gated_mix(h, y, self.mix.weight, self.mix.bias, self.dropout(h), self.dropout.p)
 
+    def advance(self, h: Tensor, dt: Tensor | None, state: Any) -> tuple[Tensor, Any]:
+        """As `forward`, from a state of the layer, None before the first sample; and the state after it."""
+        y, state = self.layer(self.norm(h, dt), dt, state)
+        mixed = gated_mix(h, y, self.mix.weight, self.mix.bias, self.dropout(h), self.dropout.p)
+        return mixed, state
+
 
 def _for_each_layer(name: str, value: float | Sequence[float], n_layers: int) -> list[float]:
     if not isinstance(value, Sequence):
@@ -310,7 +316,7 @@ class Backbone(nn.Module):
         self.norm = NORMS[norm](d_model)
         self.head = nn.Linear(d_model, n_outputs)
 
-    def forward(self, u: Tensor, dt: Tensor | None = None) -> Tensor:
+    def forward(self, u: Tensor, dt: Tensor | None = None, at: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """Map series to outputs.
 
         Parameters
@@ -318,15 +324,36 @@ class Backbone(nn.Module):
         u : Tensor (batch, L, d_in)
         dt : Tensor (batch, L), optional
             Elapsed time since the previous sample, positive at least once in every series; 0 is padding.
+        at : pair of integer Tensors (m,), optional
+            Series and samples whose features the head reads, in place of their summary over time.
 
         Returns
         -------
-        Tensor (batch, n_outputs)
+        Tensor (batch, n_outputs), or (m, n_outputs) with ``at``
         """
+        h = self.features(u, dt)
+        return self.head(POOLINGS[self.pooling](h, dt) if at is None else h[at])
+
+    def features(self, u: Tensor, dt: Tensor | None = None) -> Tensor:
+        """Features (batch, L, d_model) of each sample, which are pooled or read by the head."""
         h = self.encoder(u)
         for block in self.blocks:
             h = block(h, dt)
-        return self.head(POOLINGS[self.pooling](self.norm(h, dt), dt))
+        return self.norm(h, dt)
+
+    def advance(
+        self, u: Tensor, dt: Tensor | None, states: Sequence[Any] | None = None
+    ) -> tuple[Tensor, list[Any]]:
+        """As `features`, going on from the states of the layers after the samples before; of one direction.
+
+        ``states``, one a layer, are what an earlier call returned beside the features (batch, L, d_model);
+        None stands for those before the first sample.
+        """
+        h, after = self.encoder(u), []
+        for block, state in zip(self.blocks, states or [None] * len(self.blocks), strict=True):
+            h, state = cast(Block, block).advance(h, dt, state)
+            after.append(state)
+        return self.norm(h, dt), after
 
     def set_dropout_generator(self, generator: torch.Generator | None) -> None:
         """Let dropout draw from ``generator``, on the device of the network; None is torch's global one."""

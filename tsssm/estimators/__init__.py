@@ -6,6 +6,8 @@ from tsssm.estimators._forecaster import SSMFeaturesForecaster
 from tsssm.estimators._persistence import load
 from tsssm.estimators._regressor import SSMRegressor
 from tsssm.estimators._ridge import SSMFeaturesClassifier, SSMFeaturesRegressor
+from tsssm.estimators._sequence_classifier import SSMSequenceClassifier
+from tsssm.estimators._sequence_regressor import SSMSequenceRegressor
 
 __all__ = [
     "SSMClassifier",
@@ -14,5 +16,7 @@ __all__ = [
     "SSMFeaturesForecaster",
     "SSMFeaturesRegressor",
     "SSMRegressor",
+    "SSMSequenceClassifier",
+    "SSMSequenceRegressor",
     "load",
 ]

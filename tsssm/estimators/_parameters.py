@@ -157,6 +157,16 @@ RULES: dict[str, Rule] = {
 }
 
 
+def along_rules() -> dict[str, Rule]:
+    """Rules of what only estimators with answers along time take."""
+    return {
+        "lookahead": _optional(_NOT_NEGATIVE),
+        "crop_length": _integer_or_auto(lambda value: value >= 2, "of at least 2"),
+        "warm_up": _integer_or_auto(lambda value: value >= 0, "of at least 0"),
+        "rare_classes": _SHARE,
+    }
+
+
 def check_parameters(parameters: Mapping[str, Any], rules: Mapping[str, Rule]) -> None:
     """Check parameters against their rules; those without a rule are checked where they are used.
 

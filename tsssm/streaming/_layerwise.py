@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from tsssm.backbone import Backbone
 
@@ -110,12 +109,12 @@ class LayerwiseNetwork:
         gaps = torch.from_numpy(dt.T.copy())
         # A regular grid spares layers the coefficients of every sample.
         steps = None if bool((gaps == 1).all()) else gaps
-        h = net.encoder(torch.from_numpy(u.swapaxes(0, 1).copy()).to(net.head.weight.dtype))
-        for block, before in zip(self._blocks, state.layers, strict=True):
-            v, after = block.layer(block.norm(h, steps), steps, _map(lambda part: part[rows], before))
+        inputs = torch.from_numpy(u.swapaxes(0, 1).copy()).to(net.head.weight.dtype)
+        states = [_map(lambda part: part[rows], before) for before in state.layers]
+        features, states = net.advance(inputs, steps, states)
+        for before, after in zip(state.layers, states, strict=True):
             _map(lambda old, new: old[rows].copy_(new), before, after)
-            h = h + F.glu(block.mix(F.gelu(v)), dim=-1)
-        pooled = self._pooled(state, rows, net.norm(h, steps), gaps)
+        pooled = self._pooled(state, rows, features, gaps)
         y[:] = net.head(pooled).transpose(0, 1).numpy()
         state.current[rows] = y[-1]
 

@@ -24,6 +24,8 @@ from tsssm.estimators import (
     SSMFeaturesClassifier,
     SSMFeaturesRegressor,
     SSMRegressor,
+    SSMSequenceClassifier,
+    SSMSequenceRegressor,
 )
 from tsssm.features import Running, RunningFeatures, StateSpaceFeatures
 from tsssm.streaming._compiled import CompiledNetwork, has_compiled_form
@@ -33,7 +35,14 @@ from tsssm.training import Committee, members_of
 
 Array = npt.NDArray[Any]
 Streamable = (
-    SSMClassifier | SSMRegressor | SSMFeatures | SSMFeaturesClassifier | SSMFeaturesRegressor | Backbone
+    SSMClassifier
+    | SSMRegressor
+    | SSMSequenceClassifier
+    | SSMSequenceRegressor
+    | SSMFeatures
+    | SSMFeaturesClassifier
+    | SSMFeaturesRegressor
+    | Backbone
 )
 
 
@@ -204,7 +213,8 @@ def model_of(model: Any) -> tuple[NetworkModel | FeaturesModel | BlendedModel, A
     if isinstance(model, Backbone):
         _check_direction(model)
         return NetworkModel(model, None), None
-    if not isinstance(model, (SSMClassifier, SSMRegressor)):
+    along = isinstance(model, (SSMSequenceClassifier, SSMSequenceRegressor))
+    if not along and not isinstance(model, (SSMClassifier, SSMRegressor)):
         raise TypeError(
             f"model must be a fitted estimator of tsssm, or a Backbone; got {type(model).__name__}. Of a "
             "pipeline, stream the last step."
@@ -214,16 +224,16 @@ def model_of(model: Any) -> tuple[NetworkModel | FeaturesModel | BlendedModel, A
         raise ValueError(
             "model saw a single class in fit and has no network: its answer does not depend on samples."
         )
-    _check_direction(model.net_)
-    if model.closed_form_ is not None:
+    _check_direction(model.net_, "lookahead=0, or what may pass before an answer," if along else None)
+    if not along and model.closed_form_ is not None:
         return BlendedModel(model), copy.copy(model)
     return NetworkModel(model.net_, model.encoder_), copy.copy(model)
 
 
-def _check_direction(net: Backbone | Committee) -> None:
+def _check_direction(net: Backbone | Committee, remedy: str | None = None) -> None:
     blocks: list[Any] = [block for member in members_of(net) for block in member.blocks]
     if any(block.layer.bidirectional for block in blocks):
         raise ValueError(
             "model is bidirectional and has to see the end of a series before it can answer: fit it with "
-            "bidirectional=False to stream."
+            f"{remedy or 'bidirectional=False'} to stream."
         )

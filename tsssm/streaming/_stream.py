@@ -39,7 +39,8 @@ class Stream:
     ----------
     model : estimator or Backbone
         A fitted `SSMClassifier` or `SSMRegressor`, or a network, with ``bidirectional=False``: a layer that
-        also runs backwards needs to see the end of the series. Or a fitted `SSMFeatures`,
+        also runs backwards needs to see the end of the series. Or a fitted `SSMSequenceClassifier` or
+        `SSMSequenceRegressor` with a number as ``lookahead``. Or a fitted `SSMFeatures`,
         `SSMFeaturesClassifier` or `SSMFeaturesRegressor` with ``normalize="global"`` or None; "auto" will do
         for several channels, and for irregular times. Weights are copied: what happens to the model later has
         no effect.
@@ -68,7 +69,8 @@ class Stream:
     -----
     *Answers* are those of ``predict_proba`` for a classifier (a list of arrays where y had several columns),
     of ``predict`` for a regressor, of ``transform`` for `SSMFeatures`, and the outputs for a network, always
-    without the axis of the series if there is one series.
+    without the axis of the series if there is one series. Those of estimators along time speak of the moment
+    that is ``lookahead`` before the sample, and are final.
 
     *Missing values* are NaN, and treated as in ``fit``. A sample whose values are all missing changes nothing
     but the clock. Before the first value, the answer is that for a series without values. The inputs of a

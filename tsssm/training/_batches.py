@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +19,8 @@ _MOST_PADDED = 2.0
 class LabelledBatch(NamedTuple):
     """Inputs u (batch, L, d_in) and dt (batch, L), targets (batch, ...) and weights (batch,) of a step.
 
-    And the fold (batch,) that a series is in, if there are folds.
+    And the fold (batch,) that a series is in, if there are folds. With ``at``, the series and samples (m,)
+    that labels belong to, targets and weights are those of labels, (m, ...) and (m,).
     """
 
     u: Tensor
@@ -27,6 +28,12 @@ class LabelledBatch(NamedTuple):
     target: Tensor
     weight: Tensor | None
     fold: Tensor | None = None
+    at: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def inputs(self) -> tuple[Any, ...]:
+        """Arguments of a network."""
+        return (self.u, self.dt) if self.at is None else (self.u, self.dt, self.at)
 
 
 class Batches:
@@ -74,6 +81,8 @@ class Batches:
         if self._ragged and self._padded(everything) > _MOST_PADDED * int(data.lengths.sum()):
             self._classes = _classes_of(data.lengths)
         self._count = sum(map(self._count_of, self._classes))
+        #: Samples of a batch, if all series were as long as the longest.
+        self.samples = -(-len(data) // self._count) * int(data.lengths.max())
 
     def __len__(self) -> int:
         return self._count
@@ -112,15 +121,29 @@ class Batches:
         return [batches[i] for i in torch.randperm(self._count, generator=self.generator)]
 
     def _mixed(self, rows: Tensor, generator: torch.Generator | None) -> list[Tensor]:
-        """Batches of these series: sorted by length, or in a random order with little padding."""
-        count, lengths = self._count_of(rows), self.data.lengths
-        if generator is None:
-            return list(rows[lengths[rows].argsort(stable=True)].tensor_split(count))
-        order = rows[torch.randperm(len(rows), generator=generator)]
-        if self._ragged:
-            buckets = order.tensor_split(-(-count // _BUCKET_BATCHES))
-            order = torch.cat([bucket[lengths[bucket].argsort(stable=True)] for bucket in buckets])
-        return list(order.tensor_split(count))
+        lengths = self.data.lengths[rows]
+        return [rows[batch] for batch in mixed(lengths, self._count_of(rows), self._ragged, generator)]
+
+    def size(self, rows: Tensor) -> int:
+        """Return how many losses a batch of these series has."""
+        return len(rows)
+
+    def tensors(self) -> Iterator[Tensor | None]:
+        """Yield everything that the batches are made of."""
+        for piece in self.data.pieces():
+            yield from (piece.u, piece.dt, piece.offsets)
+        yield from (self.target, self.weight, self.fold)
+
+
+def mixed(lengths: Tensor, count: int, ragged: bool, generator: torch.Generator | None) -> list[Tensor]:
+    """Batches of sequences of these lengths: sorted, or in a random order with little padding."""
+    if generator is None:
+        return list(lengths.argsort(stable=True).tensor_split(count))
+    order = torch.randperm(len(lengths), generator=generator)
+    if ragged:
+        buckets = order.tensor_split(-(-count // _BUCKET_BATCHES))
+        order = torch.cat([bucket[lengths[bucket].argsort(stable=True)] for bucket in buckets])
+    return list(order.tensor_split(count))
 
 
 def _classes_of(lengths: Tensor) -> list[Tensor]:
@@ -166,6 +189,6 @@ class BatchShares:
                 )
             share = rows[rank::count]
             batch = self._batches.batch(share)
-            size = len(share) * count / len(rows)
-            weight = torch.ones(len(share)) if batch.weight is None else batch.weight
+            size = self._batches.size(share) * count / self._batches.size(rows)
+            weight = torch.ones(len(batch.target)) if batch.weight is None else batch.weight
             yield batch._replace(weight=weight * size)

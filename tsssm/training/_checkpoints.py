@@ -8,7 +8,7 @@ import hashlib
 import json
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -240,12 +240,7 @@ def _kind(value: Any) -> str:
 
 
 def _batches_digest(batches: Batches) -> str:
-    def tensors() -> Iterator[Tensor | None]:
-        for piece in batches.data.pieces():
-            yield from (piece.u, piece.dt, piece.offsets)
-        yield from (batches.target, batches.weight, batches.fold)
-
-    return _digest(tensors())
+    return _digest(batches.tensors())
 
 
 def _digest(tensors: Iterable[Tensor | None]) -> str:

@@ -72,7 +72,7 @@ class Learner(pl.LightningModule):
         return torch.stack(losses).mean() + (0.0 if every else zero_of(self.net))
 
     def _loss_of(self, net: Backbone | Committee, batch: LabelledBatch) -> Tensor:
-        losses = self.loss(net(batch.u, batch.dt).float(), batch.target)
+        losses = self.loss(net(*batch.inputs).float(), batch.target)
         return losses.mean() if batch.weight is None else (losses * batch.weight).mean()
 
     def on_fit_start(self) -> None:

@@ -158,8 +158,7 @@ def _threads_for(net: Backbone | Committee, training: Batches) -> Iterator[None]
     where other processes want its core.
     """
     before = torch.get_num_threads()
-    series = -(-len(training.data) // len(training))
-    features = series * int(training.data.lengths.max()) * members_of(net)[0].config["d_model"]
+    features = training.samples * members_of(net)[0].config["d_model"]
     torch.set_num_threads(max(1, min(before, features // _FEATURES_PER_THREAD)))
     try:
         yield

@@ -1,0 +1,195 @@
+"""What y may be along time, and that answers come in the form of the question."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    cross_val_predict,
+    cross_val_score,
+    cross_validate,
+)
+
+from tsssm import Panel, SSMSequenceClassifier, SSMSequenceRegressor
+
+TINY: dict[str, Any] = {"n_layers": 1, "d_model": 4, "d_state": 4, "max_steps": 2, "random_state": 0}
+X = np.random.default_rng(0).normal(size=(4, 2, 12))
+LABELS = np.where(X[:, 0] > 0, "up", "down")
+NUMBERS = (X[:, 0] + X[:, 1]).astype(np.float32)
+CLF = SSMSequenceClassifier(**TINY)
+REG = SSMSequenceRegressor(**TINY)
+RAGGED = [X[0], X[1, :, :7], X[2, :, :9], X[3]]
+RAGGED_LABELS = [LABELS[0], LABELS[1, :7], LABELS[2, :9], LABELS[3]]
+
+
+def weights_of(model: Any) -> list[torch.Tensor]:
+    return list(model.net_.state_dict().values())
+
+
+def same(one: Any, other: Any) -> bool:
+    return all(a.equal(b) for a, b in zip(weights_of(one), weights_of(other), strict=True))
+
+
+def multiindex(values: np.ndarray, names: list[str]) -> pd.DataFrame:
+    """A frame (series, time) of values (n, k, length), a sample every 0.5."""
+    n, k, length = values.shape
+    index = pd.MultiIndex.from_product([[f"p{i}" for i in range(n)], np.arange(length) / 2])
+    return pd.DataFrame(values.transpose(0, 2, 1).reshape(-1, k), index=index, columns=names)
+
+
+FRAME = multiindex(X, ["a", "b"])
+PANEL = Panel.from_multiindex(FRAME)
+
+
+def test_one_label_a_sample_in_every_container() -> None:
+    expected = clone(CLF).fit(X, LABELS)
+    objects = np.empty(4, dtype=object)
+    objects[:] = list(LABELS)
+    for y in (LABELS.tolist(), list(LABELS), objects, pd.DataFrame(LABELS), LABELS.astype(object)):
+        assert same(clone(CLF).fit(X, y), expected)
+    numbers = clone(REG).fit(X, NUMBERS)
+    values = NUMBERS.reshape(-1, 1)
+    for y in (torch.as_tensor(NUMBERS), NUMBERS[:, None], Panel(values, np.arange(0, 49, 12)), list(NUMBERS)):
+        assert same(clone(REG).fit(X, y), numbers)
+
+
+def test_labels_at_the_times_of_samples_are_those_of_samples() -> None:
+    expected = clone(CLF).fit(PANEL, LABELS)
+    times = np.arange(12) / 2
+    series = multiindex(LABELS[:, None], ["label"])["label"]
+    frames = [pd.Series(row, index=times) for row in LABELS]
+    for y in ([(times, row) for row in LABELS], series, frames, series.iloc[::-1].sort_index(), series[::1]):
+        assert same(clone(CLF).fit(PANEL, y), expected)
+        assert same(clone(CLF).fit(FRAME, y), expected)
+    shuffled = pd.concat([series.loc[[p]] for p in ("p2", "p0", "p3", "p1")])  # by name, not by order
+    assert same(clone(CLF).fit(FRAME, shuffled), expected)
+
+
+def test_dates_count_from_the_first_sample_of_their_series() -> None:
+    start = pd.to_datetime(["2026-01-05 07:00", "2026-03-01 00:00", "2025-12-31 23:59", "2026-01-05 07:00"])
+    dated = [
+        pd.DataFrame(x.T, index=first + pd.to_timedelta(np.arange(12) / 2, unit="s"))
+        for x, first in zip(X, start, strict=True)
+    ]
+    plain = Panel.from_numpy(X, times=np.arange(12) / 2, time_unit="s")
+    later = [(np.array([1.2, 4.0]), np.array(["up", "down"]))] * 4
+    expected = clone(CLF).fit(plain, later)
+    stamps = [
+        pd.Series(["up", "down"], index=first + pd.to_timedelta([1.2, 4.0], unit="s")) for first in start
+    ]
+    assert same(clone(CLF).fit(dated, stamps), expected)
+    assert same(clone(CLF).fit(pd.concat(dated, keys=range(4)), pd.concat(stamps, keys=range(4))), expected)
+    differences = [pd.Series(["up", "down"], index=pd.to_timedelta([1.2, 4.0], unit="s"))] * 4
+    assert same(clone(CLF).fit(plain, differences), expected)
+    minutes = Panel.from_numpy(X, times=np.arange(12) / 120, time_unit="min")
+    in_minutes = expected.predict_proba(minutes, times=differences[0].index)
+    in_seconds = expected.predict_proba(plain, times=[1.2, 4])
+    np.testing.assert_allclose(np.stack(in_minutes), np.stack(in_seconds), atol=1e-6)
+
+
+def test_what_is_missing_is_no_label() -> None:
+    sparse = np.where(np.arange(12) % 3 == 0, LABELS, None)
+    pairs = [(np.arange(0, 12, 3), row[::3]) for row in LABELS]
+    expected = clone(CLF).fit(X, pairs)
+    nothing = np.where(np.arange(12) % 3 == 0, LABELS, "?")
+    assert same(clone(CLF).fit(X, sparse), expected)
+    assert same(clone(CLF).set_params(ignore_label="?").fit(X, nothing), expected)
+    weight = np.broadcast_to((np.arange(12) % 3 == 0).astype(float), LABELS.shape)
+    assert same(clone(CLF).fit(X, LABELS, sample_weight=weight), expected)
+    assert clone(CLF).fit(X, sparse).score(X, sparse) == expected.score(X, pairs)
+    alone = clone(CLF).fit(X, [*LABELS[:3], np.full(12, None)])  # a series without any
+    assert same(clone(CLF).fit(X, LABELS, sample_weight=[1, 1, 1, 0]), alone)
+
+
+def test_some_of_several_targets_may_be_missing() -> None:
+    both = np.stack([NUMBERS, 100 + 5 * X[:, 1]], axis=1)
+    both[:, 0, ::2] = np.nan
+    both[:, 1, 1::2] = np.nan
+    reg = clone(REG).set_params(max_steps=400, learning_rate=0.02).fit(X, both)
+    assert reg.score(X, both) > 0.8
+    assert reg.predict(X).shape == (4, 2, 12)
+
+
+@pytest.mark.parametrize("lookahead", [0, None])
+def test_answers_have_the_form_of_the_question(lookahead: float | None) -> None:
+    clf = clone(CLF).set_params(lookahead=lookahead).fit(X, LABELS)
+    labels, proba = clf.predict(X), clf.predict_proba(X)
+    assert labels.shape == (4, 12) and proba.shape == (4, 12, 2)
+    np.testing.assert_allclose(proba.sum(axis=2), 1)
+    np.testing.assert_array_equal(labels, clf.classes_[proba.argmax(axis=2)])
+    several = clf.predict(list(X))
+    assert several.shape == (4,) and several.dtype == object
+    np.testing.assert_array_equal(np.stack(several), labels)
+    ragged = clf.predict_proba(RAGGED)
+    assert [one.shape for one in ragged] == [(12, 2), (7, 2), (9, 2), (12, 2)]
+    assert clf.predict(X, times=[0, 3.5]).shape == (4, 2)
+    assert clf.predict(X, times=np.tile([0, 3.5, 11], (4, 1))).shape == (4, 3)
+    assert [len(one) for one in clf.predict(RAGGED, times=[[0, 1], [], [8.0], [11]])] == [2, 0, 1, 1]
+    np.testing.assert_allclose(clf.predict_proba(X, times=[3.5]), proba[:, 3:4], atol=1e-6)
+    framed = clone(CLF).fit(FRAME, pd.Series(LABELS.ravel(), index=FRAME.index))
+    answer = framed.predict_proba(FRAME)
+    assert answer.index.equals(FRAME.index) and list(answer.columns) == ["down", "up"]
+    assert framed.predict(FRAME).index.equals(FRAME.index)
+    frames = [FRAME.loc[p] for p in ("p0", "p1", "p2", "p3")]
+    assert all(one.index.equals(x.index) for one, x in zip(framed.predict(frames), frames, strict=True))
+
+
+def test_several_columns_and_spreads() -> None:
+    pair = np.stack([LABELS, LABELS[:, ::-1]], axis=1)
+    clf = clone(CLF).fit(X, pair)
+    assert clf.predict(X).shape == (4, 2, 12)
+    assert [proba.shape for proba in clf.predict_proba(X)] == [(4, 12, 2)] * 2
+    assert 0 <= clf.score(X, pair) <= 1
+    targets = multiindex(np.stack([NUMBERS, -NUMBERS], axis=1), ["hr", "rr"])
+    reg = clone(REG).set_params(loss="gaussian").fit(FRAME, targets)
+    mean, std = reg.predict(FRAME, return_std=True)
+    assert list(mean.columns) == ["hr", "rr"] and (std > 0).all(axis=None)
+    assert reg.predict(PANEL)[0].shape == (2, 12)
+
+
+def test_one_class_is_predicted_everywhere() -> None:
+    with pytest.warns(UserWarning, match="single label"):
+        clf = clone(CLF).fit(X, np.full((4, 12), "up"))
+    assert (clf.predict(X) == "up").all()
+    assert clf.predict_proba(RAGGED)[1].shape == (7, 1)
+
+
+def test_tools_of_scikit_learn() -> None:
+    panel = Panel.from_arrays(RAGGED)
+    scores = cross_val_score(CLF, RAGGED, RAGGED_LABELS, cv=2)
+    assert np.isfinite(scores).all()
+    groups = [0, 0, 1, 1]
+    found = cross_validate(CLF, panel, RAGGED_LABELS, cv=GroupKFold(2), groups=groups, error_score="raise")
+    assert len(found["test_score"]) == 2
+    predicted = cross_val_predict(CLF, panel, RAGGED_LABELS, cv=GroupKFold(2), groups=groups)
+    assert [len(one) for one in predicted] == [12, 7, 9, 12]
+    assert cross_val_predict(REG, X, NUMBERS, cv=2).shape == (4, 12)
+    search = GridSearchCV(CLF, {"lookahead": [0, None]}, cv=2, error_score="raise").fit(panel, RAGGED_LABELS)
+    assert search.predict(panel)[1].shape == (7,)
+    numbers = Panel(NUMBERS.reshape(-1, 1), np.arange(0, 49, 12))
+    assert np.isfinite(cross_val_score(REG, X, numbers, cv=2)).all()
+
+
+def test_a_fit_repeats_and_goes_on(tmp_path: Any) -> None:
+    first, second = clone(CLF).fit(X, LABELS), clone(CLF).fit(X, LABELS)
+    assert same(first, second)
+    saved = clone(CLF).set_params(checkpoint_dir=tmp_path).fit(X, LABELS)
+    assert same(saved, first) and not list(tmp_path.glob("*.ckpt"))
+    warm = clone(CLF).set_params(warm_start=True).fit(X, LABELS)
+    assert same(warm, first)
+    assert warm.fit(X, LABELS).n_iter_ == 2 * first.n_iter_ and not same(warm, first)
+    stopped = (
+        clone(CLF)
+        .set_params(early_stopping=True, validation_fraction=0.5)
+        .fit(X, LABELS, groups=[0, 0, 1, 1])
+    )
+    assert stopped.validation_scores_
+    given = clone(CLF).set_params(early_stopping=True).fit(X[:3], LABELS[:3], X_val=X[3:], y_val=LABELS[3:])
+    assert given.best_validation_score_ is not None

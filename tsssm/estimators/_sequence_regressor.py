@@ -1,0 +1,331 @@
+"""Regression along time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.metrics import r2_score
+from sktime.base import BaseEstimator as SktimeEstimator
+from torch import Tensor
+
+from tsssm.estimators._along_answers import arranged
+from tsssm.estimators._base import of_one_fit
+from tsssm.estimators._checks import FloatArray
+from tsssm.estimators._number_targets import LOSSES, NumberTargets
+from tsssm.estimators._parameters import one_of
+from tsssm.estimators._sequence import SequenceEstimator
+
+# Quantiles have an axis of their own, which the forms of answers along time do not.
+_LOSSES = tuple(name for name in LOSSES if name != "quantile")
+
+
+class SSMSequenceRegressor(NumberTargets, SequenceEstimator, SktimeEstimator, BaseEstimator):
+    """Deep state-space regression of numbers at every sample, or at times of their own.
+
+    As `SSMRegressor`, but the targets are those of moments, not of series: the heart rate now, from a signal;
+    the force while a machine runs. Several targets at once may each be missing at some times.
+
+    Parameters
+    ----------
+    lookahead : float or None, default=None
+        How much of what follows a time its answer may depend on, in the unit of the times of X, or in samples
+        where it has none. None: on the whole series, before and after, by layers in both directions. 0: on
+        nothing; a positive number: on so much, and the answer is given that much later. With a number the
+        layers have one direction, and `tsssm.Stream` gives the same answers live.
+    backbone : str, default="s4d"
+        State-space layer, as of `SSMClassifier`: "s4d", "dss", "s5", "linoss", "liquid-s4", "liquid-s4-kb",
+        "liquid-s4-pb", "s4", "lssl" or "lssl-fixed".
+    n_layers : int, default=4
+        State-space layers.
+    d_model : int, default=32
+        Channels between the layers.
+    d_state : int, default=16
+        Real dimensions of the state of each channel; even, except for "lssl" and "lssl-fixed".
+    dropout : float, default=0.1
+        Share of features dropped in training.
+    norm : {"batch", "layer", "none"}, default="batch"
+        Normalisation before every layer.
+    discretization : str or float, optional
+        As of `SSMClassifier`.
+    n_readouts : int, default=1
+        Outputs of the system of each channel; only of "lssl" and "lssl-fixed".
+    time_scale : "median" or float, default="median"
+        Unit of elapsed time, as of `SSMClassifier`.
+    timescales : "auto", (float, float), or a sequence of those, default="auto"
+        Shortest and longest timescale that the systems of the layers start from, in the unit of the times of
+        X; a sequence has one pair a layer. "auto" is two units of ``time_scale`` to twice the duration of a
+        crop.
+    crop_length : int or "auto", default="auto"
+        Most samples of a piece that a step of training runs through; longer series are cut at other samples
+        in every epoch. "auto" is 2,048.
+    warm_up : int or "auto", default="auto"
+        Samples at the beginning of such a piece (and at its end with ``lookahead=None``) whose labels do not
+        count, as the states do not yet know what came before. "auto" is a quarter of ``crop_length``.
+    max_epochs, max_steps : int, optional
+        Length of training; whichever is reached first. With neither, 10 epochs, but at least 600 steps.
+    batch_size : int or "auto", default="auto"
+        Most pieces in a step; "auto" is a tenth of them, between 8 and 64, with at most 65,536 samples.
+    learning_rate : float, default=4e-3
+        Peak learning rate of AdamW, reached after a linear warm-up and followed by a cosine decay.
+    ssm_learning_rate : float, default=1e-3
+        The same for the systems (A, B, Delta) of the layers.
+    weight_decay : float, default=0.01
+        Decay of the weights; none for systems, biases and norms.
+    loss : {"squared_error", "absolute_error", "huber", "gaussian"}, default="squared_error"
+        Training loss of standardised targets, the mean over labels, as of `SSMRegressor`. "gaussian" also
+        says how sure a prediction is: ``predict(X, return_std=True)``.
+    early_stopping : bool, default=False
+        Hold out a part of the series, or whole ``groups``, and keep the weights of the best epoch.
+    validation_fraction : float, default=0.1
+        Share of the series held out by ``early_stopping``.
+    n_iter_no_change : int, default=20
+        Epochs without improvement after which ``early_stopping`` stops.
+    warm_start : bool, default=False
+        Whether another ``fit`` goes on with the weights of the last one.
+    accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
+        Where to train and predict.
+    devices : int, list of int or "auto", default=1
+        Devices to train on.
+    precision : {"32-true", "16-mixed", "bf16-mixed"}, default="32-true"
+        Arithmetic in training.
+    callbacks : list of `lightning.Callback`, optional
+        Take part in training.
+    trainer_kwargs : dict, optional
+        Further arguments of `lightning.Trainer`.
+    checkpoint_dir, resume_from : path, optional
+        As of `SSMClassifier`: a fit that was killed goes on.
+    random_state : int or RandomState, optional
+        Seed; a fit repeats to the bit for the same seed, machine and number of threads.
+    verbose : int, default=0
+        0 prints nothing, 1 shows a progress bar, 2 adds the model summary.
+
+    Attributes
+    ----------
+    net_ : Module
+        The network, on the CPU in evaluation mode.
+    encoder_ : PanelEncoder
+        What turns series into the network's inputs; documents how missing values and times are treated.
+    n_features_in_, n_iter_, loss_curve_, validation_scores_, best_validation_score_, time_scale_
+        As of `SSMRegressor`.
+
+    Notes
+    -----
+    As of `SSMSequenceClassifier`: what is known between samples, long recordings, and cross-validation.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tsssm import SSMSequenceRegressor
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(20, 1, 100))
+    >>> y = np.cumsum(X[:, 0], axis=1)  # a target for every sample
+    >>> reg = SSMSequenceRegressor(lookahead=0, n_layers=1, max_steps=60, random_state=0).fit(X, y)
+    >>> reg.predict(X).shape
+    (20, 100)
+    """
+
+    rules = {**SequenceEstimator.rules, "loss": one_of(_LOSSES)}
+    quantiles: Sequence[float] = ()
+
+    def __init__(
+        self,
+        lookahead: float | None = None,
+        backbone: str = "s4d",
+        n_layers: int = 4,
+        d_model: int = 32,
+        d_state: int = 16,
+        dropout: float = 0.1,
+        norm: str = "batch",
+        discretization: str | float | None = None,
+        n_readouts: int = 1,
+        time_scale: str | float = "median",
+        timescales: str | tuple[float, float] | Sequence[tuple[float, float]] = "auto",
+        crop_length: int | str = "auto",
+        warm_up: int | str = "auto",
+        max_epochs: int | None = None,
+        max_steps: int | None = None,
+        batch_size: int | str = "auto",
+        learning_rate: float = 4e-3,
+        ssm_learning_rate: float = 1e-3,
+        weight_decay: float = 0.01,
+        loss: str = "squared_error",
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 20,
+        warm_start: bool = False,
+        accelerator: str = "auto",
+        devices: int | Sequence[int] | str = 1,
+        precision: str = "32-true",
+        callbacks: Sequence[Any] | None = None,
+        trainer_kwargs: Mapping[str, Any] | None = None,
+        checkpoint_dir: str | os.PathLike[str] | None = None,
+        resume_from: str | os.PathLike[str] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.lookahead = lookahead
+        self.backbone = backbone
+        self.n_layers = n_layers
+        self.d_model = d_model
+        self.d_state = d_state
+        self.dropout = dropout
+        self.norm = norm
+        self.discretization = discretization
+        self.n_readouts = n_readouts
+        self.time_scale = time_scale
+        self.timescales = timescales
+        self.crop_length = crop_length
+        self.warm_up = warm_up
+        self.max_epochs = max_epochs
+        self.max_steps = max_steps
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.ssm_learning_rate = ssm_learning_rate
+        self.weight_decay = weight_decay
+        self.loss = loss
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.accelerator = accelerator
+        self.devices = devices
+        self.precision = precision
+        self.callbacks = callbacks
+        self.trainer_kwargs = trainer_kwargs
+        self.checkpoint_dir = checkpoint_dir
+        self.resume_from = resume_from
+        self.random_state = random_state
+        self.verbose = verbose
+        super().__init__()
+
+    def _are_labels(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+        missing = np.isnan(_numbers(values))
+        return np.asarray(~missing if values.ndim == 1 else ~missing.all(axis=1))
+
+    def _checked_targets(self, y: Any, classes: Any, *, reset: bool) -> FloatArray:
+        columns = getattr(y, "columns", None)
+        values = _numbers(np.asarray(y))
+        # Where only some of several targets are missing, the others count.
+        known = values if columns is None else type(y)(np.nan_to_num(values), columns=columns)
+        super()._checked_targets(
+            known if columns is not None else np.nan_to_num(values), classes, reset=reset
+        )
+        return values.reshape(len(values), -1)
+
+    def _fit_targets(self, y: FloatArray, weight: FloatArray) -> None:
+        """Learn mean and scale of each target from where it is known."""
+        parts = []
+        for j in range(y.shape[1]):
+            known = np.isfinite(y[:, j])
+            if not known.any():
+                raise ValueError(f"y has no value to learn from in column {j}.")
+            super()._fit_targets(y[known, j : j + 1], weight[known])
+            parts.append((self._y_mean, self._y_std))
+        self._y_mean, self._y_std = (np.concatenate(part) for part in zip(*parts, strict=True))
+
+    def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
+        """Loss of each label, the mean over the targets that are known."""
+        known = target.isfinite()
+        z = outputs.unflatten(1, (self._n_targets, -1))
+        losses = LOSSES[self.loss](z, torch.where(known, target, 0.0), self.quantiles)
+        return torch.where(known, losses, 0.0).sum(dim=1) / known.sum(dim=1)
+
+    def _centres(self, panel: Any, at: Any, name: str = "times") -> tuple[FloatArray, FloatArray]:
+        """Predictions (m, k) at times, and the outputs (m, k, o) they are of."""
+        outputs = self._outputs_at(panel, at, name)
+        z = outputs.reshape(len(outputs), self._n_targets, -1)
+        return self._centre(z), z
+
+    @of_one_fit
+    def predict(self, X: Any, times: Any = None, return_std: bool = False) -> Any:
+        """Return the predicted targets along time.
+
+        Parameters
+        ----------
+        X : as in ``fit``
+            n series.
+        times : array (m,), array (n, m), or list of n arrays, optional
+            When to answer: the same times for all series, or some for each, as the times of y in ``fit``;
+            by default at each sample.
+        return_std : bool, default=False
+            Whether to return the standard deviation of each target beside its mean; needs
+            ``loss="gaussian"``.
+
+        Returns
+        -------
+        array (n, length) or (n, n_targets, length), pandas object, or object array of n arrays
+            In the form of the question, as `SSMSequenceClassifier.predict`. With ``return_std`` a pair.
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            Before ``fit``, for X that is not as documented, for times outside of those of a series, and for
+            ``return_std`` with another loss.
+        """
+        self.check_is_fitted()
+        if return_std and self.loss != "gaussian":
+            raise ValueError(f"return_std=True needs loss='gaussian'; it is {self.loss!r}.")
+        panel, at, array = self._question(X, times)
+        centre, z = self._centres(panel, at)
+        spread = [self._standard_deviation(z)] if return_std else []
+        names = None if self._y_columns is None else list(self._y_columns)
+        answers = [
+            arranged(part if self._y_ndim == 2 else part[:, 0], X, at, array=array, columns=names, swap=True)
+            for part in [centre, *spread]
+        ]
+        return tuple(answers) if return_std else answers[0]
+
+    @of_one_fit
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return R-squared of ``predict`` over all labels, the mean over the targets, optionally weighted.
+
+        ``y`` and ``sample_weight`` as in ``fit``; what is missing does not count.
+        """
+        self.check_is_fitted()
+        panel, at, known, labels, weight = self._read(X, y, sample_weight)
+        truth = _numbers(labels).reshape(len(labels), -1)
+        predicted = self._centres(panel, at, "y")[0][known]
+        if truth.shape != predicted.shape:
+            raise ValueError(f"y must have {predicted.shape[1]} target(s); got {truth.shape[1]}.")
+        scores = []
+        for target, own in zip(truth.T, predicted.T, strict=True):
+            there = np.isfinite(target)
+            if there.any():
+                scores.append(r2_score(target[there], own[there], sample_weight=weight[there]))
+        return float(np.mean(scores))
+
+    @classmethod
+    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
+        """Return parameters for quick test instances."""
+        tiny = {"n_layers": 1, "d_model": 4, "d_state": 4, "batch_size": 8, "random_state": 0}
+        return [{**tiny, "max_steps": 10}, {**tiny, "lookahead": 0, "norm": "layer", "max_epochs": 2}]
+
+
+def _numbers(values: npt.NDArray[Any]) -> FloatArray:
+    """Targets as float64, NaN where they are missing.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what are no real numbers, and for infinity.
+    """
+    if values.dtype.kind not in "fiubO":
+        raise TypeError(f"y must hold real numbers; got dtype {values.dtype}.")
+    try:
+        if values.dtype == object:
+            values = np.where(pd.isna(values), np.nan, values)
+        numbers = values.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"y must hold real numbers: {error}") from error
+    if np.isinf(numbers).any():
+        raise ValueError(
+            f"y must be finite or missing; it is infinite at position {int(np.argmax(np.isinf(numbers)))}."
+        )
+    return numbers
