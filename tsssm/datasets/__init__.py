@@ -12,11 +12,14 @@ from tsssm.datasets._archives import fetch_tser, fetch_ucr, fetch_uea
 from tsssm.datasets._audio import fetch_fsdd, fetch_speech_commands
 from tsssm.datasets._bidmc import fetch_bidmc
 from tsssm.datasets._ett import fetch_ett
+from tsssm.datasets._hapt import fetch_hapt
 from tsssm.datasets._icu import make_icu
 from tsssm.datasets._images import fetch_cifar10, fetch_mnist
 from tsssm.datasets._listops import make_listops
 from tsssm.datasets._lra import fetch_lra
+from tsssm.datasets._ludb import fetch_ludb
 from tsssm.datasets._memory import make_copy, make_delay
+from tsssm.datasets._mitbih import fetch_mitbih
 from tsssm.datasets._oscillators import make_irregular
 from tsssm.datasets._physionet import fetch_physionet2012
 from tsssm.datasets._vitals import make_vitals
@@ -26,7 +29,10 @@ __all__ = [
     "fetch_cifar10",
     "fetch_ett",
     "fetch_fsdd",
+    "fetch_hapt",
     "fetch_lra",
+    "fetch_ludb",
+    "fetch_mitbih",
     "fetch_mnist",
     "fetch_physionet2012",
     "fetch_speech_commands",
