@@ -59,6 +59,7 @@ _SUBMODULES = (
     "discretize",
     "encoding",
     "estimators",
+    "events",
     "exporting",
     "features",
     "forecasting",
