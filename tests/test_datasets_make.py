@@ -116,6 +116,19 @@ class TestVitals:
         assert (missing[:, 0] != missing[:, 1]).any()
         assert not np.isnan(make_vitals(2, random_state=0).data).any()
 
+    def test_labels_along_time(self):
+        calm = make_vitals(3, duration=120, sampling_rate=50, noise=0, random_state=0)
+        found = make_vitals(3, duration=120, sampling_rate=50, noise=0, apnoeas=2.0, random_state=0)
+        np.testing.assert_array_equal(calm.target, found.target)
+        assert not calm.apnoea.any() and 0.1 < found.apnoea.mean() < 0.6
+        # Breaths fade in and out for half a second.
+        assert (np.abs(found.data[:, 3][found.apnoea]) < 1e-6).mean() > 0.85
+        np.testing.assert_allclose(found.data[:, 3][~found.apnoea], calm.data[:, 3][~found.apnoea], atol=1e-6)
+        for series, beats, (bpm, _, _) in zip(calm.data, calm.beat, calm.target, strict=True):
+            assert abs(beats.sum() - 2 * bpm) <= 1
+            peaks = np.flatnonzero(beats)[1:-1]
+            assert all(series[2, k - 8 : k + 8].argmax() in (7, 8) for k in peaks)
+
     def test_artefacts_are_where_they_are_said_to_be(self):
         settings = {"sampling_rate": 50, "noise": 0, "random_state": 0}
         vitals = make_vitals(60, artefacts=4, **settings)

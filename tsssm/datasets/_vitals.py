@@ -35,6 +35,8 @@ _ECG_WAVES = (
 _PULSE_WAVES = ((2.0, 1.0, 0.60), (3.8, 0.4, 0.80))
 _DROPOUT = 2.0  # s that a sensor is off at a time
 _ARTEFACT = (1.0, 4.0)  # s
+_APNOEA = (10.0, 20.0)  # s, as in sleep; a breath takes _EDGE s to fade
+_EDGE = 0.5
 
 
 def make_vitals(
@@ -48,6 +50,7 @@ def make_vitals(
     spo2: tuple[float, float] = (85.0, 100.0),
     noise: float = 0.02,
     artefacts: float = 0.0,
+    apnoeas: float = 0.0,
     dropout: float = 0.0,
     return_X_y: bool = False,
     random_state: Any = None,
@@ -76,6 +79,8 @@ def make_vitals(
         Standard deviation of white noise in units of the height of a wave.
     artefacts : float, default=0.0
         Movements a minute, each 1 to 4 s of strong, slow disturbance in all channels.
+    apnoeas : float, default=0.0
+        Pauses of breathing a minute, each 10 to 20 s without what the breath does to the channels.
     dropout : float, default=0.0
         Expected share of each channel that is missing, in gaps of 2 s; below 1.
     return_X_y : bool, default=False
@@ -90,8 +95,9 @@ def make_vitals(
         channels PPG_IR and PPG_RED in units of the constant light, ECG in mV, RESP in units of a breath.
         ``target`` (n, 3) float64: mean heart rate over the series in beats a minute, respiratory rate in
         breaths a minute, SpO2 in %. ``times`` (n, length) in s; ``artefact`` (n, length) bool, where a
-        movement disturbs; ``feature_names``; ``target_names``; ``groups`` (n,), the number of the patient;
-        ``DESCR``.
+        movement disturbs; ``apnoea`` (n, length) bool, where breathing pauses; ``beat`` (n, length) bool, the
+        first sample at or after the R wave of each beat; ``feature_names``; ``target_names``; ``groups``
+        (n,), the number of the patient; ``DESCR``.
     (data, target) : tuple if ``return_X_y``
 
     Raises
@@ -109,6 +115,7 @@ def make_vitals(
     checked_number(sampling_rate, "sampling_rate", 0, open_low=True)
     checked_number(noise, "noise", 0)
     checked_number(artefacts, "artefacts", 0)
+    checked_number(apnoeas, "apnoeas", 0)
     checked_number(dropout, "dropout", 0, 0.999)
     length = round(duration * sampling_rate)
     if length < 2:
@@ -128,7 +135,9 @@ def make_vitals(
     ends = np.broadcast_to(np.array([0.0, duration]), (n_samples, 2))
     turns = np.diff(_heart(ends, bpm, breaths, swing, phase))[:, 0] / (2 * np.pi)
 
-    signals = _signals(rng, theta, rho, noise)
+    quiet, apnoea = _pauses(rng, t, duration, apnoeas)
+    signals = _signals(rng, theta, rho, noise, 1 - quiet)
+    beat = np.diff(np.floor(theta / (2 * np.pi)), axis=1, prepend=np.inf) > 0
     disturbance, artefact = _movements(rng, t, duration, artefacts)
     signals += disturbance
     perfusion = rng.uniform(0.01, 0.04, (n_samples, 1))  # height of a pulse in units of the constant light
@@ -156,6 +165,8 @@ def make_vitals(
         target_names=list(TARGETS),
         times=t,
         artefact=artefact,
+        apnoea=apnoea,
+        beat=beat,
     )
 
 
@@ -189,13 +200,31 @@ def _waves(theta: Array, waves: tuple[tuple[float, float, float], ...]) -> Array
     return total
 
 
-def _signals(rng: np.random.Generator, theta: Array, rho: Array, noise: float) -> Array:
-    """Infrared and red pulse, ECG and respiration, (4, n, L), in units of their height."""
-    pulse = _waves(theta, _PULSE_WAVES) * (1 + 0.1 * np.sin(rho)) + 0.3 * np.sin(rho - 0.5)
-    ecg = _waves(theta, _ECG_WAVES) * (1 + 0.05 * np.sin(rho)) + 0.05 * np.sin(rho)
-    breath = np.sin(rho) + 0.2 * np.sin(2 * rho + 0.5)
+def _signals(rng: np.random.Generator, theta: Array, rho: Array, noise: float, depth: Array) -> Array:
+    """Infrared and red pulse, ECG and respiration, (4, n, L), in units of their height.
+
+    ``depth`` (n, L) is that of the breath, 1 unless it pauses.
+    """
+    swing = depth * np.sin(rho)
+    pulse = _waves(theta, _PULSE_WAVES) * (1 + 0.1 * swing) + 0.3 * depth * np.sin(rho - 0.5)
+    ecg = _waves(theta, _ECG_WAVES) * (1 + 0.05 * swing) + 0.05 * swing
+    breath = depth * (np.sin(rho) + 0.2 * np.sin(2 * rho + 0.5))
     signals = np.stack([pulse, pulse, ecg, breath])
     return signals + noise * rng.standard_normal(signals.shape)
+
+
+def _pauses(
+    rng: np.random.Generator, t: Array, duration: float, per_minute: float
+) -> tuple[Array, npt.NDArray[np.bool_]]:
+    """How far breathing has stopped, (n, L) from 0 to 1, and where it pauses, (n, L)."""
+    quiet, paused = np.zeros(t.shape), np.zeros(t.shape, dtype=bool)
+    for i, count in enumerate(rng.poisson(per_minute * duration / 60, len(t))):
+        for _ in range(count):
+            span, start = rng.uniform(*_APNOEA), rng.uniform(0, duration)
+            paused[i] |= (t[i] >= start) & (t[i] < start + span)
+            edges = np.minimum(t[i] - start, start + span - t[i]) / _EDGE
+            quiet[i] = np.maximum(quiet[i], np.clip(edges, 0, 1))
+    return quiet, paused
 
 
 def _movements(
