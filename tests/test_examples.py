@@ -193,6 +193,16 @@ def test_deploying(tmp_path, as_a_user):
     assert "series.onnx answers as predict_proba does" in printed
 
 
+def test_along_time(tmp_path, capsys):
+    figure = tmp_path / "figures" / "along.png"
+    load_example("along_time").main(["--figure", str(figure), "--max-steps", "20", "--patients", "4"])
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert 0.3 < float(re.search(r"accuracy of a sample (\S+)", printed)[1]) <= 1
+    assert float(re.search(r"differ by (\S+)", printed)[1]) < 1e-5
+    assert "heart rate: mean error" in printed
+
+
 def test_forecasting(tmp_path, capsys):
     figure = tmp_path / "figures" / "forecasting.png"
     load_example("forecasting").main(["--figure", str(figure)])
