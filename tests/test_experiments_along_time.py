@@ -1,0 +1,104 @@
+"""The experiments along time run: their own functions, on little made-up data and few training steps."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.utils import Bunch
+
+from tsssm import Panel
+
+EXPERIMENTS = Path(__file__).parents[1] / "examples" / "experiments"
+
+
+@pytest.fixture
+def along(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    for shared in ("experiment", "along_time_inputs"):
+        monkeypatch.delitem(sys.modules, shared, raising=False)
+    spec = importlib.util.spec_from_file_location("experiment_along_time", EXPERIMENTS / "along_time.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name in ("HAPT", "MITBIH", "LUDB"):
+        small = {"n_layers": 1, "d_model": 4, "d_state": 4, "crop_length": 100, "warm_up": 10}
+        monkeypatch.setitem(vars(module), name, {**vars(module)[name], **small})
+    return module
+
+
+def panel_of(arrays: list[np.ndarray], rate: float) -> Panel:
+    return Panel.from_arrays(arrays, [np.arange(a.shape[1]) / rate for a in arrays], time_unit="s")
+
+
+def people(**options: Any) -> Bunch:
+    rng = np.random.default_rng(0)
+    target = np.empty(5, dtype=object)
+    target[:] = [np.repeat(np.arange(13), 12) for _ in range(5)]
+    data = panel_of([rng.normal(size=(6, 156)) + own % 4 for own in target], 25.0)
+    names = [f"code {k}" for k in range(13)]
+    part = np.array(["train"] * 3 + ["test"] * 2)
+    return Bunch(
+        data=data, target=target, groups=np.arange(5), part=part, target_names=names, sampling_rate=25.0
+    )
+
+
+def records(**options: Any) -> Bunch:
+    rng = np.random.default_rng(0)
+    target = np.empty(6, dtype=object)
+    target[:] = [(np.arange(20) * 0.8 + 0.5, np.array(list("NNSNVNNFNNQNNVNNSNNN"))) for _ in range(6)]
+    data = panel_of([rng.normal(size=(2, 2000)) for _ in range(6)], 120.0)
+    part = np.array(["train"] * 4 + ["test"] * 2)
+    return Bunch(data=data, target=target, part=part, groups=np.arange(6))
+
+
+def leads(**options: Any) -> Bunch:
+    rng = np.random.default_rng(0)
+    target = np.tile(np.repeat([-1, 0, 1, 0, 2, 0, 3, -1], 40), (4, 1))
+    part = np.array(["train"] * 2 + ["test"] * 2)
+    return Bunch(data=rng.normal(size=(4, 1, 320)), target=target, part=part, sampling_rate=250.0)
+
+
+def test_every_set_has_its_figures(
+    along: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, made in (("hapt", people), ("mitbih", records), ("ludb", leads)):
+        monkeypatch.setattr(along, f"fetch_{name}", made)
+    monkeypatch.setitem(along.COPIES, "hapt", 2)
+    monkeypatch.setattr(along, "TREES", {"boosting": 1, "forest": 3})
+    path = tmp_path / "figures.json"
+    along.main(["--sets", "hapt", "--folds", "1", "--max-steps", "2", "--json", str(path)])
+    along.main(["--sets", "mitbih", "ludb", "--folds", "1", "--max-steps", "2", "--json", str(path)])
+    found = json.loads(path.read_text())["results"]
+    assert set(found) == {"hapt", "mitbih", "ludb"}
+    for name in ("network", "network, smoothed", "boosting on windows", "cross-validation"):
+        assert 0 <= found["hapt"][name]["accuracy"] <= 1
+        assert found["hapt"][name]["any transition, within 2 s"]["n_true"] == (3 if "cross" in name else 2)
+    for name in ("network", "forest on intervals and shape"):
+        assert found["mitbih"][name]["classes"]["S"]["n"] == 4
+    assert set(found["ludb"]["network"]) == {
+        f"{w} {b}" for w in ("P", "QRS", "T") for b in ("onset", "offset")
+    }
+
+
+def test_what_is_usual_is_taken_away(along: ModuleType) -> None:
+    beats = np.arange(100, 1900, 150)
+    leads = np.zeros((2, 2000))
+    for k in beats:
+        leads[:, k - 10 : k + 11] += np.hanning(21)
+    leads[:, beats[4] - 3 : beats[4] + 4] += 5
+    left = sys.modules["along_time_inputs"].unusual(leads, beats)
+    assert np.abs(np.delete(left, np.arange(beats[4] - 3, beats[4] + 4), axis=1)).max() < 1e-6
+    np.testing.assert_allclose(left[:, beats[4]], 5, atol=1e-6)
+
+
+def test_rhythm_says_how_early_a_beat_is(along: ModuleType) -> None:
+    beats = np.cumsum([0, 100, 100, 100, 60, 140, 100, 100, 100])
+    before, after = sys.modules["along_time_inputs"].rhythm(beats)
+    assert before[4] == pytest.approx(np.log(0.6)) and after[4] == pytest.approx(np.log(1.4))
+    assert before[1] == after[1] == 0
