@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch import Callback
 from sklearn.base import clone
 from sklearn.model_selection import (
     GridSearchCV,
@@ -18,6 +19,7 @@ from sklearn.model_selection import (
 )
 
 from tsssm import Panel, SSMSequenceClassifier, SSMSequenceRegressor
+from tsssm.inspection import channel_importance
 
 TINY: dict[str, Any] = {"n_layers": 1, "d_model": 4, "d_state": 4, "max_steps": 2, "random_state": 0}
 X = np.random.default_rng(0).normal(size=(4, 2, 12))
@@ -175,6 +177,36 @@ def test_tools_of_scikit_learn() -> None:
     assert search.predict(panel)[1].shape == (7,)
     numbers = Panel(NUMBERS.reshape(-1, 1), np.arange(0, 49, 12))
     assert np.isfinite(cross_val_score(REG, X, numbers, cv=2)).all()
+
+
+class Stop(Callback):
+    """Ends training by an error at an epoch."""
+
+    def __init__(self, epoch: int | None) -> None:
+        self.epoch = epoch
+
+    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
+        if trainer.current_epoch == self.epoch:
+            raise RuntimeError("power failure")
+
+
+def test_a_fit_that_was_killed_goes_on_to_the_very_same_model(tmp_path: Any) -> None:
+    options = {"crop_length": 6, "warm_up": 1, "rare_classes": 0.3, "max_steps": None, "max_epochs": 4}
+    base = clone(CLF).set_params(lookahead=0, **options)
+    whole = clone(base).set_params(callbacks=[Stop(None)]).fit(X, LABELS)
+    with pytest.raises(RuntimeError, match="power failure"):
+        clone(base).set_params(callbacks=[Stop(2)], checkpoint_dir=tmp_path).fit(X, LABELS)
+    assert len(list(tmp_path.glob("*.ckpt"))) == 1
+    resumed = clone(base).set_params(callbacks=[Stop(None)], checkpoint_dir=tmp_path).fit(X, LABELS)
+    assert same(resumed, whole) and resumed.loss_curve_ == whole.loss_curve_
+
+
+def test_channels_have_an_importance() -> None:
+    own = SSMSequenceClassifier(lookahead=0, n_layers=1, d_model=8, max_steps=60, random_state=0)
+    clf = own.fit(X, X[:, 1] > 0)
+    for panel, y in ((X, X[:, 1] > 0), (list(X), list(X[:, 1] > 0))):
+        found = channel_importance(clf, panel, y, n_repeats=2, random_state=0)
+        assert found.importances_mean.argmax() == 1
 
 
 def test_a_fit_repeats_and_goes_on(tmp_path: Any) -> None:

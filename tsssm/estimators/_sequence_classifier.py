@@ -137,6 +137,8 @@ class SSMSequenceClassifier(ClassTargets, SequenceEstimator, SktimeEstimator, Ba
     carries the states from one to the next: its memory besides X, its encoded copy and the answers is
     constant. With None it holds the features of one recording at a time.
 
+    *One network* answers, without the committee and the closed form that `SSMClassifier` has beside it.
+
     *Cross-validation.* The estimator is no scikit-learn classifier by its tags, whose splitters and scorers
     take one label a row: ``cv=5`` is an unstratified split of the series, and ``GroupKFold`` one of patients.
     ``cross_val_predict`` returns an object array with one array a series where X is a list or a Panel.
