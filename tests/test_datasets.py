@@ -17,6 +17,7 @@ from sklearn.utils import Bunch
 from tsssm import datasets
 from tsssm.datasets import (
     _lra,
+    _physionet2019,
     fetch_bidmc,
     fetch_cifar10,
     fetch_ett,
@@ -24,6 +25,7 @@ from tsssm.datasets import (
     fetch_lra,
     fetch_mnist,
     fetch_physionet2012,
+    fetch_physionet2019,
     fetch_speech_commands,
     fetch_tser,
     fetch_ucr,
@@ -277,6 +279,60 @@ class TestPhysionet2012:
         write_tar(folder / "physionet2012" / "set-a.tar.gz", {"set-a/README.txt": b"about"})
         with pytest.raises(ValueError, match="set-a.tar.gz holds no stays"):
             fetch_physionet2012()
+
+
+class TestPhysioNet2019:
+    HEADER = "|".join([*_physionet2019.SERIES, *_physionet2019.STATIC, "ICULOS", "SepsisLabel"])
+
+    def record(self, rows):
+        """A file of the publisher's: pairs of a heart rate and a label, hour by hour."""
+        lines = [
+            "|".join([str(rate), *["NaN"] * 33, "61.5", "1", "NaN", "NaN", "-0.03", str(hour), str(label)])
+            for hour, (rate, label) in enumerate(rows, start=1)
+        ]
+        return "\n".join([self.HEADER, *lines, ""]).encode()
+
+    @pytest.fixture(autouse=True)
+    def archives(self, folder):
+        records = {
+            "training_setB/p100002.psv": self.record([("NaN", 0), (90, 1), (95, 1)]),
+            "training_setB/p100001.psv": self.record([(80, 0), (81, 0)]),
+        }
+        (folder / "physionet2019").mkdir()
+        with tarfile.open(folder / "physionet2019" / "training_setB_some.tar.xz", "w:xz") as tar:
+            for name, content in records.items():
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+        with zipfile.ZipFile(folder / "physionet2019" / "training_setA.zip", "w") as archive:
+            archive.writestr("training/p000001.psv", self.record([(70, 0)]))
+
+    def test_panel_and_labels(self):
+        records = fetch_physionet2019()
+        panel = records.data
+        assert panel.shape == (3, 39) and panel.time_unit == "h"
+        assert panel.ids.tolist() == ["p000001", "p100001", "p100002"]
+        assert records.target.tolist() == [0, 0, 1] and records.labels.tolist() == [0, 0, 0, 0, 1, 1]
+        assert records.groups.tolist() == ["a", "b", "b"] and panel.lengths.tolist() == [1, 2, 3]
+        assert panel.channel_names == tuple(records.feature_names)
+        np.testing.assert_array_equal(panel[2].values[:, 0], np.float32([NAN, 90, 95]))
+        np.testing.assert_array_equal(panel[2].values[0, 34:], np.float32([61.5, 1, NAN, NAN, -0.03]))
+        assert panel[2].times.tolist() == [1, 2, 3]
+        X, y = fetch_physionet2019("b", return_X_y=True)
+        assert len(X) == 2 and y.tolist() == [0, 1]
+
+    def test_bad_arguments_and_files(self, folder):
+        with pytest.raises(ValueError, match="sets must be some of"):
+            fetch_physionet2019("c")
+        archive = folder / "physionet2019" / "training_setA.zip"
+        for name, message in (("p1.psv", "must have the header 'HR"), ("readme.txt", "holds no records")):
+            with zipfile.ZipFile(archive, "w") as file:
+                file.writestr(name, "HR|Temp\n80|37\n")
+            with pytest.raises(ValueError, match=message):
+                fetch_physionet2019("a")
+        archive.write_bytes(b"PK")
+        with pytest.raises(ValueError, match="truncated or damaged"):
+            fetch_physionet2019("a")
 
 
 class TestFsdd:

@@ -284,6 +284,11 @@ class TestWithoutDownload:
                 "https://physionet.org/files/challenge",
             ),
             (
+                datasets.fetch_physionet2019,
+                "physionet2019/training_setA.zip",
+                "https://archive.physionet.org/users/shared/challenge-2019/",
+            ),
+            (
                 datasets.fetch_bidmc,
                 "bidmc/bidmc_csv/bidmc_01_Signals.csv",
                 "https://physionet.org/files/bidmc/",

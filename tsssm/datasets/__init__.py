@@ -22,6 +22,7 @@ from tsssm.datasets._memory import make_copy, make_delay
 from tsssm.datasets._mitbih import fetch_mitbih
 from tsssm.datasets._oscillators import make_irregular
 from tsssm.datasets._physionet import fetch_physionet2012
+from tsssm.datasets._physionet2019 import fetch_physionet2019
 from tsssm.datasets._vitals import make_vitals
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "fetch_mitbih",
     "fetch_mnist",
     "fetch_physionet2012",
+    "fetch_physionet2019",
     "fetch_speech_commands",
     "fetch_tser",
     "fetch_ucr",

@@ -12,6 +12,7 @@ import contextlib
 import gzip
 import hashlib
 import http.client
+import lzma
 import os
 import secrets
 import tarfile
@@ -26,7 +27,7 @@ from typing import Any
 
 from tsssm._locking import FileLock
 
-BROKEN = (EOFError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, zlib.error)
+BROKEN = (EOFError, gzip.BadGzipFile, lzma.LZMAError, tarfile.TarError, zipfile.BadZipFile, zlib.error)
 
 _TIMEOUT = 60  # s without an answer
 _PIECE = 2**20

@@ -36,6 +36,11 @@ class Store(NamedTuple):
         path = Path(folder, name, file).expanduser() if folder else None
         return path if path is not None and path.exists() else None
 
+    def matching(self, name: str, pattern: str) -> list[Path]:
+        """Return the user's own copies of files whose names match a pattern, sorted."""
+        folder = os.environ.get("TSSSM_DATA") if self.home is None else self.home
+        return sorted(Path(folder, name).expanduser().glob(pattern)) if folder else []
+
     def get(self, name: str, file: str, **fields: Any) -> Path:
         """Return where a file of the collection ``name`` lies, after downloading it if need be.
 
@@ -86,7 +91,7 @@ class Store(NamedTuple):
 
 
 def members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tuple[PurePosixPath, bytes]]:
-    """Yield name and content of the wanted files in a ``.zip`` or ``.tar.gz`` archive, in its order.
+    """Yield name and content of the wanted files in a ``.zip``, ``.tar.gz`` or ``.tar.xz`` archive.
 
     Raises
     ------
@@ -101,7 +106,7 @@ def members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tup
                         _check_size(path, info.filename, info.file_size)
                         yield PurePosixPath(info.filename), archive.read(info)
         else:
-            with tarfile.open(path, mode="r:gz") as tar:
+            with tarfile.open(path, mode="r:xz" if path.suffix == ".xz" else "r:gz") as tar:
                 for member in tar:
                     if member.isfile() and wanted(PurePosixPath(member.name)):
                         _check_size(path, member.name, member.size)
