@@ -30,11 +30,13 @@ class Blending(SavedNetwork):
     _left_out: FloatArray
 
     def _sizes(
-        self, data: Encoded | EncodedOnDemand, *, continued: bool, incremental: bool
+        self, data: Encoded | EncodedOnDemand, *, continued: bool, incremental: bool, charts: bool = False
     ) -> tuple[int, int]:
         """Members, and features of the closed form, for some series."""
         # What is encoded on demand may not fit into the memory.
-        few = isinstance(data, Encoded) and len(data) <= _FEW and bool(self.bidirectional) and not incremental
+        few = isinstance(data, Encoded) and len(data) <= _FEW and bool(self.bidirectional)
+        # Members and closed form of charts cost little, and tell much of each other's errors.
+        few = (few or charts) and not incremental
         members, features = self.n_members, self.n_features
         if isinstance(members, str):
             members = _MEMBERS if few else 1
@@ -65,6 +67,7 @@ class Blending(SavedNetwork):
             normalize="auto" if self.bidirectional else "global",
             seed=seed,
             device=resolve_device(self.accelerator),
+            classes=self._targets_are_classes,
         )
         self.blend_ = self._weights_of(self._left_out, None, data.y, data.weight)
 

@@ -51,14 +51,15 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
     n_members : int or "auto", default="auto"
         Networks whose outputs are averaged. Each is trained without a part of the series of its own, or of
         the ``groups``; what it says of that part tells how far to trust the networks beside the closed form.
-        "auto" is 4, and 1 with ``bidirectional=False``, for more than 2,000 series, and for series on disk.
+        "auto" is 4, and 1 with ``bidirectional=False``, for more than 2,000 series that are no charts, and
+        for series on disk.
     n_features : int or "auto", default="auto"
         Features of a ridge regression, the closed form of `SSMFeaturesClassifier`, that is fitted beside the
         networks and blended with them (``blend_``); 0 is none, the least is 384. "auto" is 12,288, and 0
         where ``n_members`` is 1 by itself: a network that streams then costs as little as it can. Why both
         are the default: ``examples/benchmarks/network_study.py``.
-    n_layers : int, default=4
-        State-space layers.
+    n_layers : int or "auto", default="auto"
+        State-space layers; "auto" is 4, and 1 for clinical charts (Notes).
     d_model : int, default=32
         Channels between the layers.
     d_state : int, default=16
@@ -66,12 +67,13 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         "linoss" the channels share four blocks of this size.
     bidirectional : bool, default=True
         Whether every layer also runs from the last sample to the first.
-    dropout : float, default=0.1
-        Share of features dropped in training.
+    dropout : float or "auto", default="auto"
+        Share of features dropped in training; "auto" is 0.1, and 0.5 for charts.
     norm : {"batch", "layer", "none"}, default="batch"
         Normalisation before every layer.
-    pooling : {"mean", "max", "last"}, default="mean"
-        Summary over time before the head. The mean weighs each sample by the time it stands for.
+    pooling : {"auto", "mean", "max", "last"}, default="auto"
+        Summary over time before the head. The mean weighs each sample by the time it stands for; it is
+        "auto", but "last" for charts.
     discretization : str or float, optional
         "zoh", "foh" ("s4d", "dss", "s5", "linoss"), "bilinear" or "backward-euler". By default "zoh", and for
         "s4" and "lssl" 0.75, half way from "bilinear", which never forgets, to "backward-euler".
@@ -95,8 +97,8 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         Peak learning rate of AdamW, reached after a linear warm-up and followed by a cosine decay.
     ssm_learning_rate : float, default=1e-3
         The same for the systems (A, B, Delta) of the layers.
-    weight_decay : float, default=0.01
-        Decay of the weights; none for systems, biases and norms.
+    weight_decay : float or "auto", default="auto"
+        Decay of the weights; none for systems, biases and norms. "auto" is 0.01, and 3 for charts.
     label_smoothing : float, default=0.1
         Share of each label that is spread over all classes in training.
     loss : {"cross_entropy"}, default="cross_entropy"
@@ -176,8 +178,17 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         Weights of the closed form and of the networks for each column of y, in logits: those that
         predict best what neither was fitted to, pulled towards the closed form alone as much as one series
         would. With one member nothing is left out, and both count alike. None without a closed form.
-    encoder_ : PanelEncoder
+    encoder_ : PanelEncoder or ChartEncoder
         What turns series into the network's inputs; documents how missing values and times are treated.
+
+    Notes
+    -----
+    *Charts.* A panel is a clinical chart where at least half of the values are missing, in the samples that
+    have any, and half of the channels have fewer than 16 values a series. The closed form is then that of
+    `SSMFeatures` with ``pooling="charts"``, whatever ``n_features`` if that is not 0. A bidirectional network
+    reads `ChartEncoder`: normal scores of the training values on a line of 48 spans of a typical series, and
+    static channels apart from the others; it is small and trained for 6 epochs, in batches of 32 at most. A
+    network with ``bidirectional=False`` reads every sample, as it has to for a stream, and is not small.
 
     Examples
     --------
@@ -218,13 +229,13 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         backbone: str = "s4d",
         n_members: int | str = "auto",
         n_features: int | str = "auto",
-        n_layers: int = 4,
+        n_layers: int | str = "auto",
         d_model: int = 32,
         d_state: int = 16,
         bidirectional: bool = True,
-        dropout: float = 0.1,
+        dropout: float | str = "auto",
         norm: str = "batch",
-        pooling: str = "mean",
+        pooling: str = "auto",
         discretization: str | float | None = None,
         n_readouts: int = 1,
         time_scale: str | float = "median",
@@ -234,7 +245,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         batch_size: int | str = "auto",
         learning_rate: float = 4e-3,
         ssm_learning_rate: float = 1e-3,
-        weight_decay: float = 0.01,
+        weight_decay: float | str = "auto",
         label_smoothing: float = 0.1,
         loss: str = "cross_entropy",
         early_stopping: bool = False,

@@ -22,11 +22,11 @@ from scipy.optimize import minimize, nnls
 from scipy.special import log_softmax
 
 from tsssm.estimators._checks import FloatArray, IntArray
-from tsssm.features import StateSpaceFeatures, fit_ridge, predict_ridge, smoothed_labels
+from tsssm.features import Features, fit_features, fit_on_top, predict_ridge, smoothed_labels
 from tsssm.panel import Panel
 
 # Systems as of SSMFeatures with its defaults.
-_BASIS, _SCALES, _POOLING = "diagonal", 12, ("ppv", "competition")
+_BASIS, _SCALES, _POOLING = "diagonal", 12, "auto"
 #: Fewest features: one block of eight readouts for every timescale.
 LEAST_FEATURES = 384
 #: Weights of the closed form and of the network where nothing is known about either.
@@ -38,15 +38,15 @@ _ALONE, _PULL = np.array([1.0, 0.0]), 1.0
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """A ridge regression on closed-form features.
+    """A linear model on closed-form features.
 
     Attributes
     ----------
-    features : StateSpaceFeatures
+    features : StateSpaceFeatures or ChartFeatures
     coef, intercept : array (n_features, m), (m,)
     """
 
-    features: StateSpaceFeatures
+    features: Features
     coef: FloatArray
     intercept: FloatArray
 
@@ -72,6 +72,7 @@ def fit_closed_form(
     normalize: str,
     seed: int,
     device: torch.device,
+    classes: bool = False,
 ) -> Fitted:
     """Fit to targets (n, m) of the series of a panel.
 
@@ -85,22 +86,24 @@ def fit_closed_form(
     n_features, normalize, seed
         As `StateSpaceFeatures`.
     device : torch.device
+    classes : bool
+        Whether the targets are the signs of classes.
     """
-    features = StateSpaceFeatures(n_features, _BASIS, _SCALES, _POOLING, normalize, seed).fit(panel)
+    features = fit_features(panel, n_features, _BASIS, _SCALES, _POOLING, normalize, seed)
     values = _transformed(features, panel, device)
     weight = weight / weight.mean()
-    ridge = fit_ridge(values, targets, weight)
+    ridge = fit_on_top(features, values, targets, weight, classes=classes)
     left_out = ridge.left_out
     if fold is not None:
         left_out = np.full_like(left_out, np.nan)
         for number in np.unique(fold[fold >= 0]):
             seen = fold != number
-            part = fit_ridge(values[seen], targets[seen], weight[seen])
+            part = fit_on_top(features, values[seen], targets[seen], weight[seen], classes=classes)
             left_out[~seen] = predict_ridge(values[~seen], part.coef, part.intercept)
     return Fitted(ClosedForm(features, ridge.coef, ridge.intercept), left_out)
 
 
-def _transformed(features: StateSpaceFeatures, panel: Panel, device: torch.device) -> npt.NDArray[np.float32]:
+def _transformed(features: Features, panel: Panel, device: torch.device) -> npt.NDArray[np.float32]:
     return features.transform(panel, torch.get_num_threads(), device)
 
 

@@ -19,7 +19,17 @@ from tsssm.estimators._base import PanelEstimator, declared_tags, of_one_fit
 from tsssm.estimators._checks import FloatArray, check_finite, checked_weights, is_table, seed_of
 from tsssm.estimators._parameters import RULES, Rule, one_of
 from tsssm.estimators._splits import Labelled
-from tsssm.features import BASES, POOLINGS, StateSpaceFeatures, fit_ridge, predict_ridge
+from tsssm.features import (
+    BASES,
+    KINDS,
+    POOLINGS,
+    ChartFeatures,
+    Features,
+    StateSpaceFeatures,
+    fit_features,
+    fit_on_top,
+    predict_ridge,
+)
 from tsssm.panel import Panel
 from tsssm.persistence import Fields, ModelFileError
 from tsssm.training import prediction_device, resolve_device
@@ -35,9 +45,13 @@ FEATURE_RULES: dict[str, Rule] = {
     "basis": one_of(BASES),
     "n_scales": _COUNT,
     "pooling": Rule(
-        (tuple, list),
-        lambda value: len(value) > 0 and set(value) <= set(POOLINGS) and len(set(value)) == len(value),
-        f"a tuple of one or both of {', '.join(map(repr, POOLINGS))}",
+        (tuple, list, str),
+        lambda value: (
+            value in KINDS
+            if isinstance(value, str)
+            else len(value) > 0 and set(value) <= set(POOLINGS) and len(set(value)) == len(value)
+        ),
+        f"{', '.join(map(repr, KINDS))} or a tuple of one or both of {', '.join(map(repr, POOLINGS))}",
     ),
     "normalize": Rule(
         (str, type(None)),
@@ -68,13 +82,13 @@ class FeaturesEstimator(PanelEstimator):
     n_features: int
     basis: str
     n_scales: int
-    pooling: Sequence[str]
+    pooling: str | Sequence[str]
     normalize: str | None
     random_state: int | np.random.RandomState | None
     n_jobs: int | None
     accelerator: str
 
-    features_: StateSpaceFeatures
+    features_: Features
 
     rules: dict[str, Rule] = FEATURE_RULES
 
@@ -82,11 +96,12 @@ class FeaturesEstimator(PanelEstimator):
         resolve_device(self.accelerator)  # raises where there is none
         seed = seed_of(self.random_state)
         options = (self.basis, self.n_scales, self.pooling, self.normalize)
-        self.features_ = StateSpaceFeatures(self.n_features, *options, seed).fit(panel)
+        self.features_ = fit_features(panel, self.n_features, *options, seed)
 
     def _restore(self, fields: Fields) -> None:
-        self.features_ = fields.instance("features_", StateSpaceFeatures)
-        self._restore_panel(fields, self.features_.timeline.encoder)
+        features: Any = fields.instance("features_", StateSpaceFeatures, ChartFeatures)
+        self.features_ = features
+        self._restore_panel(fields, self.features_.encoder)
         if self.n_jobs is not None and self.n_jobs > _MOST_JOBS:
             raise ModelFileError(f"its n_jobs is {self.n_jobs}, more threads than any machine has.")
 
@@ -96,13 +111,14 @@ class FeaturesEstimator(PanelEstimator):
 
 
 class RidgeEstimator(FeaturesEstimator):
-    """Mixin of the models: a ridge regression on the features.
+    """Mixin of the models: a ridge regression on the features, on those of charts a logistic one for classes.
 
     A subclass checks its targets in ``_checked_targets``, and passes them on as numbers in ``_fit_labelled``.
     """
 
     alpha_: float
     coef_: FloatArray
+    _targets_are_classes: bool
     intercept_: FloatArray
 
     def fit(self: Estimator, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> Estimator:
@@ -165,7 +181,8 @@ class RidgeEstimator(FeaturesEstimator):
     def _fit_ridge(self, panel: Panel, targets: FloatArray, weight: FloatArray) -> FloatArray:
         """Fit to targets (n, m); return what is predicted for each series by a fit without it."""
         self._fit_features(panel)
-        ridge = fit_ridge(self._features(panel), targets, weight / weight.mean())
+        values, weight = self._features(panel), weight / weight.mean()
+        ridge = fit_on_top(self.features_, values, targets, weight, classes=self._targets_are_classes)
         self.alpha_, self.coef_, self.intercept_ = ridge.alpha, ridge.coef, ridge.intercept
         return ridge.left_out
 
@@ -192,9 +209,13 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
         whole past ("legs") in Legendre polynomials.
     n_scales : int, default=12
         Timescales of the systems, from a few gaps between samples to the duration of a series.
-    pooling : tuple of {"ppv", "competition"}, default=("ppv", "competition")
+    pooling : "auto", "charts" or tuple of {"ppv", "competition"}, default="auto"
         What is kept of an output: the share of time above thresholds, how often and how strongly it is the
-        largest and how often the smallest of eight, or both.
+        largest and how often the smallest of eight, or both. "charts" is for clinical charts: every variable
+        moves systems of its own by its own gaps, and their states at the end are kept (`ChartFeatures`), as
+        many as follow from the channels, whatever ``n_features``, ``basis``, ``n_scales`` and ``normalize``.
+        "auto" is "charts" where at least half of the values are missing, in the samples that have any, and
+        half of the channels have fewer than 16 values a series; else it is both of the first two.
     normalize : {"auto", "series", "global"} or None, default="auto"
         "series" removes mean and scale of every channel of every series, "global" those of the training
         series, None nothing. "auto" is "global", but with one channel the slopes of every series have a scale
@@ -213,8 +234,8 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
         Channels of X; for a two-dimensional X its columns, as scikit-learn counts.
     n_features_out_ : int
         Number of features.
-    features_ : StateSpaceFeatures
-        The systems and thresholds.
+    features_ : StateSpaceFeatures or ChartFeatures
+        The systems and thresholds, or what a chart is measured by.
 
     Notes
     -----
@@ -255,7 +276,7 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
         n_features: int = 12288,
         basis: str = "diagonal",
         n_scales: int = 12,
-        pooling: Sequence[str] = ("ppv", "competition"),
+        pooling: str | Sequence[str] = "auto",
         normalize: str | None = "auto",
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tsssm.encoding import Encoded, EncodedOnDemand, PanelEncoder
+from tsssm.encoding import ChartEncoder, Encoded, EncodedOnDemand
 from tsssm.estimators._alignment import aligned
 from tsssm.estimators._blending import Blending
 from tsssm.estimators._callbacks import with_callbacks
@@ -24,6 +24,7 @@ from tsssm.estimators._checks import (
     errors_about,
     seed_of,
 )
+from tsssm.estimators._recipes import fitted_encoder, recipe_of
 from tsssm.estimators._splits import Labelled, split
 from tsssm.estimators._trained import TrainedNetwork
 from tsssm.training import Batches, predict, prediction_device
@@ -40,7 +41,7 @@ class SSMEstimator(TrainedNetwork, Blending):
         return bool(self.bidirectional)
 
     def _summary(self) -> str:
-        return self.pooling
+        return recipe_of(self.encoder_, self).pooling
 
     @with_callbacks
     def fit(
@@ -171,11 +172,15 @@ class SSMEstimator(TrainedNetwork, Blending):
             held_out = held_out.weighted(self._class_weights(held_out.y, data.y))
         if not continued:
             self._fit_targets(training.y, training.weight)
-            self.encoder_ = PanelEncoder(self.time_scale).fit(training.panel)
+            whole = bool(self.bidirectional)
+            self.encoder_ = fitted_encoder(training.panel, self.time_scale, whole=whole)
             self.time_scale_ = self.encoder_.time_scale_
         run_seed = self._seed_of_run(seed, continued=continued)
         encoded = self.encoder_.encode(training.panel)
-        n_members, n_features = self._sizes(encoded, continued=continued, incremental=incremental)
+        charts = isinstance(self.encoder_, ChartEncoder)
+        n_members, n_features = self._sizes(
+            encoded, continued=continued, incremental=incremental, charts=charts
+        )
         options = self._training_options(len(training), n_members, run_seed)
         fold = None if incremental else self._folds(training, n_members, seed)
         if not incremental or not continued:

@@ -32,6 +32,14 @@ def _integer(low: int) -> Rule:
     return Rule((Integral,), lambda value: value >= low, f"an integer of at least {low}")
 
 
+def _or_auto(rule: Rule) -> Rule:
+    return Rule(
+        (*rule.types, str),
+        lambda value: value == "auto" if isinstance(value, str) else rule.holds(value),
+        f"'auto' or {rule.allowed}",
+    )
+
+
 def _integer_or_auto(holds: Callable[[Any], bool], allowed: str) -> Rule:
     return Rule(
         (Integral, str),
@@ -109,13 +117,13 @@ RULES: dict[str, Rule] = {
     "n_features": _integer_or_auto(
         lambda value: value == 0 or value >= LEAST_FEATURES, f"0 or of at least {LEAST_FEATURES}"
     ),
-    "n_layers": _integer(1),
+    "n_layers": _or_auto(_integer(1)),
     "d_model": _integer(1),
     "d_state": _integer(1),
     "bidirectional": _FLAG,
-    "dropout": _SHARE,
+    "dropout": _or_auto(_SHARE),
     "norm": one_of(NORMS),
-    "pooling": one_of(POOLINGS),
+    "pooling": one_of(("auto", *POOLINGS)),
     "n_readouts": _integer(1),
     "timescales": Rule(
         (str, tuple, list),
@@ -127,7 +135,7 @@ RULES: dict[str, Rule] = {
     "batch_size": _integer_or_auto(lambda value: value >= 1, "of at least 1"),
     "learning_rate": _POSITIVE,
     "ssm_learning_rate": _NOT_NEGATIVE,
-    "weight_decay": _NOT_NEGATIVE,
+    "weight_decay": _or_auto(_NOT_NEGATIVE),
     "label_smoothing": _SHARE,
     "early_stopping": _FLAG,
     "validation_fraction": Rule((Real,), lambda value: 0 < value < 1, "a number in (0, 1)"),

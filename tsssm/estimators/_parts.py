@@ -9,8 +9,9 @@ import torch
 
 from tsssm.backbone import BACKBONES, NORMS, POOLINGS, Backbone
 from tsssm.encoding import PanelEncoder
+from tsssm.estimators._chart_parts import register_chart_parts
 from tsssm.estimators._closed_form import ClosedForm
-from tsssm.features import BASES, StateSpaceFeatures, Timeline
+from tsssm.features import BASES, ChartFeatures, StateSpaceFeatures, Timeline
 from tsssm.features import POOLINGS as KEPT
 from tsssm.panel._checks import UNITS
 from tsssm.persistence import Fields, ModelFileError, register
@@ -104,7 +105,7 @@ def _committee_from_state(state: dict[str, Any]) -> Committee:
 
 def _closed_form_from_state(state: dict[str, Any]) -> ClosedForm:
     fields = Fields("ClosedForm", state)
-    features = fields.instance("features", StateSpaceFeatures)
+    features: Any = fields.instance("features", StateSpaceFeatures, ChartFeatures)
     coef = fields.array("coef", (features.n_features_out, None), "float64")
     closed_form = ClosedForm(features, coef, fields.array("intercept", (coef.shape[1],), "float64"))
     fields.end()
@@ -224,3 +225,4 @@ def register_parts() -> None:
     register("ClosedForm", ClosedForm, vars, _closed_form_from_state)
     register("Timeline", Timeline, vars, _timeline_from_state)
     register("StateSpaceFeatures", StateSpaceFeatures, vars, _features_from_state)
+    register_chart_parts()

@@ -46,8 +46,8 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         State-space systems; see `SSMFeatures`.
     n_scales : int, default=12
         Timescales of the systems.
-    pooling : tuple of {"ppv", "competition"}, default=("ppv", "competition")
-        What is kept of the outputs of the systems over time; see `SSMFeatures`.
+    pooling : "auto", "charts" or tuple of {"ppv", "competition"}, default="auto"
+        What is kept of the outputs of the systems over time; "auto" knows clinical charts. See `SSMFeatures`.
     normalize : {"auto", "series", "global"} or None, default="auto"
         Which mean and scale are removed before; see `SSMFeatures`.
     class_weight : None, "balanced", dict, or list of dicts for several columns, default=None
@@ -69,8 +69,8 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         Penalty of the ridge, of ten from 0.001 to 1000 the one with the smallest leave-one-out error.
     coef_, intercept_ : array (n_features_out, m), (m,)
         Coefficients of the features; m is one a class, or one for two classes.
-    features_ : StateSpaceFeatures
-        The systems and thresholds.
+    features_ : StateSpaceFeatures or ChartFeatures
+        The systems and thresholds, or what a chart is measured by.
 
     Notes
     -----
@@ -108,7 +108,7 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         n_features: int = 12288,
         basis: str = "diagonal",
         n_scales: int = 12,
-        pooling: Sequence[str] = ("ppv", "competition"),
+        pooling: str | Sequence[str] = "auto",
         normalize: str | None = "auto",
         class_weight: str | Mapping[Any, float] | list[Mapping[Any, float]] | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -207,8 +207,8 @@ class SSMFeaturesRegressor(NumberTargets, RidgeEstimator, BaseRegressor, Regress
         State-space systems; see `SSMFeatures`.
     n_scales : int, default=12
         Timescales of the systems.
-    pooling : tuple of {"ppv", "competition"}, default=("ppv", "competition")
-        What is kept of the outputs of the systems over time; see `SSMFeatures`.
+    pooling : "auto", "charts" or tuple of {"ppv", "competition"}, default="auto"
+        What is kept of the outputs of the systems over time; "auto" knows clinical charts. See `SSMFeatures`.
     normalize : {"auto", "series", "global"} or None, default="auto"
         Which mean and scale are removed before; see `SSMFeatures`.
     random_state : int or RandomState, optional
@@ -226,8 +226,8 @@ class SSMFeaturesRegressor(NumberTargets, RidgeEstimator, BaseRegressor, Regress
         Penalty of the ridge, of ten from 0.001 to 1000 the one with the smallest leave-one-out error.
     coef_, intercept_ : array (n_features_out, n_outputs), (n_outputs,)
         Coefficients of the features; outputs are standardised targets.
-    features_ : StateSpaceFeatures
-        The systems and thresholds.
+    features_ : StateSpaceFeatures or ChartFeatures
+        The systems and thresholds, or what a chart is measured by.
 
     Examples
     --------
@@ -255,7 +255,7 @@ class SSMFeaturesRegressor(NumberTargets, RidgeEstimator, BaseRegressor, Regress
         n_features: int = 12288,
         basis: str = "diagonal",
         n_scales: int = 12,
-        pooling: Sequence[str] = ("ppv", "competition"),
+        pooling: str | Sequence[str] = "auto",
         normalize: str | None = "auto",
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tsssm.backbone import Backbone
-from tsssm.encoding import PanelEncoder
+from tsssm.encoding import ChartEncoder, PanelEncoder
 from tsssm.estimators._base import PanelEstimator
 from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._closed_form import ClosedForm
@@ -50,7 +50,7 @@ class SavedNetwork(Targets, PanelEstimator):
         return kept
 
     def _restore(self, fields: Fields) -> None:
-        encoder = self.encoder_ = fields.instance("encoder_", PanelEncoder)
+        encoder = self.encoder_ = fields.instance("encoder_", PanelEncoder, ChartEncoder)
         self.time_scale_ = fields.exactly("time_scale_", encoder.time_scale_)
         self._restore_panel(fields, encoder)
         self.net_ = None
@@ -88,7 +88,7 @@ class SavedNetwork(Targets, PanelEstimator):
             fields.ignore("closed_form_", "blend_", "_slopes")
             return
         closed_form = self.closed_form_ = fields.instance("closed_form_", ClosedForm)
-        known, outputs = closed_form.features.timeline.encoder, closed_form.coef.shape[1]
+        known, outputs = closed_form.features.encoder, closed_form.coef.shape[1]
         asked = encoder.n_channels, encoder.has_times, encoder.time_unit, self._n_ridge_outputs()
         if (known.n_channels, known.has_times, known.time_unit, outputs) != asked:
             raise fields.refuse("closed_form_", "for the panels and targets of the network", closed_form)

@@ -12,13 +12,12 @@ from tsssm.backbone import Backbone
 from tsssm.encoding import Encoded, EncodedOnDemand
 from tsssm.estimators._callbacks import CallbackSupportMixin, FitReport
 from tsssm.estimators._parameters import RULES, Rule, steps_of
+from tsssm.estimators._recipes import recipe_of, schedule_of
 from tsssm.estimators._saved_network import SavedNetwork
 from tsssm.training import Batches, Committee, TrainingOptions, isolated_rng, train
 
 Estimator = TypeVar("Estimator", bound="TrainedNetwork")
 
-# Small sets are learned by heart within 150 steps; 600 change nothing in what a committee says of others.
-_STEPS, _STEPS_OF_A_MEMBER = 600, 200
 _AUTO_BATCHES, _AUTO_BATCH_SIZE = 10, (8, 64)
 
 # Initial timescales, as shares of the typical duration of a series, and the largest one in time units.
@@ -32,10 +31,10 @@ class TrainedNetwork(CallbackSupportMixin, SavedNetwork):
     """
 
     backbone: str
-    n_layers: int
+    n_layers: int | str
     d_model: int
     d_state: int
-    dropout: float
+    dropout: float | str
     norm: str
     discretization: str | float | None
     n_readouts: int
@@ -46,7 +45,7 @@ class TrainedNetwork(CallbackSupportMixin, SavedNetwork):
     batch_size: int | str
     learning_rate: float
     ssm_learning_rate: float
-    weight_decay: float
+    weight_decay: float | str
     early_stopping: bool
     validation_fraction: float
     n_iter_no_change: int
@@ -124,17 +123,18 @@ class TrainedNetwork(CallbackSupportMixin, SavedNetwork):
         self, data: Encoded | EncodedOnDemand, n_members: int, seed: int
     ) -> Backbone | Committee:
         slowest, fastest = self._initial_steps(data)
+        recipe = recipe_of(self.encoder_, self)
         with isolated_rng(seed):
             members = [
                 Backbone(
                     self.encoder_.n_inputs,
                     self._n_outputs(),
                     backbone=self.backbone,
-                    n_layers=self.n_layers,
+                    n_layers=recipe.n_layers,
                     d_model=self.d_model,
                     d_state=self.d_state,
                     bidirectional=self._looks_ahead(),
-                    dropout=self.dropout,
+                    dropout=recipe.dropout,
                     norm=self.norm,
                     pooling=self._summary(),
                     discretization=self.discretization,
@@ -151,7 +151,7 @@ class TrainedNetwork(CallbackSupportMixin, SavedNetwork):
         if self.timescales == "auto":
             duration = max(1.0, float(data.durations().median()))
             return _SLOWEST / duration, min(_FASTEST / duration, FASTEST_EVER)
-        return steps_of(self.timescales, self.time_scale_, self.n_layers)
+        return steps_of(self.timescales, self.time_scale_, recipe_of(self.encoder_, self).n_layers)
 
     def _adopt_weights(self, net: Backbone | Committee) -> None:
         """Give the weights of the fitted network to one that is made of today's parameters."""
@@ -178,17 +178,13 @@ class TrainedNetwork(CallbackSupportMixin, SavedNetwork):
                 "checkpoint_dir and resume_from need a random_state, so that a fit that goes on draws what "
                 "it would have drawn; got random_state=None."
             )
-        batch_size = self.batch_size
-        if isinstance(batch_size, str):
-            batch_size = auto_batch_size(n)
+        recipe = recipe_of(self.encoder_, self)
         return TrainingOptions(
             max_epochs=self.max_epochs,
-            max_steps=self.max_steps,
-            least_steps=_STEPS if n_members == 1 else _STEPS_OF_A_MEMBER,
-            batch_size=batch_size,
+            **schedule_of(recipe, self, n, n_members),
             learning_rate=self.learning_rate,
             ssm_learning_rate=self.ssm_learning_rate,
-            weight_decay=self.weight_decay,
+            weight_decay=recipe.weight_decay,
             patience=self.n_iter_no_change,
             accelerator=self.accelerator,
             devices=self.devices,

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tsssm.encoding import PanelEncoder
 from tsssm.features._systems import draw_systems
 from tsssm.features._timeline import Sampled, Timeline, joined
 from tsssm.ops import pooled_scan, readout_scan
@@ -122,6 +123,11 @@ class StateSpaceFeatures:
         self._readouts = {"C": C / spread[..., None], "D": D / spread}
         self._thresholds = thresholds / spread[:, None]
         return self
+
+    @property
+    def encoder(self) -> PanelEncoder:
+        """What is known of the training panel."""
+        return self.timeline.encoder
 
     def normalizations(self, n_channels: int) -> tuple[str | None, str]:
         """What the timeline removes from values and from slopes, see `Timeline`."""

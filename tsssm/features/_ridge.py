@@ -53,8 +53,17 @@ def predict_ridge(features: npt.NDArray[np.float32], coef: FloatArray, intercept
     return sum((features[:, c].astype(np.float64) @ coef[c] for c in columns), intercept[None])
 
 
-def fit_ridge(features: npt.NDArray[np.float32], targets: FloatArray, weight: FloatArray) -> Ridge:
+def fit_ridge(
+    features: npt.NDArray[np.float32],
+    targets: FloatArray,
+    weight: FloatArray,
+    alphas: FloatArray = ALPHAS,
+    *,
+    standardise: bool = True,
+) -> Ridge:
     """Fit on features (n, d), all finite, targets (n, m) and weights (n,), all positive.
+
+    Without ``standardise`` features count by their scales, only constant ones do not count.
 
     Beside the features it takes memory for a few matrices of the smaller of n and d squared.
     """
@@ -64,12 +73,12 @@ def fit_ridge(features: npt.NDArray[np.float32], targets: FloatArray, weight: Fl
     centre = share @ targets
     Y = root[:, None] * (targets - centre)
     if n <= d:
-        standard = _Standard(features, *_moments(features, share), root)
-        alpha, dual, error = _dual(standard, Y, share)
+        standard = _Standard(features, *_moments(features, share, standardise), root)
+        alpha, dual, error = _dual(standard, Y, share, alphas)
         coef = np.concatenate([standard.columns(c).T @ dual / standard.scale[c, None] for c in _columns(d)])
     else:
-        standard = _Standard(features, *_moments_by_rows(features, share), root)
-        alpha, coef, error = _primal(standard, Y, share)
+        standard = _Standard(features, *_moments_by_rows(features, share, standardise), root)
+        alpha, coef, error = _primal(standard, Y, share, alphas)
     return Ridge(coef, centre - standard.mean @ coef, alpha, targets - error / root[:, None])
 
 
@@ -88,6 +97,16 @@ class _Standard(NamedTuple):
         return (self.features[r] - self.mean) / self.scale * self.root[r, None]
 
 
+def _standard(
+    features: npt.NDArray[np.float32],
+    mean: FloatArray,
+    scale: FloatArray,
+    root: FloatArray,
+    standardise: bool,
+) -> _Standard:
+    return _Standard(features, mean, scale if standardise else np.where(np.isinf(scale), scale, 1.0), root)
+
+
 def _columns(d: int) -> list[slice]:
     return [slice(start, start + _COLUMNS) for start in range(0, d, _COLUMNS)]
 
@@ -98,31 +117,37 @@ def _rows(n: int, d: int) -> list[slice]:
     return [slice(start, start + count) for start in range(0, n, count)]
 
 
-def _moments(features: npt.NDArray[np.float32], share: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _moments(
+    features: npt.NDArray[np.float32], share: FloatArray, standardise: bool
+) -> tuple[FloatArray, FloatArray]:
     """Weighted mean and standard deviation (d,) of the features, 1 for a constant one."""
     mean, scale = np.empty(features.shape[1]), np.empty(features.shape[1])
     for c in _columns(features.shape[1]):
         part = features[:, c].astype(np.float64)
         mean[c] = share @ part
         scale[c] = np.sqrt(share @ (part - mean[c]) ** 2)
-    return mean, _or_infinite(scale, mean)
+    return mean, _or_infinite(scale, mean, standardise)
 
 
-def _moments_by_rows(features: npt.NDArray[np.float32], share: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _moments_by_rows(
+    features: npt.NDArray[np.float32], share: FloatArray, standardise: bool
+) -> tuple[FloatArray, FloatArray]:
     """As `_moments`, where there are more rows than columns."""
     pieces = _rows(*features.shape)
     mean = sum((share[r] @ features[r].astype(np.float64) for r in pieces), np.zeros(features.shape[1]))
     scale = np.sqrt(sum((share[r] @ (features[r] - mean) ** 2 for r in pieces), np.zeros_like(mean)))
-    return mean, _or_infinite(scale, mean)
+    return mean, _or_infinite(scale, mean, standardise)
 
 
-def _or_infinite(scale: FloatArray, mean: FloatArray) -> FloatArray:
-    """Scale of the features, infinite for those that are constant but for rounding: they become zero."""
+def _or_infinite(scale: FloatArray, mean: FloatArray, standardise: bool) -> FloatArray:
+    """Divisors of the features, infinite for those that are constant but for rounding: they become zero."""
     varies = scale > 10 * np.finfo(np.float32).eps * np.abs(mean)
-    return np.where(varies & (scale > 0), scale, np.inf)
+    return np.where(varies & (scale > 0), scale if standardise else 1.0, np.inf)
 
 
-def _dual(standard: _Standard, Y: FloatArray, share: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+def _dual(
+    standard: _Standard, Y: FloatArray, share: FloatArray, alphas: FloatArray
+) -> tuple[float, FloatArray, FloatArray]:
     """Penalty, coefficients c (n, m) and left-out residuals (n, m), by the eigenvectors of K."""
     n, d = standard.features.shape
     K = np.zeros((n, n))
@@ -135,7 +160,7 @@ def _dual(standard: _Standard, Y: FloatArray, share: FloatArray) -> tuple[float,
     rotated = basis.T @ Y
     squares = basis**2
     best: tuple[float, float, FloatArray, FloatArray] | None = None
-    for alpha in ALPHAS:
+    for alpha in alphas:
         shrunk = 1 / (spectrum + alpha)
         dual = basis @ (shrunk[:, None] * rotated)
         error = _left_out(dual, squares @ shrunk - share / alpha, alpha)
@@ -146,7 +171,9 @@ def _dual(standard: _Standard, Y: FloatArray, share: FloatArray) -> tuple[float,
     return best[1:]
 
 
-def _primal(standard: _Standard, Y: FloatArray, share: FloatArray) -> tuple[float, FloatArray, FloatArray]:
+def _primal(
+    standard: _Standard, Y: FloatArray, share: FloatArray, alphas: FloatArray
+) -> tuple[float, FloatArray, FloatArray]:
     """Penalty, coefficients of the features (d, m) and left-out residuals (n, m), by those of X^T X.
 
     With X^T X = V diag(l) V^T, the eigenvectors of K are X V / sqrt(l), and 0 is the eigenvalue of what they
@@ -163,19 +190,19 @@ def _primal(standard: _Standard, Y: FloatArray, share: FloatArray) -> tuple[floa
     spectrum, V = spectrum[positive], V[:, positive]
     V /= np.sqrt(spectrum)
     rotated = V.T @ XY
-    shrunk = 1 / (spectrum + ALPHAS[:, None])
-    errors = np.empty((len(ALPHAS), *Y.shape))
+    shrunk = 1 / (spectrum + alphas[:, None])
+    errors = np.empty((len(alphas), *Y.shape))
     for r in _rows(n, d):
         basis = standard.rows(r) @ V
         rest_Y = Y[r] - basis @ rotated
         squares = basis**2
         rest = 1 - squares.sum(axis=1)
-        for one, alpha, error in zip(shrunk, ALPHAS, errors, strict=True):
+        for one, alpha, error in zip(shrunk, alphas, errors, strict=True):
             dual = basis @ (one[:, None] * rotated) + rest_Y / alpha
             error[r] = _left_out(dual, squares @ one + (rest - share[r]) / alpha, alpha)
     best = int(np.argmin([np.mean(error**2) for error in errors]))
     coef = V @ ((spectrum * shrunk[best])[:, None] * rotated) / standard.scale[:, None]
-    return float(ALPHAS[best]), coef, errors[best]
+    return float(alphas[best]), coef, errors[best]
 
 
 def _left_out(dual: FloatArray, leverage: FloatArray, alpha: float) -> FloatArray:

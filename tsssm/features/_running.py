@@ -87,6 +87,11 @@ class Running:
     counts: list[IntArray] = field(default_factory=list)
     done: int = 0
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what it is made, but for the samples that are pending."""
+        return *self.settled.x.shape, *self.settled.total.shape
+
     def copy(self) -> Running:
         """The same, sharing no memory that changes."""
         settled = self.settled.copy()

@@ -27,7 +27,12 @@ from tsssm.estimators import (
     SSMSequenceClassifier,
     SSMSequenceRegressor,
 )
-from tsssm.features import Running, RunningFeatures, StateSpaceFeatures
+from tsssm.features import (
+    ChartFeatures,
+    Features,
+    RunningCharts,
+    RunningFeatures,
+)
 from tsssm.streaming._compiled import CompiledNetwork, has_compiled_form
 from tsssm.streaming._layerwise import LayerwiseNetwork
 from tsssm.streaming._samples import Memory, Samples
@@ -111,14 +116,13 @@ class States:
 class FeaturesState:
     """What `FeaturesModel` carries from sample to sample, for each of the series."""
 
-    def __init__(self, series: list[Running]) -> None:
+    def __init__(self, series: list[Any]) -> None:
         self.series = series
 
     @property
     def shape(self) -> tuple[int, ...]:
         """What it has in common with the states that can take its place: not how many samples are pending."""
-        x, total = self.series[0].settled.x, self.series[0].settled.total
-        return len(self.series), *x.shape, *total.shape
+        return len(self.series), *self.series[0].shape
 
     def copy(self) -> FeaturesState:
         """A state that shares no memory with this one."""
@@ -126,13 +130,17 @@ class FeaturesState:
 
 
 class FeaturesModel:
-    """Closed-form features, and the ridge regression on them if there is one."""
+    """Closed-form features, and the linear model on them if there is one."""
 
     compiled = True
 
-    def __init__(self, fitted: StateSpaceFeatures, ridge: tuple[Array, Array] | None) -> None:
-        self._running = RunningFeatures(fitted)
-        self.samples = Samples(fitted.timeline.encoder, self._running.n_channels)
+    def __init__(self, fitted: Features, ridge: tuple[Array, Array] | None) -> None:
+        self._running: RunningCharts | RunningFeatures
+        if isinstance(fitted, ChartFeatures):
+            self._running = RunningCharts(fitted)
+        else:
+            self._running = RunningFeatures(fitted)
+        self.samples = Samples(fitted.encoder, self._running.n_channels)
         self._ridge = ridge
         self.n_outputs = self._running.n_features_out if ridge is None else len(ridge[1])
         self.dtype: type = np.float32 if ridge is None else np.float64
