@@ -27,6 +27,7 @@ import numpy.typing as npt
 import torch
 
 from tsssm.encoding import Measurements, NormalScores, PanelEncoder, StaticScores
+from tsssm.ops import clock_scan
 from tsssm.panel import Panel
 
 FloatArray = npt.NDArray[np.float64]
@@ -217,11 +218,10 @@ class ChartFeatures:
 def _facts(z: FloatArray, t: FloatArray, starts: npt.NDArray[np.int64]) -> Facts:
     """Facts of the runs that begin at ``starts`` (r,), of scores and times (m,)."""
     ends = np.append(starts[1:], len(z)) - 1
-    age = np.repeat(t[ends], ends - starts + 1) - t
-    functions = functions_of(z)
-    moments = np.empty((len(starts), len(CONSTANTS), N_MOMENTS))
-    for k, constant in enumerate(CONSTANTS):
-        moments[:, k] = np.add.reduceat(np.exp(-age / constant)[:, None] * functions, starts, axis=0)
+    rates = torch.from_numpy(np.tile(1 / np.array(CONSTANTS), (len(starts), 1)))
+    offsets = torch.from_numpy(np.append(starts, len(z)).astype(np.int64))
+    inputs = torch.from_numpy(functions_of(z)), torch.from_numpy(np.diff(t, prepend=0.0))
+    moments = clock_scan(*inputs, offsets, rates, last=True).numpy()
     sums = np.add.reduceat(np.stack([t, t**2, z, t * z], axis=1), starts, axis=0)
     low, high = np.minimum.reduceat(z, starts), np.maximum.reduceat(z, starts)
     return Facts(moments, z[starts], z[ends], low, high, t[ends], sums)

@@ -1,5 +1,6 @@
 """Few operations, each with one signature and several backends; see ``reference`` for what they compute."""
 
+from tsssm.ops.clocks import clock_scan
 from tsssm.ops.convolution import causal_conv
 from tsssm.ops.diagonal import diagonal_scan
 from tsssm.ops.dplr import dplr_scan
@@ -17,6 +18,7 @@ __all__ = [
     "batch_norm",
     "cauchy",
     "causal_conv",
+    "clock_scan",
     "diagonal_scan",
     "dplr_kernel",
     "dplr_scan",

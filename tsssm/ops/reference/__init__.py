@@ -16,6 +16,7 @@ Symbols and shapes (DESIGN notation; ``batch`` B, time L, channels H, modes N, r
     y      (B, M, L, H) real     output
 """
 
+from tsssm.ops.reference.clocks import clock_scan
 from tsssm.ops.reference.convolution import causal_conv
 from tsssm.ops.reference.diagonal import diagonal_scan, project_to_disc
 from tsssm.ops.reference.dplr import dplr_scan
@@ -28,6 +29,7 @@ from tsssm.ops.reference.tridiagonal import tridiagonal_scan
 __all__ = [
     "batch_norm",
     "causal_conv",
+    "clock_scan",
     "diagonal_scan",
     "dplr_scan",
     "gated_mix",
