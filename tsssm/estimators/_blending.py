@@ -8,7 +8,7 @@ import torch
 from tsssm.backbone import Backbone
 from tsssm.encoding import Encoded, EncodedOnDemand
 from tsssm.estimators._checks import FloatArray, IntArray
-from tsssm.estimators._closed_form import fit_closed_form
+from tsssm.estimators._closed_form import fit_closed_form, pull_of
 from tsssm.estimators._saved_network import SavedNetwork
 from tsssm.estimators._splits import Labelled, folds
 from tsssm.panel import Panel
@@ -86,7 +86,9 @@ class Blending(SavedNetwork):
         outputs = predict_left_out(net, encoded, torch.as_tensor(fold), device).numpy().astype(np.float64)
         known = np.isfinite(outputs).all(axis=1) & np.isfinite(left_out).all(axis=1)
         if known.any():
-            self.blend_ = self._weights_of(left_out[known], outputs[known], data.y[known], data.weight[known])
+            assert self.closed_form_ is not None  # or else nothing was left out
+            told = left_out[known], outputs[known], data.y[known], data.weight[known]
+            self.blend_ = self._weights_of(*told, *pull_of(self.closed_form_))
 
     def _with_closed_form(self, panel: Panel, outputs: FloatArray) -> FloatArray:
         """Outputs (n, n_outputs) of the network for a panel, blended with the closed form if there is one."""

@@ -13,6 +13,7 @@ from sklearn.metrics import accuracy_score
 from torch import Tensor
 from torch.nn import functional as F
 
+from tsssm.encoding import PanelEncoder
 from tsssm.estimators._base import of_one_fit
 from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._closed_form import ALIKE, logit_weights
@@ -27,6 +28,7 @@ from tsssm.estimators._labels import (
     listed_classes,
     side_by_side,
 )
+from tsssm.estimators._recipes import recipe_of
 from tsssm.features import fit_slope
 from tsssm.persistence import Fields
 
@@ -38,7 +40,8 @@ class ClassTargets:
     """
 
     class_weight: str | Mapping[Any, float] | list[Mapping[Any, float]] | None
-    label_smoothing: float
+    label_smoothing: float | str
+    encoder_: PanelEncoder
 
     classes_: Any
     n_classes_: Any
@@ -124,14 +127,19 @@ class ClassTargets:
         self._slopes = [fit_slope(decision, codes, weight) for decision, codes in columns]
 
     def _weights_of(
-        self, left_out: FloatArray, outputs: FloatArray | None, y: npt.NDArray[Any], weight: FloatArray
+        self,
+        left_out: FloatArray,
+        outputs: FloatArray | None,
+        y: npt.NDArray[Any],
+        weight: FloatArray,
+        *pull: Any,
     ) -> FloatArray:
         self._fit_slopes(left_out, y, weight)
         if outputs is None:
             return np.tile(ALIKE, (len(self._column_classes()), 1))
         codes = self._encoded_targets(y).numpy().T
         columns = zip(self._starts(left_out), self._by_column(outputs), codes, strict=True)
-        return np.array([logit_weights(start, logits, column, weight) for start, logits, column in columns])
+        return np.array([logit_weights(start, own, column, weight, *pull) for start, own, column in columns])
 
     def _starts(self, outputs: FloatArray) -> list[FloatArray]:
         """Logits (n, n_classes) that outputs (n, m) of a ridge regression stand for, a column of y."""
@@ -157,8 +165,9 @@ class ClassTargets:
     def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy of each series, the mean over the columns of y."""
         sizes = [len(classes) for classes in self._column_classes()]
+        smoothing = recipe_of(self.encoder_, self).label_smoothing
         losses = [
-            F.cross_entropy(logits, codes, reduction="none", label_smoothing=self.label_smoothing)
+            F.cross_entropy(logits, codes, reduction="none", label_smoothing=smoothing)
             for logits, codes in zip(outputs.split(sizes, dim=1), target.unbind(dim=1), strict=True)
         ]
         return torch.stack(losses).mean(dim=0)

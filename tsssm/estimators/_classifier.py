@@ -99,8 +99,8 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         The same for the systems (A, B, Delta) of the layers.
     weight_decay : float or "auto", default="auto"
         Decay of the weights; none for systems, biases and norms. "auto" is 0.01, and 3 for charts.
-    label_smoothing : float, default=0.1
-        Share of each label that is spread over all classes in training.
+    label_smoothing : float or "auto", default="auto"
+        Share of each label that is spread over all classes in training; "auto" is 0.1, and 0 for charts.
     loss : {"cross_entropy"}, default="cross_entropy"
         Training loss.
     early_stopping : bool, default=False
@@ -187,7 +187,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
     have any, and half of the channels have fewer than 16 values a series. The closed form is then that of
     `SSMFeatures` with ``pooling="charts"``, whatever ``n_features`` if that is not 0. A bidirectional network
     reads `ChartEncoder`: normal scores of the training values on a line of 48 spans of a typical series, and
-    static channels apart from the others; it is small and trained for 6 epochs, in batches of 32 at most. A
+    static channels apart from the others; it is small, and batches of some thousand series are of 32. A
     network with ``bidirectional=False`` reads every sample, as it has to for a stream, and is not small.
 
     Examples
@@ -246,7 +246,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         learning_rate: float = 4e-3,
         ssm_learning_rate: float = 1e-3,
         weight_decay: float | str = "auto",
-        label_smoothing: float = 0.1,
+        label_smoothing: float | str = "auto",
         loss: str = "cross_entropy",
         early_stopping: bool = False,
         validation_fraction: float = 0.1,

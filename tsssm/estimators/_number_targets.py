@@ -177,13 +177,18 @@ class NumberTargets:
         return (y - self._y_mean) / self._y_std
 
     def _weights_of(
-        self, left_out: FloatArray, outputs: FloatArray | None, y: FloatArray, weight: FloatArray
+        self,
+        left_out: FloatArray,
+        outputs: FloatArray | None,
+        y: FloatArray,
+        weight: FloatArray,
+        *pull: Any,
     ) -> FloatArray:
         if outputs is None:
             return np.tile(ALIKE, (self._n_targets, 1))
         centre = self._standardised_centre(outputs.reshape(len(outputs), self._n_targets, -1))
         columns = zip(left_out.T, centre.T, self._ridge_targets(y).T, strict=True)
-        return np.array([number_weights(start, own, target, weight) for start, own, target in columns])
+        return np.array([number_weights(start, own, target, weight, *pull) for start, own, target in columns])
 
     def _blended(self, closed_form: FloatArray, outputs: FloatArray) -> FloatArray:
         """Outputs (n, n_outputs) whose mean or median is the blend; what they say of its spread stays."""

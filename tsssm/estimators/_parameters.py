@@ -136,7 +136,7 @@ RULES: dict[str, Rule] = {
     "learning_rate": _POSITIVE,
     "ssm_learning_rate": _NOT_NEGATIVE,
     "weight_decay": _or_auto(_NOT_NEGATIVE),
-    "label_smoothing": _SHARE,
+    "label_smoothing": _or_auto(_SHARE),
     "early_stopping": _FLAG,
     "validation_fraction": Rule((Real,), lambda value: 0 < value < 1, "a number in (0, 1)"),
     "n_iter_no_change": _integer(1),

@@ -9,7 +9,8 @@ import numpy as np
 from tsssm.encoding import ChartEncoder, PanelEncoder, is_chart
 from tsssm.panel import Panel
 
-_LEAST_BATCH, _BATCHES = 8, 10
+# Batches of an epoch of few series and of many, and their sizes.
+_BATCHES, _BATCHES_OF_MANY, _LEAST_BATCH, _LARGEST_BATCH = 10, 100, 8, 64
 # Small sets are learned by heart within 150 steps; 600 change nothing in what a committee says of others.
 _STEPS, _STEPS_OF_A_MEMBER = 600, 200
 
@@ -17,21 +18,21 @@ _STEPS, _STEPS_OF_A_MEMBER = 600, 200
 class Recipe(NamedTuple):
     """Parameters of a network and of its training where the user has named none.
 
-    ``epochs`` is None where `TrainingOptions` knows the number; ``largest_batch`` is that of "auto".
+    ``largest_batch`` is the batch size of "auto" for some hundred series; thousands may have up to 64.
     """
 
     n_layers: int
     dropout: float
     pooling: str
     weight_decay: float
-    epochs: int | None
+    label_smoothing: float
     largest_batch: int
 
 
-_OF_SERIES = Recipe(4, 0.1, "mean", 0.01, None, 64)
+_OF_SERIES = Recipe(4, 0.1, "mean", 0.01, 0.1, 64)
 # Few stays, many variables, and little in each of them that tells the outcome. Chosen on 3,200 training stays
 # of PhysioNet 2012 by cross-validation (examples/experiments/physionet2012.py).
-_OF_CHARTS = Recipe(1, 0.5, "last", 3.0, 6, 32)
+_OF_CHARTS = Recipe(1, 0.5, "last", 3.0, 0.0, 32)
 
 
 def fitted_encoder(panel: Panel, time_scale: Any, *, whole: bool) -> PanelEncoder:
@@ -48,17 +49,15 @@ def fitted_encoder(panel: Panel, time_scale: Any, *, whole: bool) -> PanelEncode
 def recipe_of(encoder: PanelEncoder, parameters: Any) -> Recipe:
     """Return the parameters of an estimator, with numbers and names in place of "auto"."""
     recipe = _OF_CHARTS if isinstance(encoder, ChartEncoder) else _OF_SERIES
-    names = ("n_layers", "dropout", "pooling", "weight_decay")
-    named = {name: getattr(parameters, name) for name in names}
+    names = ("n_layers", "dropout", "pooling", "weight_decay", "label_smoothing")
+    named: dict[str, Any] = {name: getattr(parameters, name, "auto") for name in names}
     return recipe._replace(**{name: value for name, value in named.items() if value != "auto"})
 
 
 def schedule_of(recipe: Recipe, parameters: Any, n: int, n_members: int) -> dict[str, Any]:
-    """Return ``batch_size``, ``max_steps`` and ``least_steps`` of `TrainingOptions` for n series."""
-    batch_size, max_steps = parameters.batch_size, parameters.max_steps
+    """Return ``batch_size`` and ``least_steps`` of `TrainingOptions` for n series."""
+    batch_size = parameters.batch_size
     if isinstance(batch_size, str):
-        batch_size = int(np.clip(n // _BATCHES, _LEAST_BATCH, recipe.largest_batch))
-    least_steps = _STEPS if n_members == 1 else _STEPS_OF_A_MEMBER
-    if parameters.max_epochs is None and max_steps is None and recipe.epochs is not None:
-        max_steps = max(least_steps, recipe.epochs * -(-n // batch_size))
-    return {"batch_size": batch_size, "max_steps": max_steps, "least_steps": least_steps}
+        few = np.clip(n // _BATCHES, _LEAST_BATCH, recipe.largest_batch)
+        batch_size = int(max(few, min(n // _BATCHES_OF_MANY, _LARGEST_BATCH)))
+    return {"batch_size": batch_size, "least_steps": _STEPS if n_members == 1 else _STEPS_OF_A_MEMBER}

@@ -176,7 +176,7 @@ class SSMRegressor(QuantileTargets, SSMEstimator, BaseRegressor, RegressorMixin,
     have any, and half of the channels have fewer than 16 values a series. The closed form is then that of
     `SSMFeatures` with ``pooling="charts"``, whatever ``n_features`` if that is not 0. A bidirectional network
     reads `ChartEncoder`: normal scores of the training values on a line of 48 spans of a typical series, and
-    static channels apart from the others; it is small and trained for 6 epochs, in batches of 32 at most. A
+    static channels apart from the others; it is small, and batches of some thousand series are of 32. A
     network with ``bidirectional=False`` reads every sample, as it has to for a stream, and is not small.
 
     Examples

@@ -61,12 +61,17 @@ class Targets:
         raise NotImplementedError
 
     def _weights_of(
-        self, left_out: FloatArray, outputs: FloatArray | None, y: npt.NDArray[Any], weight: FloatArray
+        self,
+        left_out: FloatArray,
+        outputs: FloatArray | None,
+        y: npt.NDArray[Any],
+        weight: FloatArray,
+        *pull: Any,
     ) -> FloatArray:
         """Return the weights (n_columns, 2) of the closed form and of the network.
 
         From what each says of series that it has not seen: ``left_out`` (n, m) of the ridge and ``outputs``
-        (n, n_outputs) of the network; without the latter, both count alike.
+        (n, n_outputs) of the network; without the latter, both count alike. ``pull`` is that of `pull_of`.
         """
         raise NotImplementedError
 

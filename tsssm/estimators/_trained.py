@@ -181,6 +181,7 @@ class TrainedNetwork(CallbackSupportMixin, SavedNetwork):
         recipe = recipe_of(self.encoder_, self)
         return TrainingOptions(
             max_epochs=self.max_epochs,
+            max_steps=self.max_steps,
             **schedule_of(recipe, self, n, n_members),
             learning_rate=self.learning_rate,
             ssm_learning_rate=self.ssm_learning_rate,
