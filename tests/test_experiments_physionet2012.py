@@ -7,7 +7,6 @@ import json
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -52,13 +51,13 @@ def physionet(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The experiment, on 60 synthetic stays."""
     module = load("physionet2012", monkeypatch)
     monkeypatch.setattr(module, "fetch_physionet2012", lambda *, return_X_y: charts(60))
-    monkeypatch.setitem(module.SEARCHED, "max_iter", [5])
+    monkeypatch.setitem(sys.modules["risks"].SEARCHED, "max_iter", [5])
     return module
 
 
 def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    for shared in ("experiment", "physionet2012_inputs"):
+    for shared in ("experiment", "physionet2012_inputs", "risks"):
         monkeypatch.delitem(sys.modules, shared, raising=False)
     spec = importlib.util.spec_from_file_location(f"experiment_{name}", EXPERIMENTS / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
@@ -66,106 +65,49 @@ def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module
 
 
-def one_stay(values: Any, times: Any) -> Panel:
-    """A stay with one variable that is measured, the first; scores as `NormalScores` returns them."""
-    chart = np.full((len(times), 7 + 37), np.nan)
-    chart[:, :7] = 0.5
-    chart[:, 7] = values
-    return Panel(chart, [0, len(times)], times, time_unit="h")
-
-
 def test_report(physionet, tmp_path, capsys):
     path, figure = tmp_path / "physionet2012.json", tmp_path / "figures" / "calibration.png"
-    quick = ["--seeds", "0", "1", "--max-epochs", "2", "--max-iter", "5", "--draws", "1", "--folds", "2"]
+    quick = ["--max-steps", "4", "--draws", "1", "--folds", "2"]
     physionet.main([*quick, "--json", str(path), "--figure", str(figure), "--note", "a test"])
     report, printed = json.loads(path.read_text()), capsys.readouterr().out
     results = report["results"]
-    assert report["folds"].startswith("first 2 of") and report["seeds"] == [0, 1]
+    assert report["folds"].startswith("first 2 of") and report["seeds"] == [0]
     assert report["stays"] == 60 and report["died"] == 0.25 and report["note"] == "a test"
-    assert all(note["parameters"] > 0 and note["boosting on summaries"] for note in report["found"])
-    members = [physionet.NETWORKS, physionet.LOGISTIC, physionet.STATES]
-    assert results.keys() >= {*members, physionet.OURS, physionet.SUMMARIES, physionet.BOTH}
+    assert all(note["parameters"] > 0 and note[physionet.SUMMARIES] for note in report["found"])
+    assert results.keys() >= {physionet.NETWORKS, physionet.CLOSED_FORM, physionet.SUMMARIES}
     for name, result in results.items():
         assert len(result["AUROC"]["each"]) == 2 and result["seconds"]["mean"] > 0, name
-        assert sum(part["stays"] for part in result["reliability"]) == 24, name
+        assert sum(part["charts"] for part in result["reliability"]) == 24, name
         assert f"{name:42}{result['AUROC']['mean']:7.3f}" in printed
-    # The label shows in the level of a variable: logistic regression on states of it must find some of it.
-    assert results[physionet.LOGISTIC]["AUROC"]["mean"] > 0.7
-    ours, theirs = results[physionet.OURS]["AUPRC"], results[physionet.SUMMARIES]["AUPRC"]
+    # The label shows in the level of a variable: a linear model of its states must find some of it.
+    assert results[physionet.CLOSED_FORM]["AUROC"]["mean"] > 0.7
+    ours, theirs = (results[name]["AUPRC"] for name in (physionet.NETWORKS, physionet.SUMMARIES))
     difference = np.subtract(ours["each"], theirs["each"])
-    assert report["ours_less_theirs"][physionet.SUMMARIES]["AUPRC"]["each"] == pytest.approx(list(difference))
+    assert report["less_boosting"][physionet.NETWORKS]["AUPRC"]["each"] == pytest.approx(list(difference))
     assert figure.read_bytes().startswith(b"\x89PNG")
     if importlib.util.find_spec("pypots") is None:
         assert "PyPOTS is not installed" in printed and physionet.GRUD in report["not_run"][0]
 
 
-def test_ours_is_the_mean_of_its_members(physionet):
-    clock = physionet.Clock()
-    clock.add("a", lambda: np.array([0.1, 0.5]))
-    clock.add("b", lambda: np.array([0.3, 0.9]))
-    clock.mean("both", ["a", "b"])
-    np.testing.assert_allclose(clock.risks["both"], [0.2, 0.7])
-    assert clock.seconds["both"] == clock.seconds["a"] + clock.seconds["b"]
-
-
 def test_calibration(physionet):
+    risks = sys.modules["risks"]
     y = np.tile([0, 0, 0, 1], 100)
     p = np.full(400, 0.25)
-    assert physionet.calibration_error(y, p) == pytest.approx(0)
-    assert physionet.calibration_error(y, p + 0.1) == pytest.approx(0.1)
+    assert risks.calibration_error(y, p) == pytest.approx(0)
+    assert risks.calibration_error(y, p + 0.1) == pytest.approx(0.1)
     rising = np.linspace(0, 1, 400)
-    table = physionet.reliability((rising > 0.5).astype(int), rising, bins=4)
-    assert table["died"].tolist() == [0, 0, 1, 1] and table["stays"].tolist() == [100] * 4
+    table = risks.reliability((rising > 0.5).astype(int), rising, bins=4)
+    assert table["had it"].tolist() == [0, 0, 1, 1] and table["charts"].tolist() == [100] * 4
     assert table["predicted"].tolist() == pytest.approx([0.125, 0.375, 0.625, 0.875], abs=0.002)
 
 
-def test_normal_scores(inputs):
+def test_measurements_are_removed_from_what_varies(physionet):
     X, _ = charts(40)
-    transformer = inputs.NormalScores().fit(X)
-    scores = transformer.transform(X)
-    assert scores.n_channels == 44 and np.array_equal(scores.times, X.times)
-    np.testing.assert_array_equal(scores.values[:, 3:7].argmax(axis=1) + 1, X.values[:, 3])
-    assert (scores.values[:, 3:7].sum(axis=1) == 1).all()
-    np.testing.assert_array_equal(np.isnan(scores.values[:, 7:]), np.isnan(X.values[:, 4:]))
-    one, score = X.values[:, 4], scores.values[:, 7]
-    seen = ~np.isnan(one)
-    assert (np.diff(score[seen][np.argsort(one[seen])]) >= 0).all() and np.nanmax(np.abs(score)) <= 3
-    assert abs(np.median(score[seen])) < 0.1
-    wild = inputs.with_values(X, np.where(np.isnan(X.values), np.nan, 1e6))
-    assert np.nanmax(transformer.transform(wild).values) <= 3
-
-
-def test_last_scores_are_carried_within_their_stay(inputs):
-    X = Panel.concatenate([one_stay([np.nan, 2, np.nan], [0, 1, 5]), one_stay([np.nan, 1], [0, 9])])
-    carried = inputs.Carried().fit_transform(X).values
-    assert carried.shape == (5, 7 + 37 + 37) and not np.isnan(carried).any()
-    assert carried[:, 7].tolist() == [0, 2, 2, 0, 1] and carried[:, 44].tolist() == [0, 1, 0, 0, 1]
-    assert (carried[:, 8:44] == 0).all() and (carried[:, 45:] == 0).all()
-
-
-def test_states_are_those_of_the_system(inputs):
-    """One state, integrated step by step, and the statistics that an infinite time constant gives."""
-    values, times = np.array([0.5, np.nan, -1.5, 2.0]), np.array([1.0, 3.0, 7.5, 40.0])
-    found = inputs.States().transform(one_stay(values, times))
-    assert found.shape == (1, 7 + (3 * 9 + 2) * 37)
-    by_variable = found[0, 7:].reshape(-1, 37)
-    kinds = 9  # log count, mean, standard deviation, four shares, two soft extremes
-    x, count, clock = 0.0, 0.0, 0.0
-    for value, time in [*zip(values, times, strict=True), (np.nan, 48.0)]:
-        decay = np.exp(-(time - clock) / inputs.States.constants[0])
-        x, count, clock = x * decay, count * decay, time
-        if not np.isnan(value):
-            x, count = x + value, count + 1
-    recent, whole = by_variable[:kinds, 0], by_variable[2 * kinds : 3 * kinds, 0]
-    assert recent[0] == pytest.approx(np.log(count + 0.01)) and recent[1] == pytest.approx(x / count)
-    seen = values[~np.isnan(values)]
-    assert whole[1] == pytest.approx(seen.mean()) and whole[2] == pytest.approx(seen.std())
-    assert whole[3:7].tolist() == pytest.approx([1, 2 / 3, 1 / 3, 1 / 3])
-    assert whole[7] == pytest.approx(seen.min(), abs=1e-3) and whole[8] == pytest.approx(seen.max(), abs=1e-3)
-    assert by_variable[3 * kinds, 0] == pytest.approx(recent[1] - whole[1])
-    # What was never measured: a count of none, and no statistic.
-    assert (by_variable[[0, kinds, 2 * kinds], 1:] == np.log(0.01)).all()
-    assert np.isnan(np.delete(by_variable, [0, kinds, 2 * kinds], axis=0)[:, 1:]).all()
+    half = sys.modules["risks"].thinned(X, 0.5, range(4), seed=0)
+    np.testing.assert_array_equal(half.values[:, :4], X.values[:, :4])
+    seen, left = ~np.isnan(X.values[:, 4:]), ~np.isnan(half.values[:, 4:])
+    assert not (left & ~seen).any() and abs(left.sum() / seen.sum() - 0.5) < 0.03
+    np.testing.assert_array_equal(half.values[:, 4:][left], X.values[:, 4:][left])
 
 
 def test_summaries(inputs):
