@@ -64,11 +64,12 @@ def test_a_chart_is_told_from_series_with_gaps(panel):
     assert not is_chart(Panel.from_numpy(X))  # most is there
     X[:, :, 20:] = np.nan
     assert not is_chart(Panel.from_numpy(X))  # what is missing altogether does not count
-    apart = rng.normal(size=(10, 2, 100))
-    apart[:, 0, ::2] = apart[:, 1, 1::2] = np.nan
-    assert not is_chart(Panel.from_numpy(apart))  # two series of 50 values each
+    apart = rng.normal(size=(10, 4, 100))
+    apart[:, ::2, ::2] = apart[:, 1::2, 1::2] = np.nan
+    assert not is_chart(Panel.from_numpy(apart))  # 50 values of each
     assert is_chart(Panel.from_numpy(apart[:, :, :20]))
-    assert not is_chart(panel.select([0, 1, 2]))  # one variable
+    assert not is_chart(Panel.from_numpy(apart[:, :3, :20]))
+    assert not is_chart(panel.select([0, 1, 2, 3, 4]))  # three variables
 
 
 def test_features_of_series_that_are_no_charts_are_as_they_were():

@@ -16,6 +16,8 @@ IntArray = npt.NDArray[np.int64]
 # A chart misses at least so many of the values that its samples have room for, and half of its channels have
 # fewer values a series than this: more tell the course of a channel between its measurements.
 _MISSING, _FEW_VALUES = 0.5, 16
+# Of two or three channels, what tells is how they go together, which sums over each of them do not know.
+_LEAST_CHANNELS = 4
 
 
 def static_channels(panel: Panel) -> npt.NDArray[np.bool_]:
@@ -47,14 +49,14 @@ def static_values(panel: Panel, channels: IntArray) -> FloatArray:
 def is_chart(panel: Panel) -> bool:
     """Whether the channels of a panel are measured rarely, each at times of its own.
 
-    That is so if at least half of the values are missing, in samples that are not missing altogether and in
-    channels that are not static, and half of these channels have fewer than 16 values a series.
+    That is so if at least four channels are not static, at least half of their values are missing, in samples
+    that are not missing altogether, and half of these channels have fewer than 16 values a series.
     """
-    if panel.n_channels < 2 or not np.isnan(panel.values).any():
+    if panel.n_channels < _LEAST_CHANNELS or not np.isnan(panel.values).any():
         return False
     panel = panel.drop_missing_rows()
     varying = ~static_channels(panel)
-    if np.count_nonzero(varying) < 2:
+    if np.count_nonzero(varying) < _LEAST_CHANNELS:
         return False
     counts = np.count_nonzero(~np.isnan(panel.values[:, varying]), axis=0)
     missing = 1.0 - counts.sum() / (len(panel.values) * len(counts))

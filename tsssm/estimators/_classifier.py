@@ -183,12 +183,13 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
 
     Notes
     -----
-    *Charts.* A panel is a clinical chart where at least half of the values are missing, in the samples that
-    have any, and half of the channels have fewer than 16 values a series. The closed form is then that of
-    `SSMFeatures` with ``pooling="charts"``, whatever ``n_features`` if that is not 0. A bidirectional network
-    reads `ChartEncoder`: normal scores of the training values on a line of 48 spans of a typical series, and
-    static channels apart from the others; it is small, and batches of some thousand series are of 32. A
-    network with ``bidirectional=False`` reads every sample, as it has to for a stream, and is not small.
+    *Charts.* A panel is a clinical chart where at least four channels vary, at least half of their values are
+    missing, in the samples that have any, and half of them have fewer than 16 values a series. The closed
+    form is then that of `SSMFeatures` with ``pooling="charts"``, whatever ``n_features`` if that is not 0. A
+    bidirectional network reads `ChartEncoder`: normal scores of the training values on a line of 48 spans of
+    a typical series, and static channels apart from the others; it is small, and batches of some thousand
+    series are of 32. A network with ``bidirectional=False`` reads every sample, as it has to for a stream,
+    and is not small. The weights of both are pulled towards equal ones as much as 200 series would.
 
     Examples
     --------

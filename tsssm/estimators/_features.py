@@ -214,8 +214,9 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
         largest and how often the smallest of eight, or both. "charts" is for clinical charts: every variable
         moves systems of its own by its own gaps, and their states at the end are kept (`ChartFeatures`), as
         many as follow from the channels, whatever ``n_features``, ``basis``, ``n_scales`` and ``normalize``.
-        "auto" is "charts" where at least half of the values are missing, in the samples that have any, and
-        half of the channels have fewer than 16 values a series; else it is both of the first two.
+        "auto" is "charts" where at least four channels vary, at least half of their values are missing, in
+        the samples that have any, and half of them have fewer than 16 values a series; else it is both of the
+        first two.
     normalize : {"auto", "series", "global"} or None, default="auto"
         "series" removes mean and scale of every channel of every series, "global" those of the training
         series, None nothing. "auto" is "global", but with one channel the slopes of every series have a scale
