@@ -75,6 +75,16 @@ def seasonal(columns: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(wave, index=index, columns=[f"y{k}" for k in range(columns)]), X
 
 
+def charts() -> Panel:
+    """24 charts of 4 variables that are rarely measured, a type of unit, and an age."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(24 * 6, 6))
+    values[:, :4][rng.uniform(size=(24 * 6, 4)) < 0.6] = np.nan
+    values[:, 4], values[:, 5] = np.repeat(np.arange(24) % 3, 6), np.repeat(rng.normal(size=24), 6)
+    times = np.cumsum(rng.uniform(0.5, 2.0, size=24 * 6))
+    return Panel(values, np.arange(0, 24 * 6 + 1, 6), times, time_unit="h")
+
+
 def fitted(every: bool) -> Iterator[tuple[Any, Panel | None]]:
     """Fitted estimators and series for them: some, or one of every kind."""
     tiny = {
@@ -92,6 +102,7 @@ def fitted(every: bool) -> Iterator[tuple[Any, Panel | None]]:
     yield SSMClassifier(backbone="s4d", **tiny).partial_fit(timed, y, classes=["high", "low"]), timed
     yield SSMRegressor(backbone="s4d", loss="gaussian", **tiny).fit(regular, number), regular
     yield SSMFeaturesClassifier(**small).fit(timed, y), timed
+    yield SSMFeaturesClassifier(random_state=0).fit(charts(), y), charts()
     yield SSMFeaturesForecaster(sp=4).fit(*seasonal(2)), None
     if not every:
         return
@@ -103,6 +114,9 @@ def fitted(every: bool) -> Iterator[tuple[Any, Panel | None]]:
     blended = {**tiny, "n_members": 2, "n_features": 384}
     yield SSMClassifier(backbone="s4d", **blended).fit(timed, y), timed
     yield SSMRegressor(backbone="s4d", **blended).fit(regular, number), regular
+    networks = {**tiny, "bidirectional": True, "n_members": 2}
+    yield SSMClassifier(**networks).fit(charts(), y), charts()
+    yield SSMRegressor(time_scale=2.0, **networks).fit(charts(), number), charts()
     for backbone, norm, pooling in (
         ("linoss", "batch", "mean"),
         ("liquid-s4", "layer", "max"),
