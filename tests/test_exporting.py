@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from forging import charts
 
 from tsssm import Panel, SSMClassifier, SSMFeaturesClassifier, SSMRegressor, Stream
 from tsssm.backbone import BACKBONES
@@ -215,6 +216,9 @@ def test_what_cannot_be_exported_says_why(tmp_path):
     blended = SSMClassifier(**{**TINY, "n_features": 384}, random_state=0).fit(panel, y)
     with pytest.raises(ExportError, match="n_features=0"):
         to_onnx(blended, path)
+    charted = SSMClassifier(**TINY, random_state=0).fit(charts(), np.arange(24) % 2)
+    with pytest.raises(ExportError, match="clinical chart.* cannot be exported"):
+        to_onnx(charted, path)
     for options, message in (
         ({"discretization": "foh"}, "'foh' cannot"),
         ({"backbone": "lssl", "discretization": "zoh"}, "LSSL with discretization='zoh'"),

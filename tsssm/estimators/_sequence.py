@@ -26,6 +26,7 @@ from tsssm.estimators._checks import (
     seed_of,
 )
 from tsssm.estimators._parameters import RULES, Rule, along_rules, steps_of
+from tsssm.estimators._recipes import recipe_of
 from tsssm.estimators._splits import Labelled, split
 from tsssm.estimators._trained import FASTEST_EVER, TrainedNetwork, auto_batch_size
 from tsssm.panel import Panel
@@ -321,7 +322,7 @@ class SequenceEstimator(TrainedNetwork):
 
     def _initial_steps(self, data: Encoded | EncodedOnDemand) -> tuple[Any, Any]:
         if self.timescales != "auto":
-            return steps_of(self.timescales, self.time_scale_, self.n_layers)
+            return steps_of(self.timescales, self.time_scale_, recipe_of(self.encoder_, self).n_layers)
         durations = data.durations()
         crop = durations / data.lengths * self._crop_sizes()[0]
         return _SLOWEST / max(1.0, float(torch.minimum(durations, crop).median())), FASTEST_EVER

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tsssm.encoding import ChartEncoder
 from tsssm.estimators import SSMClassifier, SSMRegressor
 from tsssm.exporting._graph import Graph
 from tsssm.exporting._layers import ExportError
@@ -105,6 +106,11 @@ def to_onnx(
     if estimator.closed_form_ is not None:
         raise ExportError(
             "The closed form beside the networks cannot be exported to ONNX: fit with n_features=0."
+        )
+    if isinstance(estimator.encoder_, ChartEncoder):
+        raise ExportError(
+            "What a network reads of a clinical chart, spans of time in normal scores, cannot be exported to "
+            "ONNX: fit with bidirectional=False, which reads every sample."
         )
     members = members_of(estimator.net_)
     if streaming and any(member.config["bidirectional"] for member in members):
