@@ -210,6 +210,14 @@ def test_an_epoch_reads_every_label_once_after_a_warm_up(both: bool) -> None:
         assert torch.cat(read).sort().values.equal(torch.arange(0, 90, 2))
 
 
+def test_every_label_counts_alike() -> None:
+    """Whatever batch it is in: the weights of a mean over a batch undo the number of its labels."""
+    crops = crops_of(90, np.r_[0:20, 80:82], generator=torch.Generator().manual_seed(0)).with_batches(2)
+    for batch in crops:
+        each = batch.weight / len(batch.target) / len(crops)
+        torch.testing.assert_close(each, torch.full_like(each, 1 / 22))
+
+
 def test_rare_classes_are_seen_and_weigh_what_they_are() -> None:
     rows = np.arange(3000)
     classes = torch.as_tensor((rows == 2000).astype(int))

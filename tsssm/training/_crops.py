@@ -160,10 +160,10 @@ class Crops(Batches):
         else:
             u = u * valid[..., None]
         labels, crop = self._labels(rows)
-        weight = None if self.weight is None else self.weight[labels]
-        if self._rare:
-            factor = rows[crop, 4].float()
-            weight = factor if weight is None else weight * factor
+        # The loss is a mean over the batch: in one with fewer labels each would count for more.
+        weight = rows[crop, 4].float() * (len(labels) * self._count / len(self._rows))
+        if self.weight is not None:
+            weight = weight * self.weight[labels]
         at = crop, self._rows[labels] - start[crop]
         return LabelledBatch(u, gaps, self.target[labels], weight, at=at)
 
