@@ -112,6 +112,22 @@ def test_pieces_are_the_whole(backbone: str, timed: bool) -> None:
         torch.testing.assert_close(parts, whole, atol=1e-5, rtol=0)
 
 
+def test_memory_does_not_grow_with_a_recording(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one direction, no features of more than a piece are ever held."""
+    X = np.random.default_rng(0).normal(size=(1, 1, 1000))
+    clf = SSMSequenceClassifier(lookahead=2, **TINY).fit(X[:, :, :100], X[:, 0, :100] > 0)
+    data, seen, advance = clf.encoder_.encode_all(tsssm.panel.as_panel(X)), [], clf.net_.advance
+
+    def watched(u: torch.Tensor, *rest: Any) -> Any:
+        seen.append(u.shape[1])
+        return advance(u, *rest)
+
+    monkeypatch.setattr(clf.net_, "advance", watched)
+    monkeypatch.setattr(clf.net_, "features", None)
+    predict_along(clf.net_, data, torch.tensor([0, 950]), torch.device("cpu"), piece=300)
+    assert seen == [300, 300, 300, 100]
+
+
 @pytest.mark.parametrize("missing", [True, False])
 @pytest.mark.parametrize("timed", [True, False])
 @pytest.mark.parametrize("lookahead", [0, 3.0])
