@@ -61,7 +61,8 @@ def leads(**options: Any) -> Bunch:
     rng = np.random.default_rng(0)
     target = np.tile(np.repeat([-1, 0, 1, 0, 2, 0, 3, -1], 40), (4, 1))
     part = np.array(["train"] * 2 + ["test"] * 2)
-    return Bunch(data=rng.normal(size=(4, 1, 320)), target=target, part=part, sampling_rate=250.0)
+    data = rng.normal(size=(4, 1, 320))
+    return Bunch(data=data, target=target, part=part, groups=np.arange(4), sampling_rate=250.0)
 
 
 def test_every_set_has_its_figures(
@@ -84,17 +85,6 @@ def test_every_set_has_its_figures(
     assert set(found["ludb"]["network"]) == {
         f"{w} {b}" for w in ("P", "QRS", "T") for b in ("onset", "offset")
     }
-
-
-def test_what_is_usual_is_taken_away(along: ModuleType) -> None:
-    beats = np.arange(100, 1900, 150)
-    leads = np.zeros((2, 2000))
-    for k in beats:
-        leads[:, k - 10 : k + 11] += np.hanning(21)
-    leads[:, beats[4] - 3 : beats[4] + 4] += 5
-    left = sys.modules["along_time_inputs"].unusual(leads, beats)
-    assert np.abs(np.delete(left, np.arange(beats[4] - 3, beats[4] + 4), axis=1)).max() < 1e-6
-    np.testing.assert_allclose(left[:, beats[4]], 5, atol=1e-6)
 
 
 def test_rhythm_says_how_early_a_beat_is(along: ModuleType) -> None:

@@ -56,24 +56,13 @@ def rhythm(beats: Array) -> Array:
     return np.clip(np.log(np.stack([interval, following]) / local), -1, 1)
 
 
-def unusual(signals: Array, beats: Array, half: int = 42) -> Array:
-    """What is left of the leads (2, L) without the usual beat of the recording, the median of all."""
-    padded = np.pad(signals, ((0, 0), (half, half)), mode="edge")
-    cut = np.lib.stride_tricks.sliding_window_view(padded, 2 * half + 1, axis=1)[:, beats]
-    usual = np.median(cut, axis=1)
-    bounds = np.concatenate([[0], (beats[:-1] + beats[1:]) // 2, [signals.shape[1]]])
-    since = np.arange(signals.shape[1]) - np.repeat(beats, np.diff(bounds))
-    inside = np.abs(since) <= half
-    return signals - np.where(inside, usual[:, np.clip(since, -half, half) + half], 0).astype(np.float32)
-
-
 def with_beats(signals: Array, beats: Array) -> Array:
-    """The leads, what is unusual in them, marks of beats, and their rhythm while they are nearest: (7, L)."""
+    """The leads, marks of beats, and the rhythm of each while it is the nearest one: (5, L)."""
     marks = np.zeros((1, signals.shape[1]), dtype=np.float32)
     marks[0, beats] = 3.0
     bounds = np.concatenate([[0], (beats[:-1] + beats[1:]) // 2, [signals.shape[1]]])
     held = np.repeat(4 * rhythm(beats), np.diff(bounds), axis=1).astype(np.float32)
-    return np.concatenate([signals, unusual(signals, beats), marks, held])
+    return np.concatenate([signals, marks, held])
 
 
 def played(signals: Array, beats: Array, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -106,6 +95,24 @@ def bounds(waves: Array, kind: int) -> tuple[Array, Array]:
     """First and last sample of each run of one wave."""
     inside = np.diff((waves == kind).astype(int), prepend=0, append=0)
     return np.flatnonzero(inside == 1), np.flatnonzero(inside == -1) - 1
+
+
+def delineated(signal: Array, hertz: float) -> Array:
+    """Waves (L,) of one lead by NeuroKit2's wavelets, 0 where there is none; all 0 where it gives up."""
+    import neurokit2 as nk
+
+    waves = np.zeros(len(signal), dtype=int)
+    try:
+        clean = nk.ecg_clean(signal, sampling_rate=hertz)
+        peaks = nk.ecg_peaks(clean, sampling_rate=hertz)[1]["ECG_R_Peaks"]
+        found = nk.ecg_delineate(clean, peaks, sampling_rate=hertz, method="dwt")[1]
+    except (ValueError, IndexError, KeyError, ZeroDivisionError):  # of leads in which it finds no beats
+        return waves
+    for kind, name in ((1, "P"), (3, "T"), (2, "R")):
+        for first, last in zip(found[f"ECG_{name}_Onsets"], found[f"ECG_{name}_Offsets"], strict=True):
+            if np.isfinite(first) and np.isfinite(last):
+                waves[int(first) : int(last) + 1] = kind
+    return waves
 
 
 def folds_of(groups: Array, count: int) -> Iterator[tuple[Array, Array]]:
