@@ -78,17 +78,24 @@ class Blending(SavedNetwork):
         net: Backbone | Committee,
         fold: IntArray | None,
     ) -> None:
-        """Weigh closed form and network by what both say of series that they have not seen."""
+        """Weigh closed form and network by what both say of series that they have not seen; judge both."""
         left_out = self.__dict__.pop("_left_out", None)
-        if left_out is None or fold is None or not isinstance(net, Committee):
+        self._forget_scores()
+        if fold is None or not isinstance(net, Committee):
             return
         device = prediction_device(self.accelerator)
         outputs = predict_left_out(net, encoded, torch.as_tensor(fold), device).numpy().astype(np.float64)
-        known = np.isfinite(outputs).all(axis=1) & np.isfinite(left_out).all(axis=1)
-        if known.any():
-            assert self.closed_form_ is not None  # or else nothing was left out
-            told = left_out[known], outputs[known], data.y[known], data.weight[known]
+        known = np.isfinite(outputs).all(axis=1)
+        if left_out is not None:
+            known &= np.isfinite(left_out).all(axis=1)
+        if not known.any():
+            return
+        y, outputs = data.y[known], outputs[known]
+        if left_out is not None and self.closed_form_ is not None:
+            told = left_out[known], outputs, y, data.weight[known]
             self.blend_ = self._weights_of(*told, *pull_of(self.closed_form_))
+            outputs = self._blended(left_out[known], outputs)
+        self._judge_outputs(outputs, y, None if data.groups is None else data.groups[known])
 
     def _with_closed_form(self, panel: Panel, outputs: FloatArray) -> FloatArray:
         """Outputs (n, n_outputs) of the network for a panel, blended with the closed form if there is one."""

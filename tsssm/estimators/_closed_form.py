@@ -99,12 +99,26 @@ def fit_closed_form(
     ridge = fit_on_top(features, values, targets, weight, classes=classes)
     left_out = ridge.left_out
     if fold is not None:
-        left_out = np.full_like(left_out, np.nan)
-        for number in np.unique(fold[fold >= 0]):
-            seen = fold != number
-            part = fit_on_top(features, values[seen], targets[seen], weight[seen], classes=classes)
-            left_out[~seen] = predict_ridge(values[~seen], part.coef, part.intercept)
+        left_out = left_out_by_fold(features, values, targets, weight, fold, classes=classes)
     return Fitted(ClosedForm(features, ridge.coef, ridge.intercept), left_out)
+
+
+def left_out_by_fold(
+    features: Features,
+    values: npt.NDArray[np.float32],
+    targets: FloatArray,
+    weight: FloatArray,
+    fold: IntArray,
+    *,
+    classes: bool,
+) -> FloatArray:
+    """Outputs (n, m) for the series of each fold (n,) by a fit to the others; NaN where it is -1."""
+    left_out = np.full(targets.shape, np.nan)
+    for number in np.unique(fold[fold >= 0]):
+        seen = fold != number
+        part = fit_on_top(features, values[seen], targets[seen], weight[seen], classes=classes)
+        left_out[~seen] = predict_ridge(values[~seen], part.coef, part.intercept)
+    return left_out
 
 
 def pull_of(closed_form: ClosedForm) -> tuple[float, tuple[float, float]]:

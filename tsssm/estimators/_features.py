@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_consistent_length
 from sktime.transformations.base import BaseTransformer
 
-from tsssm.estimators._alignment import aligned
 from tsssm.estimators._base import PanelEstimator, declared_tags, of_one_fit
-from tsssm.estimators._checks import FloatArray, check_finite, checked_weights, is_table, seed_of
+from tsssm.estimators._checks import (
+    check_finite,
+    is_table,
+    seed_of,
+)
 from tsssm.estimators._parameters import RULES, Rule, one_of
-from tsssm.estimators._splits import Labelled
 from tsssm.features import (
     BASES,
     KINDS,
@@ -27,14 +28,10 @@ from tsssm.features import (
     Features,
     StateSpaceFeatures,
     fit_features,
-    fit_on_top,
-    predict_ridge,
 )
 from tsssm.panel import Panel
 from tsssm.persistence import Fields, ModelFileError
 from tsssm.training import prediction_device, resolve_device
-
-Estimator = TypeVar("Estimator", bound="RidgeEstimator")
 
 # What a file may ask for.
 _MOST_JOBS = 1024
@@ -108,87 +105,6 @@ class FeaturesEstimator(PanelEstimator):
     def _features(self, panel: Panel) -> npt.NDArray[np.float32]:
         threads, device = effective_n_jobs(self.n_jobs), prediction_device(self.accelerator)
         return check_finite(self.features_.transform(panel, threads, device), panel, "features")
-
-
-class RidgeEstimator(FeaturesEstimator):
-    """Mixin of the models: a ridge regression on the features, on those of charts a logistic one for classes.
-
-    A subclass checks its targets in ``_checked_targets``, and passes them on as numbers in ``_fit_labelled``.
-    """
-
-    alpha_: float
-    coef_: FloatArray
-    _targets_are_classes: bool
-    intercept_: FloatArray
-
-    def fit(self: Estimator, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> Estimator:
-        """Fit the features to the series, and a ridge regression to the features.
-
-        Parameters
-        ----------
-        X : Panel, array (n, length) or (n, channels, length), list of arrays or frames, or DataFrame
-            n series, in any container that `tsssm.panel.as_panel` takes, among them sktime's. NaN is missing.
-        y : array or DataFrame of shape (n,) or (n, n_outputs)
-            Targets. Where X has ids, a pandas object whose index holds them is brought into their order, as
-            are weights; arrays, lists, and an index 0, 1, 2, ... are in the order of the series.
-        sample_weight : array of shape (n,), optional
-            Weight of each series in the regression; not negative. A series of weight 0 is left out.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError, ValueError
-            For parameters, X, y or weights that are not as documented.
-        """
-        with self._fitting():
-            if y is None:
-                raise ValueError(
-                    f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
-                )
-            panel = self._panel(X, reset=True)
-            y = aligned(y, panel, X, "y")
-            sample_weight = aligned(sample_weight, panel, X, "sample_weight")
-            check_consistent_length(panel, y)
-            labels = self._checked_targets(y, None, reset=True)
-            data = Labelled(panel, labels, checked_weights(sample_weight, panel))
-            self._fit_labelled(data.weighted(np.ones(len(panel))))
-        return self
-
-    def _fit(self: Estimator, X: Any, y: Any) -> Estimator:
-        """Fit without weights: what sktime's machinery calls."""
-        return self.fit(X, y)
-
-    def _restore(self, fields: Fields) -> None:
-        super()._restore(fields)
-        outputs = self._n_ridge_outputs()
-        self.alpha_ = fields.number("alpha_", 0.0)
-        self.coef_ = fields.array("coef_", (self.features_.n_features_out, outputs), np.float64)
-        self.intercept_ = fields.array("intercept_", (outputs,), np.float64)
-
-    def _n_ridge_outputs(self) -> int:
-        """Return the number m of outputs of the regression."""
-        raise NotImplementedError
-
-    def _checked_targets(self, y: Any, classes: Any, *, reset: bool) -> npt.NDArray[Any]:
-        raise NotImplementedError
-
-    def _fit_labelled(self, data: Labelled) -> None:
-        raise NotImplementedError
-
-    def _fit_ridge(self, panel: Panel, targets: FloatArray, weight: FloatArray) -> FloatArray:
-        """Fit to targets (n, m); return what is predicted for each series by a fit without it."""
-        self._fit_features(panel)
-        values, weight = self._features(panel), weight / weight.mean()
-        ridge = fit_on_top(self.features_, values, targets, weight, classes=self._targets_are_classes)
-        self.alpha_, self.coef_, self.intercept_ = ridge.alpha, ridge.coef, ridge.intercept
-        return ridge.left_out
-
-    def _outputs(self, X: Any) -> FloatArray:
-        """Outputs (n, m) of the ridge regression."""
-        return predict_ridge(self._features(self._panel(X, reset=False)), self.coef_, self.intercept_)
 
 
 class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEstimator):

@@ -14,13 +14,17 @@ from sklearn.metrics import r2_score
 from sktime.regression.base import BaseRegressor
 
 from tsssm.estimators._base import declared_tags, of_one_fit
+from tsssm.estimators._checks import FloatArray
+from tsssm.estimators._intervals import IntervalTargets
 from tsssm.estimators._network import SSMEstimator
 from tsssm.estimators._number_targets import LOSSES
 from tsssm.estimators._parameters import LEVELS, RULES, one_of
 from tsssm.estimators._quantiles import QuantileTargets
 
 
-class SSMRegressor(QuantileTargets, SSMEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
+class SSMRegressor(
+    IntervalTargets, QuantileTargets, SSMEstimator, BaseRegressor, RegressorMixin, BaseEstimator
+):
     """Deep state-space regression of one or several numbers on time series, for scikit-learn and sktime.
 
     Series may differ in length, be sampled irregularly and have missing values. Their times are taken from
@@ -343,6 +347,11 @@ class SSMRegressor(QuantileTargets, SSMEstimator, BaseRegressor, RegressorMixin,
         z = self._target_outputs(X)
         mean = self._in_units_of_y(z[..., :1])[..., 0]
         return self._in_shape_of_y(mean), self._in_shape_of_y(self._standard_deviation(z))
+
+    def _centre_and_spread(self, X: Any) -> tuple[FloatArray, FloatArray]:
+        z = self._target_outputs(X)
+        centre = self._centre(z)
+        return centre, self._standard_deviation(z) if self.loss == "gaussian" else np.ones_like(centre)
 
     def _predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
         z = self._target_outputs(X)

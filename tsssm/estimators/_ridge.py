@@ -19,9 +19,11 @@ from sktime.regression.base import BaseRegressor
 from tsssm.estimators._base import declared_tags, of_one_fit
 from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._class_targets import ClassTargets
-from tsssm.estimators._features import CONTAINER_TAGS, FEATURE_RULES, RidgeEstimator
+from tsssm.estimators._features import CONTAINER_TAGS, FEATURE_RULES
+from tsssm.estimators._intervals import IntervalTargets
 from tsssm.estimators._number_targets import NumberTargets
 from tsssm.estimators._parameters import RULES
+from tsssm.estimators._ridge_base import RidgeEstimator
 from tsssm.estimators._splits import Labelled
 from tsssm.persistence import Fields
 
@@ -135,7 +137,7 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
                 UserWarning,
                 stacklevel=3,
             )
-        left_out = self._fit_ridge(data.panel, self._ridge_targets(data.y), data.weight)
+        left_out = self._fit_ridge(data, self._ridge_targets(data.y))
         self._fit_slopes(left_out, data.y, data.weight)
 
     def _restore(self, fields: Fields) -> None:
@@ -193,7 +195,9 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         return [_TINY, {**_TINY, "basis": "legs", "pooling": ("competition",), "normalize": "global"}]
 
 
-class SSMFeaturesRegressor(NumberTargets, RidgeEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
+class SSMFeaturesRegressor(
+    IntervalTargets, NumberTargets, RidgeEstimator, BaseRegressor, RegressorMixin, BaseEstimator
+):
     """Ridge regression of one or several numbers on closed-form state-space features.
 
     For scikit-learn and sktime. Fits in seconds where `SSMRegressor` takes minutes: nothing is trained by
@@ -274,7 +278,12 @@ class SSMFeaturesRegressor(NumberTargets, RidgeEstimator, BaseRegressor, Regress
     def _fit_labelled(self, data: Labelled) -> None:
         # In standard units, so that no target rules over the choice of the penalty by its unit.
         self._fit_targets(data.y, data.weight)
-        self._fit_ridge(data.panel, self._ridge_targets(data.y), data.weight)
+        left_out = self._fit_ridge(data, self._ridge_targets(data.y))
+        self._judge(data.y - self._in_units_of_y(left_out[..., None])[..., 0], data.groups)
+
+    def _centre_and_spread(self, X: Any) -> tuple[FloatArray, FloatArray]:
+        centre = self._in_units_of_y(self._outputs(X)[..., None])[..., 0]
+        return centre, np.ones_like(centre)
 
     @of_one_fit
     def predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:

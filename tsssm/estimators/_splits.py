@@ -13,6 +13,8 @@ from tsssm.panel import Panel
 
 # Numbers are stratified by as many ranges of equally many series.
 _RANGES = 5
+# Parts of the groups that are left out in turn, to judge by.
+_GROUP_FOLDS = 10
 
 
 @dataclass(frozen=True)
@@ -182,3 +184,21 @@ def folds(
         count = min(count, len(order))
         fold[order] = np.arange(len(order)) % max(1, count)
     return fold if count > 1 else None
+
+
+def group_folds(data: Labelled, signs: npt.NDArray[np.bool_] | None) -> IntArray | None:
+    """Return the number of a fold of whole groups for each series; None without groups, or if there is one.
+
+    Of classes, whose members ``signs`` (n, m) tell, none may be missing, nor any be alone, where a fold is
+    left out: if one would, there are no folds.
+    """
+    if data.groups is None:
+        return None
+    fold = folds(data, np.zeros(len(data)), _GROUP_FOLDS, 0, classes=False)
+    if fold is None or signs is None:
+        return fold
+    for number in np.unique(fold):
+        left = signs[fold != number]
+        if (left.any(axis=0) != signs.any(axis=0)).any() or (left.all(axis=0) != signs.all(axis=0)).any():
+            return None
+    return fold

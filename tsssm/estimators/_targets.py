@@ -75,6 +75,14 @@ class Targets:
         """
         raise NotImplementedError
 
+    def _judge_outputs(
+        self, outputs: FloatArray, y: npt.NDArray[Any], groups: npt.NDArray[Any] | None
+    ) -> None:
+        """Learn from outputs (k, n_outputs) for left-out series, their targets, and their groups."""
+
+    def _forget_scores(self) -> None:
+        """Forget what `_judge_outputs` has learned."""
+
     def _blended(self, closed_form: FloatArray, outputs: FloatArray) -> FloatArray:
         """Return outputs (n, n_outputs) of both, from those (n, m) of the ridge and those of the network."""
         raise NotImplementedError

@@ -1,0 +1,115 @@
+"""What the two estimators with a ridge regression on closed-form features share."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.utils.validation import check_consistent_length
+
+from tsssm.estimators._alignment import aligned
+from tsssm.estimators._checks import FloatArray, checked_groups, checked_weights
+from tsssm.estimators._closed_form import left_out_by_fold
+from tsssm.estimators._features import FeaturesEstimator
+from tsssm.estimators._splits import Labelled, group_folds
+from tsssm.features import fit_on_top, predict_ridge
+from tsssm.persistence import Fields
+
+Estimator = TypeVar("Estimator", bound="RidgeEstimator")
+
+
+class RidgeEstimator(FeaturesEstimator):
+    """Mixin of the models: a ridge regression on the features, on those of charts a logistic one for classes.
+
+    A subclass checks its targets in ``_checked_targets``, and passes them on as numbers in ``_fit_labelled``.
+    """
+
+    alpha_: float
+    coef_: FloatArray
+    _targets_are_classes: bool
+    intercept_: FloatArray
+
+    def fit(
+        self: Estimator,
+        X: Any,
+        y: Any,
+        sample_weight: npt.ArrayLike | None = None,
+        *,
+        groups: npt.ArrayLike | None = None,
+    ) -> Estimator:
+        """Fit the features to the series, and a ridge regression to the features.
+
+        Parameters
+        ----------
+        X : Panel, array (n, length) or (n, channels, length), list of arrays or frames, or DataFrame
+            n series, in any container that `tsssm.panel.as_panel` takes, among them sktime's. NaN is missing.
+        y : array or DataFrame of shape (n,) or (n, n_outputs)
+            Targets. Where X has ids, a pandas object whose index holds them is brought into their order, as
+            are weights; arrays, lists, and an index 0, 1, 2, ... are in the order of the series.
+        sample_weight : array of shape (n,), optional
+            Weight of each series in the regression; not negative. A series of weight 0 is left out.
+        groups : array of shape (n,), optional
+            Which series belong together, such as those of one patient. How sure predictions are is then
+            judged by series of patients whom a fit has not seen, in place of series that it has not.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            For parameters, X, y or weights that are not as documented.
+        """
+        with self._fitting():
+            if y is None:
+                raise ValueError(
+                    f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
+                )
+            panel = self._panel(X, reset=True)
+            y = aligned(y, panel, X, "y")
+            sample_weight = aligned(sample_weight, panel, X, "sample_weight")
+            check_consistent_length(panel, y)
+            labels = self._checked_targets(y, None, reset=True)
+            belonging = checked_groups(aligned(groups, panel, X, "groups"), panel)
+            data = Labelled(panel, labels, checked_weights(sample_weight, panel), belonging)
+            self._fit_labelled(data.weighted(np.ones(len(panel))))
+        return self
+
+    def _fit(self: Estimator, X: Any, y: Any) -> Estimator:
+        """Fit without weights: what sktime's machinery calls."""
+        return self.fit(X, y)
+
+    def _restore(self, fields: Fields) -> None:
+        super()._restore(fields)
+        outputs = self._n_ridge_outputs()
+        self.alpha_ = fields.number("alpha_", 0.0)
+        self.coef_ = fields.array("coef_", (self.features_.n_features_out, outputs), np.float64)
+        self.intercept_ = fields.array("intercept_", (outputs,), np.float64)
+
+    def _n_ridge_outputs(self) -> int:
+        """Return the number m of outputs of the regression."""
+        raise NotImplementedError
+
+    def _checked_targets(self, y: Any, classes: Any, *, reset: bool) -> npt.NDArray[Any]:
+        raise NotImplementedError
+
+    def _fit_labelled(self, data: Labelled) -> None:
+        raise NotImplementedError
+
+    def _fit_ridge(self, data: Labelled, targets: FloatArray) -> FloatArray:
+        """Fit to targets (n, m); return what fits without a series, or its group, predict for it."""
+        self._fit_features(data.panel)
+        values, weight = self._features(data.panel), data.weight / data.weight.mean()
+        classes = self._targets_are_classes
+        ridge = fit_on_top(self.features_, values, targets, weight, classes=classes)
+        self.alpha_, self.coef_, self.intercept_ = ridge.alpha, ridge.coef, ridge.intercept
+        fold = group_folds(data, targets > 0 if classes else None)
+        if fold is None:
+            return ridge.left_out
+        return left_out_by_fold(self.features_, values, targets, weight, fold, classes=classes)
+
+    def _outputs(self, X: Any) -> FloatArray:
+        """Outputs (n, m) of the ridge regression."""
+        return predict_ridge(self._features(self._panel(X, reset=False)), self.coef_, self.intercept_)
