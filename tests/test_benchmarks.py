@@ -167,3 +167,12 @@ def test_cold_start_compiles_the_first_time_only(load, tmp_path):
     benchmark = load("cold_start")
     row = benchmark.cold_and_warm(BENCHMARKS.parents[1], "features", 0)
     assert row["first"] > 2 * row["second"]
+
+
+def test_along_time(load):
+    benchmark = load("along_time")
+    threads = torch.get_num_threads()
+    row = benchmark.labelled(None, 0.1)
+    torch.set_num_threads(threads)
+    assert row["processor seconds"] > 0 and row["megabytes of the signal"] == pytest.approx(0.0165, rel=0.01)
+    assert min(benchmark.pushed(20).values()) > 0
