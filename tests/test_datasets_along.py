@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import lzma
+import os
 import sys
 import zipfile
 from pathlib import Path
@@ -166,6 +167,7 @@ def test_arguments_are_checked(mitbih: Path) -> None:
 
 
 @pytest.mark.data
+@pytest.mark.skipif("TSSSM_DATA" not in os.environ, reason="TSSSM_DATA is not set")
 def test_the_sets_at_hand() -> None:
     assert len(fetch_hapt(part="test").data) == 12
     beats = fetch_mitbih(part="test", decimate=4)
