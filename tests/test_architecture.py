@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 from pathlib import Path
@@ -48,6 +49,34 @@ def test_no_module_is_too_long(folder: str) -> None:
     lengths = {str(path.relative_to(ROOT)): len(path.read_bytes().splitlines()) for path in modules}
     assert lengths
     assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
+
+
+def functions(folder: str) -> dict[str, ast.FunctionDef]:
+    """Functions in a folder of the package, by file and line."""
+    paths = sorted((ROOT / "tsssm" / folder).rglob("*.py"))
+    assert paths
+    return {
+        f"{path.relative_to(ROOT)}:{node.lineno}": node
+        for path in paths
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    }
+
+
+def count(node: ast.FunctionDef) -> tuple[int, int]:
+    """Parameters and lines."""
+    given = node.args
+    return len(given.posonlyargs + given.args + given.kwonlyargs), (node.end_lineno or 0) - node.lineno + 1
+
+
+def test_the_engine_does_not_grow() -> None:
+    """Lower the figures with each part of it that is written anew."""
+    files = list((ROOT / "tsssm" / "ops" / "cpu").rglob("*.py"))
+    assert sum(len(path.read_bytes().splitlines()) for path in files) <= 9300
+    found = {place: count(node) for place, node in functions("ops/cpu").items()}
+    assert max(parameters for parameters, _ in found.values()) <= 33
+    assert sum(parameters > 12 for parameters, _ in found.values()) <= 36
+    assert sum(lines > 120 for _, lines in found.values()) <= 7
 
 
 def test_bounds_are_the_versions_that_are_tested() -> None:
