@@ -18,7 +18,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from tsssm import Panel, SSMClassifier, SSMFeaturesClassifier
 
-DURATION, FREQUENCIES, NOISE = 10.0, (0.3, 0.6), 0.1
+# Three values of each variable a cycle: what was measured last has long gone on.
+DURATION, FREQUENCIES, NOISE = 10.0, (1.2, 1.6), 0.1
 # Shift of the second variable in each class, in cycles. Lead and lag are the harder question: sums of both
 # variables have the same size then.
 QUESTIONS = {"none or a quarter": (0.0, 0.25), "an eighth behind or ahead": (-0.125, 0.125)}
