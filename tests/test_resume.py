@@ -260,7 +260,7 @@ def test_other_fits_are_refused_by_what_differs(ragged, tiny, tmp_path):
     same = {**tiny, "max_epochs": 6, "resume_from": path, "callbacks": [Counter()]}
     cases = [
         ({"learning_rate": 0.01}, (panel, y), "learning_rate (0.004 then, 0.01 now)"),
-        ({"pooling": "max"}, (panel, y), "pooling ('mean' then, 'max' now)"),
+        ({"pooling": "max"}, (panel, y), "pooling ('auto' then, 'max' now)"),
         ({"random_state": 1}, (panel, y), "seed ("),
         ({"callbacks": None}, (panel, y), 'callbacks (["Counter"] then, [] now)'),
         ({"trainer_kwargs": {"detect_anomaly": True}}, (panel, y), "trainer_kwargs ({} then, {"),

@@ -52,9 +52,9 @@ Array = npt.NDArray[np.float64]
 class Recording(SSMClassifier):
     """Keeps what closed form and members say of series that they have not seen."""
 
-    def _weights_of(self, left_out: Array, outputs: Any, y: Any, weight: Array) -> Array:
+    def _weights_of(self, left_out: Array, outputs: Any, y: Any, weight: Array, *pull: Any) -> Array:
         self.unseen = left_out, outputs, y, weight
-        return super()._weights_of(left_out, outputs, y, weight)
+        return super()._weights_of(left_out, outputs, y, weight, *pull)
 
 
 def with_differences(X: Array) -> Array:
