@@ -138,8 +138,10 @@ CONTAINERS: list[Callable[[Generator, np.ndarray], Any]] = [
 class Models:
     """Fitted models, for one or two channels, with and without times in training."""
 
-    def __init__(self, backbones: tuple[str, ...] = tuple(BACKBONES)) -> None:
+    def __init__(self, backbones: tuple[str, ...] = tuple(BACKBONES), asked: int = 6) -> None:
         self.backbones = backbones
+        #: How many of the six models are asked about a panel that has to be answered.
+        self.asked = asked
         rng = np.random.default_rng(0)
         self.fitted: dict[tuple[int, bool], list[Any]] = {}
         for d in (1, 2):
@@ -247,7 +249,9 @@ def attempt(seed: int, models: Models, counts: Counter[str]) -> Iterator[str]:
                 yield f"{type(model).__name__}: answers that are not finite"
         elif kind == "valid":
             X = panel(rng, d, timed)
-            yield from check_valid(models.fitted[d, timed], X, rng)
+            fitted = models.fitted[d, timed]
+            chosen = range(6) if models.asked == 6 else rng.choice(6, size=models.asked, replace=False)
+            yield from check_valid([fitted[k] for k in chosen], X, rng)
         else:
             yield from check_fit(models, panel(rng, d, timed), rng)
         counts[f"{kind}, answered"] += 1
@@ -297,8 +301,11 @@ def main() -> int:
     parser.add_argument("--panels", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=np.inf)
+    parser.add_argument("--models", type=int, default=6, choices=range(1, 7), help="asked about each panel")
     arguments = parser.parse_args()
-    counts, found = run(arguments.panels, arguments.seed, arguments.seconds)
+    with strict():
+        models = Models(asked=arguments.models)
+    counts, found = run(arguments.panels, arguments.seed, arguments.seconds, models)
     print(*found, sep="\n")
     print(dict(counts), f"{len(found)} suspect")
     return bool(found)
