@@ -4,12 +4,14 @@ from tsssm.encoding._channels import is_chart
 from tsssm.encoding._charts import ChartEncoder
 from tsssm.encoding._encoded import Batch, Encoded, EncodedOnDemand
 from tsssm.encoding._encoder import PanelEncoder
-from tsssm.encoding._limits import LARGEST_VALUE, LONGEST_GAP, limited, unit_gaps
+from tsssm.encoding._limits import GAP_ROUNDING, GAP_TOLERANCE, LARGEST_VALUE, LONGEST_GAP, limited, unit_gaps
 from tsssm.encoding._measurements import Measurements
 from tsssm.encoding._scores import LARGEST_SCORE, NormalScores, scores_of
 from tsssm.encoding._static import StaticScores
 
 __all__ = [
+    "GAP_ROUNDING",
+    "GAP_TOLERANCE",
     "LARGEST_SCORE",
     "LARGEST_VALUE",
     "LONGEST_GAP",

@@ -17,10 +17,10 @@ LARGEST_VALUE = 1e6
 #: have moved in the whole of a training series.
 LONGEST_GAP = 1e9
 
-# Gaps are float64 differences of float64 times: so many roundings of the time are "the same gap".
-# As arrays, with which NumPy is faster than with numbers.
-_GAP_ROUNDING = np.array(4 * np.finfo(np.float64).eps)
-_GAP_TOLERANCE = np.array(1e-6)
+#: Gaps are float64 differences of float64 times: so many roundings of the time are "the same gap".
+#: As arrays, with which NumPy is faster than with numbers.
+GAP_ROUNDING = np.array(4 * np.finfo(np.float64).eps)
+GAP_TOLERANCE = np.array(1e-6)
 
 
 def limited(
@@ -39,7 +39,7 @@ def unit_gaps(dt: FloatArray, time: FloatArray | float) -> FloatArray:
     ``time`` is the absolute time at the end of each gap, in the same unit. It is that of each gap and not the
     largest, so that no series depends on another one.
     """
-    dt[np.abs(dt - 1.0) <= _GAP_TOLERANCE + _GAP_ROUNDING * time] = 1.0
+    dt[np.abs(dt - 1.0) <= GAP_TOLERANCE + GAP_ROUNDING * time] = 1.0
     # A stream asks for one gap after the other.
     longest = dt.item() if dt.size == 1 else np.fmax.reduce(dt)
     return np.minimum(dt, LONGEST_GAP, out=dt) if longest > LONGEST_GAP else dt

@@ -53,17 +53,17 @@ def restore(forecaster: Any, fields: Fields) -> None:
         )
     if state == "pretrained" or fields.has("pretrained_targets_"):
         found["pretrained_clock_"] = fields.instance("pretrained_clock_", Clock)
-        found["pretrained_targets_"] = _tuple_of(fields, "pretrained_targets_", Target)
+        found["pretrained_targets_"] = fields.tuple_of("pretrained_targets_", Target)
     if fields.has("_panel_grid") and not fields.is_none("_panel_grid"):
         grid = found["_panel_grid"] = fields.instance("_panel_grid", PanelGrid)
-        found["channels_"] = channels = _tuple_of(fields, "channels_", ForecastModel)
+        found["channels_"] = channels = fields.tuple_of("channels_", ForecastModel)
         if len(channels) != grid.n_channels:
             raise fields.refuse("channels_", f"{grid.n_channels} models, one for each channel", channels)
     else:
         found["_panel_grid"] = None
     if fields.has("_histories"):
         histories = found["_histories"] = fields.instance("_histories", Histories)
-        found["targets_"] = targets = _tuple_of(fields, "targets_", Target)
+        found["targets_"] = targets = fields.tuple_of("targets_", Target)
         width = len(histories.variables)
         if len(targets) != len(histories.targets) or any(
             width and target.effect is not None and len(target.effect.coef) != width for target in targets
@@ -143,10 +143,10 @@ def _errors(fields: Fields) -> Errors:
 def _model(fields: Fields) -> ForecastModel:
     horizon = fields.count("horizon", 1)
     season = fields.count("season", 1, LONGEST_SEASON)
-    lags = _tuple_of(fields, "lags", int)
+    lags = fields.tuple_of("lags", int)
     if not lags or lags[0] < 2 or any(b <= a for a, b in zip(lags[:-1], lags[1:], strict=True)):
         raise fields.refuse("lags", "a rising tuple of integers of at least 2", lags)
-    parts = _tuple_of(fields, "parts", Part)
+    parts = fields.tuple_of("parts", Part)
     transforms = [part.transform for part in parts]
     # Intervals are in units of the errors of the part without a transform.
     if "none" not in transforms or len(set(transforms)) < len(parts):
@@ -160,7 +160,7 @@ def _model(fields: Fields) -> ForecastModel:
     errors = fields.instance("errors", Errors)
     if len(errors.growth) != horizon:
         raise fields.refuse("errors", f"of {horizon} horizons", errors.growth)
-    candidates = _tuple_of(fields, "candidates", Candidate)
+    candidates = fields.tuple_of("candidates", Candidate)
     weights = fields.array("weights", (len(candidates),), np.float64, 0.0, 1.0 + 1e-6)
     return ForecastModel(horizon, season, lags, parts, errors, candidates, weights)
 
@@ -204,9 +204,9 @@ def _history(fields: Fields) -> History:
 
 
 def _histories(fields: Fields) -> Histories:
-    each = _tuple_of(fields, "each", History)
+    each = fields.tuple_of("each", History)
     clock = fields.instance("clock", Clock)
-    targets, variables, levels = (_tuple_of(fields, name) for name in ("targets", "variables", "levels"))
+    targets, variables, levels = (fields.tuple_of(name) for name in ("targets", "variables", "levels"))
     keys = [history.key for history in each]
     lengths = {len(key) if isinstance(key, tuple) else 1 for key in keys}
     if not each or len(set(keys)) < len(each) or (levels and lengths != {len(levels) - 1}):
@@ -227,14 +227,6 @@ def _panel_grid(fields: Fields) -> PanelGrid:
     if unit is not None and not has_times:
         raise fields.refuse("unit", "None where there are no times", unit)
     return PanelGrid(step, unit, has_times, n_channels, fields.texts("names", n_channels))
-
-
-def _tuple_of(fields: Fields, name: str, cls: type[Any] = object) -> tuple[Any, ...]:
-    expected = f"a tuple{'' if cls is object else f' of {cls.__name__}'}"
-    value = fields.take(name, expected)
-    if type(value) is not tuple or not all(cls is object or type(one) is cls for one in value):
-        raise fields.refuse(name, expected, value)
-    return value
 
 
 def _cells(fields: Fields, name: str) -> npt.NDArray[np.float64]:

@@ -23,8 +23,8 @@ from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._closed_form import ALIKE, number_weights
 from tsssm.persistence import Fields
 
-# Smallest variance of a standardised target: a constant one would have none, and an infinite likelihood.
-_LEAST_VARIANCE = 1e-6
+#: Smallest variance of a standardised target: a constant one would have none, and an infinite likelihood.
+LEAST_VARIANCE = 1e-6
 
 
 def _elementwise(loss: Callable[..., Tensor]) -> Callable[[Tensor, Tensor, Sequence[float]], Tensor]:
@@ -38,7 +38,7 @@ def gaussian_loss(z: Tensor, t: Tensor, quantiles: Sequence[float]) -> Tensor:
     probability distribution*, ICNN 1994, eq. 2, with the variance of Lakshminarayanan, Pritzel, Blundell,
     arXiv 1612.01474, section 2.2.1.
     """
-    variance = F.softplus(z[..., 1]) + _LEAST_VARIANCE
+    variance = F.softplus(z[..., 1]) + LEAST_VARIANCE
     return 0.5 * (variance.log() + (t - z[..., 0]).square() / variance)
 
 
@@ -154,7 +154,7 @@ class NumberTargets:
 
     def _standard_deviation(self, z: FloatArray) -> FloatArray:
         """Standard deviation (n, m) that outputs (n, m, 2) of a gaussian loss say."""
-        return np.sqrt(np.logaddexp(0.0, z[..., 1]) + _LEAST_VARIANCE) * self._y_std
+        return np.sqrt(np.logaddexp(0.0, z[..., 1]) + LEAST_VARIANCE) * self._y_std
 
     def _in_shape_of_y(self, values: FloatArray) -> npt.NDArray[Any] | pd.DataFrame:
         """Return values (n, m) in the container that y had in ``fit``."""

@@ -6,10 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tsssm.encoding import LARGEST_VALUE, LONGEST_GAP, PanelEncoder
+from tsssm.encoding import GAP_ROUNDING, GAP_TOLERANCE, LARGEST_VALUE, LONGEST_GAP, PanelEncoder
 from tsssm.exporting._graph import Graph
-
-_ROUNDING, _TOLERANCE = 4 * np.finfo(np.float64).eps, 1e-6
 
 
 class Encoded(NamedTuple):
@@ -82,9 +80,9 @@ class SampleEncoder:
             gap, position = g.op("Div", passed, scale), g.op("Abs", g.op("Div", time, scale))
         else:
             gap, position = g.op("Mul", passed, g.constant(encoder.step, np.float64)), None
-        allowed = g.constant(_TOLERANCE, np.float64)
+        allowed = g.constant(GAP_TOLERANCE, np.float64)
         if position is not None:
-            allowed = g.op("Add", allowed, g.op("Mul", position, g.constant(_ROUNDING, np.float64)))
+            allowed = g.op("Add", allowed, g.op("Mul", position, g.constant(GAP_ROUNDING, np.float64)))
         is_one = g.op("LessOrEqual", g.op("Abs", g.op("Sub", gap, one)), allowed)
         is_one = g.op("Or", is_one, g.op("Not", started))
         longest = g.op("Min", gap, g.constant(LONGEST_GAP, np.float64))

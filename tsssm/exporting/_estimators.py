@@ -11,9 +11,11 @@ import numpy as np
 
 from tsssm.encoding import ChartEncoder
 from tsssm.estimators import SSMClassifier, SSMRegressor
+from tsssm.estimators._number_targets import LEAST_VARIANCE
 from tsssm.exporting._graph import Graph
 from tsssm.exporting._layers import ExportError
 from tsssm.exporting._model import sample_model, series_model
+from tsssm.persistence import write_atomically
 from tsssm.training import members_of
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ def to_onnx(
         raise ValueError(f"path must end in {_ENDING!r}; got {os.fspath(path)!r}.")
     estimator.check_is_fitted("to_onnx")
     try:
-        import onnx
+        import onnx  # noqa: F401
     except ImportError as error:
         raise ImportError("to_onnx needs the package onnx: pip install 'tsssm[onnx]'.") from error
     if estimator.net_ is None:
@@ -122,12 +124,7 @@ def to_onnx(
     finish = _finish_classes if isinstance(estimator, SSMClassifier) else _finish_numbers
     model = write(members, estimator.encoder_, lambda g, raw: finish(g, raw, estimator), _notes(estimator))
     if path is not None:
-        part = Path(f"{os.fspath(path)}.part")
-        try:
-            onnx.save(model, part)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_atomically(Path(path), model.SerializeToString())
     return model
 
 
@@ -175,7 +172,7 @@ def _finish_numbers(g: Graph, raw: str, estimator: Any) -> Answers:
         return {"prediction": (middle, (count,)), "quantiles": (quantiles, (count, len(levels)))}
     answers = {"prediction": (column(in_units(z), 0), (count,))}
     if estimator.loss == "gaussian":
-        variance = g.add(g.op("Softplus", column(z, 1)), 1e-6)
+        variance = g.add(g.op("Softplus", column(z, 1)), LEAST_VARIANCE)
         spread = g.mul(g.op("Sqrt", variance), g.constant(estimator._y_std))
         answers["standard_deviation"] = spread, (count,)
     return answers

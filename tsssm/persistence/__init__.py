@@ -15,7 +15,7 @@ tells damage from intent as little as any checksum without a key: it is no signa
 """
 
 from tsssm.persistence._fields import Fields
-from tsssm.persistence._files import FORMAT_VERSION, SUFFIX, can_hold, read, write
+from tsssm.persistence._files import FORMAT_VERSION, SUFFIX, can_hold, read, write, write_atomically
 from tsssm.persistence._kinds import ModelFileError, UnsavableError, register
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "read",
     "register",
     "write",
+    "write_atomically",
 ]

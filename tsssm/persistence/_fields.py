@@ -162,6 +162,14 @@ class Fields:
             raise self.refuse(name, expected, value)
         return value
 
+    def tuple_of(self, name: str, cls: type[Any] = object) -> tuple[Any, ...]:
+        """A tuple of objects of exactly one class, or of any."""
+        expected = f"a tuple{'' if cls is object else f' of {cls.__name__}'}"
+        value = self.take(name, expected)
+        if type(value) is not tuple or not all(cls is object or type(one) is cls for one in value):
+            raise self.refuse(name, expected, value)
+        return value
+
     def mapping(self, name: str) -> Fields:
         """Fields of a dict inside."""
         return Fields(f"{self.owner}.{name}", self.take(name, "a dict"))
