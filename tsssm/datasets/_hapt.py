@@ -14,9 +14,8 @@ import pandas as pd
 from tsssm.datasets._bunch import checked_choice, checked_count, checked_part, result
 from tsssm.datasets._files import Store, members
 from tsssm.datasets._registry import registry
-from tsssm.datasets._repacked import arrays_of, summed
+from tsssm.datasets._repacked import arrays_of, panel_of, summed
 from tsssm.datasets._windows import decimated
-from tsssm.panel import Panel
 
 _RATE = 50  # Hz
 _REPACKED, _PUBLISHED = "hapt_u01_u21.npz.xz", "HAPT Data Set.zip"
@@ -95,21 +94,13 @@ def fetch_hapt(
         for person, signals, codes in read
         if (people == "all" or person <= 21) and (part == "all" or (person >= first) == (part == "test"))
     ]
-    lengths = [len(codes) for _, _, codes in recordings]
     target = np.empty(len(recordings), dtype=object)
     target[:] = [codes for _, _, codes in recordings]
     rate = _RATE / decimate
     groups = np.array([person for person, _, _ in recordings])
-    panel = Panel(
-        np.concatenate([signals for _, signals, _ in recordings], axis=1).T,
-        np.concatenate([[0], np.cumsum(lengths)]),
-        np.concatenate([np.arange(length) / rate for length in lengths]),
-        _CHANNELS,
-        time_unit="s",
-    )
     return result(
         "hapt",
-        panel,
+        panel_of([signals for _, signals, _ in recordings], rate, _CHANNELS),
         target,
         return_X_y=return_X_y,
         feature_names=_CHANNELS,

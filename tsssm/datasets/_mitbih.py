@@ -13,10 +13,9 @@ from tsssm.datasets._bunch import checked_choice, checked_count, checked_part, r
 from tsssm.datasets._files import Store
 from tsssm.datasets._formats import FloatArray
 from tsssm.datasets._registry import registry
-from tsssm.datasets._repacked import arrays_of, summed
+from tsssm.datasets._repacked import arrays_of, panel_of, summed
 from tsssm.datasets._wfdb import reader, stem
 from tsssm.datasets._windows import decimated
-from tsssm.panel import Panel
 
 _RATE = 360  # Hz
 _REPACKED = "mitbih_ds1.npz.xz"
@@ -107,19 +106,10 @@ def fetch_mitbih(
         names = np.array([_OF_SYMBOL[mark] for mark in marks[beats].tolist()], dtype="<U1")
         targets[i], symbols[i] = (samples[beats] / _RATE, names), marks[beats]
         signals.append(decimated(values, decimate))
-    lengths = [one.shape[1] for one in signals]
     rate = _RATE / decimate
-    panel = Panel(
-        np.concatenate(signals, axis=1).T,
-        np.concatenate([[0], np.cumsum(lengths)]),
-        np.concatenate([np.arange(length) / rate for length in lengths]),
-        ("MLII", "other"),
-        ids=chosen,
-        time_unit="s",
-    )
     return result(
         "mitbih",
-        panel,
+        panel_of(signals, rate, ("MLII", "other"), ids=chosen),
         targets,
         return_X_y=return_X_y,
         feature_names=("MLII", "other"),
