@@ -71,22 +71,23 @@ def test_report(physionet, tmp_path, capsys):
     physionet.main([*quick, "--json", str(path), "--figure", str(figure), "--note", "a test"])
     report, printed = json.loads(path.read_text()), capsys.readouterr().out
     results = report["results"]
+    risks = sys.modules["risks"]
     assert report["folds"].startswith("first 2 of") and report["seeds"] == [0]
     assert report["stays"] == 60 and report["died"] == 0.25 and report["note"] == "a test"
-    assert all(note["parameters"] > 0 and note[physionet.SUMMARIES] for note in report["found"])
-    assert results.keys() >= {physionet.NETWORKS, physionet.CLOSED_FORM, physionet.SUMMARIES}
+    assert all(note["parameters"] > 0 and note[risks.SUMMARIES] for note in report["found"])
+    assert results.keys() >= {risks.NETWORKS, risks.CLOSED_FORM, risks.SUMMARIES}
     for name, result in results.items():
         assert len(result["AUROC"]["each"]) == 2 and result["seconds"]["mean"] > 0, name
         assert sum(part["charts"] for part in result["reliability"]) == 24, name
         assert f"{name:42}{result['AUROC']['mean']:7.3f}" in printed
     # The label shows in the level of a variable: a linear model of its states must find some of it.
-    assert results[physionet.CLOSED_FORM]["AUROC"]["mean"] > 0.7
-    ours, theirs = (results[name]["AUPRC"] for name in (physionet.NETWORKS, physionet.SUMMARIES))
+    assert results[risks.CLOSED_FORM]["AUROC"]["mean"] > 0.7
+    ours, theirs = (results[name]["AUPRC"] for name in (risks.NETWORKS, risks.SUMMARIES))
     difference = np.subtract(ours["each"], theirs["each"])
-    assert report["less_boosting"][physionet.NETWORKS]["AUPRC"]["each"] == pytest.approx(list(difference))
+    assert report["less_boosting"][risks.NETWORKS]["AUPRC"]["each"] == pytest.approx(list(difference))
     assert figure.read_bytes().startswith(b"\x89PNG")
     if importlib.util.find_spec("pypots") is None:
-        assert "PyPOTS is not installed" in printed and physionet.GRUD in report["not_run"][0]
+        assert "PyPOTS is not installed" in printed and risks.GRUD in report["not_run"][0]
 
 
 def test_calibration(physionet):

@@ -72,8 +72,9 @@ def test_report(experiment, tmp_path, capsys):
     quick = ["--max-steps", "4", "--draws", "1", "--folds", "1", "--every", "5"]
     experiment.main([*quick, "--json", str(path)])
     report, printed = json.loads(path.read_text()), capsys.readouterr().out
+    risks = sys.modules["risks"]
     assert report["patients"] == 40 and report["charts"] == (records().data.lengths // 5).sum()
     assert "by patient" in report["folds"] and "of 40 patients" in printed
-    for name in (experiment.NETWORKS, experiment.CLOSED_FORM, experiment.SUMMARIES):
+    for name in (risks.NETWORKS, risks.CLOSED_FORM, risks.SUMMARIES):
         assert len(report["results"][name]["AUROC"]["each"]) == 1
-    assert report["results"][experiment.CLOSED_FORM]["AUROC"]["mean"] > 0.6
+    assert report["results"][risks.CLOSED_FORM]["AUROC"]["mean"] > 0.6

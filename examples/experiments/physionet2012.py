@@ -23,20 +23,7 @@ from typing import Any
 import numpy as np
 from experiment import parser, write
 from physionet2012_inputs import HOURS, N_STATIC, Binned, Summaries
-from risks import (
-    CLOSED_FORM,
-    GRUD,
-    NETWORKS,
-    SCORES,
-    SUMMARIES,
-    Clock,
-    draw,
-    lead,
-    one_fold,
-    show,
-    summed_up,
-    thinned,
-)
+from risks import GRUD, Clock, draw, one_fold, show, so_far_told, thinned
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import QuantileTransformer
 
@@ -125,11 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
             clock.add(GRUD, lambda stays=stays: grud(*stays, options.grud_epochs))
         clocks.append(clock)
         notes.append(note)
-        for name, p in clock.risks.items():
-            found = f"{SCORES['AUROC'](y[test], p):.4f} {SCORES['AUPRC'](y[test], p):.4f}"
-            print(f"  fold {number}, {name}: {found}, {clock.seconds[name]:.0f} s", flush=True)
-        results = summed_up(y, [test for _, test in folds[:number]], clocks)
-        leads = {name: lead(results[name], results[SUMMARIES]) for name in (NETWORKS, CLOSED_FORM)}
+        results, leads = so_far_told(y, [test for _, test in folds[:number]], clocks)
         write(  # after every fold, so that a run that is stopped leaves what it has found
             options.json,
             results,

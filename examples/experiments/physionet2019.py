@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from experiment import parser, write
 from physionet2012_inputs import Summaries
-from risks import CLOSED_FORM, NETWORKS, SCORES, SUMMARIES, Clock, lead, one_fold, show, summed_up
+from risks import Clock, one_fold, show, so_far_told
 from sklearn.model_selection import StratifiedKFold
 
 from tsssm import Panel
@@ -79,11 +79,7 @@ def main(arguments: list[str] | None = None) -> None:
         clock, note = one_fold(charts[train], y[train], charts[test], Summaries(N_STATIC), options, **groups)
         clocks.append(clock)
         notes.append(note)
-        for name, p in clock.risks.items():
-            found = f"{SCORES['AUROC'](y[test], p):.4f} {SCORES['AUPRC'](y[test], p):.4f}"
-            print(f"  fold {number}, {name}: {found}, {clock.seconds[name]:.0f} s", flush=True)
-        results = summed_up(y, [test for _, test in folds[:number]], clocks)
-        leads = {name: lead(results[name], results[SUMMARIES]) for name in (NETWORKS, CLOSED_FORM)}
+        results, leads = so_far_told(y, [test for _, test in folds[:number]], clocks)
         write(  # after every fold, so that a run that is stopped leaves what it has found
             options.json,
             results,
