@@ -458,6 +458,7 @@ GOOD = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::tsssm.DataWarning")  # of a channel without a value
 @pytest.mark.parametrize("case", GOOD)
 def test_accepted(plain, case):
     X = GOOD[case]

@@ -23,6 +23,9 @@ from tsssm.encoding import LARGEST_VALUE, LONGEST_GAP, PanelEncoder
 from tsssm.features import Timeline, _timeline
 from tsssm.features._timeline import LONGEST_TICKS, _ticks_of
 
+# These are the data that it warns of.
+pytestmark = pytest.mark.filterwarnings("ignore::tsssm.DataWarning")
+
 NETWORK: dict[str, Any] = {"n_layers": 2, "d_model": 4, "d_state": 4, "max_steps": 2, "random_state": 0}
 FEATURES: dict[str, Any] = {"n_features": 64, "n_scales": 2, "random_state": 0}
 Y = np.repeat([0, 1], 8)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tsssm.panel import Panel
+from tsssm.panel import DataWarning, Panel
 
 NAN = np.nan
 ROLES = {"id": "RecordID", "time": "Time", "variable": "Parameter", "value": "Value"}
@@ -108,7 +108,8 @@ class TestLong:
             Panel.from_long(stays, **ROLES, duplicates="sum")
 
     def test_variables_choose_and_order_the_channels(self, stays):
-        panel = Panel.from_long(stays, **ROLES, variables=["Temp", "Lactate", "HR"])
+        with pytest.warns(DataWarning, match="no variable 'Lactate'.*, there are"):
+            panel = Panel.from_long(stays, **ROLES, variables=["Temp", "Lactate", "HR"])
         assert panel.channel_names == ("Temp", "Lactate", "HR")
         assert panel.lengths.tolist() == [2, 1, 1], "other variables add no samples"
         np.testing.assert_array_equal(panel[0].values, np.float32([[35.1, NAN, 73], [NAN, NAN, 77]]))
@@ -117,7 +118,8 @@ class TestLong:
         panel = Panel.from_long(stays, **ROLES, variables=["HR"])
         assert panel.ids.tolist() == [140, 132, 135]
         assert panel[2].times.tolist() == [0.0] and np.isnan(panel[2].values).all()
-        nothing = Panel.from_long(stays, **ROLES, variables=["Lactate"])
+        with pytest.warns(DataWarning):
+            nothing = Panel.from_long(stays, **ROLES, variables=["Lactate"])
         assert nothing.lengths.tolist() == [1, 1, 1] and nothing.missing_share == 1.0
 
     def test_static_variables_are_constant_channels(self, stays):

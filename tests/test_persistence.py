@@ -387,8 +387,8 @@ def test_everything_that_fit_has_set_comes_back(labelled, tiny, tmp_path):
     assert loaded.get_params() == clf.get_params()
     assert vars(loaded).keys() == vars(clf).keys()
     for name, value in vars(clf).items():
-        if name == "encoder_":
-            assert same(vars(loaded.encoder_), vars(value))
+        if name in ("encoder_", "_familiar"):
+            assert same(vars(getattr(loaded, name)), vars(value))
         elif name not in ("net_", "_config_dynamic"):  # the latter is sktime's
             assert same(getattr(loaded, name), value), name
     np.testing.assert_array_equal(loaded.predict_proba(frame), clf.predict_proba(frame))

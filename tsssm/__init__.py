@@ -22,10 +22,11 @@ if TYPE_CHECKING:
         SSMSequenceRegressor,
         load,
     )
-    from tsssm.panel import Panel
+    from tsssm.panel import DataWarning, Panel
     from tsssm.streaming import Stream
 
 __all__ = [
+    "DataWarning",
     "Panel",
     "SSMClassifier",
     "SSMFeatures",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 _SOURCES = {
+    "DataWarning": "tsssm.panel",
     "Panel": "tsssm.panel",
     "SSMClassifier": "tsssm.estimators",
     "SSMFeatures": "tsssm.estimators",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tsssm.estimators._checks import is_table
@@ -54,8 +55,22 @@ def aligned(values: Any, panel: Panel, X: Any, name: str) -> Any:
     )
 
 
-def matched(panel: Panel, fitted: tuple[str, ...] | None, n_channels: int, estimator: str) -> Panel:
+def matched(
+    panel: Panel, fitted: tuple[str, ...] | None, n_channels: int, estimator: str, *, lacking: str = "error"
+) -> Panel:
     """Return the panel with its channels in the order of ``fit``, by name where both have names.
+
+    Parameters
+    ----------
+    panel : Panel
+    fitted : tuple of str or None
+        Names of the channels in ``fit``.
+    n_channels : int
+        Number of them.
+    estimator : str
+        What error messages call the model.
+    lacking : {"error", "nan"}
+        What a channel is that the panel lacks, if it has some of them and no others: an error, or missing.
 
     Raises
     ------
@@ -71,13 +86,30 @@ def matched(panel: Panel, fitted: tuple[str, ...] | None, n_channels: int, estim
             f"X has {panel.n_channels} channel(s), but {estimator} was fitted with {n_channels}"
             f"{'' if fitted is None else f': {list(fitted)}'}."
         )
-    lacking, unknown = [c for c in fitted if c not in given], [c for c in given if c not in fitted]
-    if not lacking and not unknown and len(set(fitted)) == len(given) == len(fitted):
+    absent, unknown = [c for c in fitted if c not in given], [c for c in given if c not in fitted]
+    unique = len(set(fitted)) == len(fitted) and len(set(given)) == len(given)
+    if not absent and not unknown and unique:
         return panel.select(fitted)
-    told = [f"{text} {names}" for text, names in (("it lacks", lacking), ("unknown are", unknown)) if names]
+    if lacking == "nan" and len(absent) < len(fitted) and not unknown and unique:
+        return _with_missing(panel, fitted)
+    told = [f"{text} {names}" for text, names in (("it lacks", absent), ("unknown are", unknown)) if names]
     what = ", ".join(told) or f"got {list(given)}"
     if panel.n_channels != n_channels:
-        raise ValueError(
-            f"X has {panel.n_channels} channel(s), but {estimator} was fitted with {n_channels}: {what}."
-        )
+        hint = "" if unknown else " With missing_channels='nan' they would be missing values."
+        count = f"X has {panel.n_channels} channel(s), but {estimator} was fitted with {n_channels}"
+        raise ValueError(f"{count}: {what}.{hint}")
     raise ValueError(f"The channels of X must have the names that they had in fit, {list(fitted)}; {what}.")
+
+
+def _with_missing(panel: Panel, names: tuple[str, ...]) -> Panel:
+    """Return the panel with channels of these names, NaN where it has none."""
+    values = np.full((len(panel.values), len(names)), np.nan, dtype=panel.values.dtype)
+    values[:, [names.index(name) for name in panel.channel_names or ()]] = panel.values
+    return Panel(
+        values,
+        panel.offsets,
+        times=panel.times,
+        channel_names=names,
+        ids=panel.ids,
+        time_unit=panel.time_unit,
+    )

@@ -18,6 +18,7 @@ from sktime.exceptions import NotFittedError as SktimeNotFittedError
 from tsssm.encoding import PanelEncoder
 from tsssm.estimators._alignment import aligned, matched
 from tsssm.estimators._checks import is_table
+from tsssm.estimators._familiar import Familiar, tell_of_training
 from tsssm.estimators._parameters import check_parameters
 from tsssm.estimators._persistence import Saveable
 from tsssm.panel import Panel, as_panel
@@ -76,6 +77,8 @@ class PanelEstimator(Saveable):
     _channel_names: tuple[str, ...] | None
     _fitted_on_table: bool
     _has_times: bool
+    _familiar: Familiar | None
+    missing_channels: str
 
     # sktime compares estimators by their parameters and thereby makes them unhashable, which breaks
     # scikit-learn's bookkeeping; parameters can change, so identity is all that a hash can rest on.
@@ -119,6 +122,11 @@ class PanelEstimator(Saveable):
             self.feature_names_in_ = fields.names("feature_names_in_", self.n_features_in_)
         self._is_fitted = fields.exactly("_is_fitted", True)
         self.fit_time_ = fields.count("fit_time_")
+        # Earlier files do not say what training showed.
+        known = fields.has("_familiar") and not fields.is_none("_familiar")
+        self._familiar = fields.instance("_familiar", Familiar) if known else None
+        if self._familiar is not None and len(self._familiar.count) != channels:
+            raise fields.refuse("_familiar", f"of {channels} channels", self._familiar)
 
     def _attached(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in _SKLEARN_STATE if name in self.__dict__}
@@ -181,8 +189,19 @@ class PanelEstimator(Saveable):
             self._channel_names = panel.channel_names
             if panel.channel_names is not None and not table:
                 self.feature_names_in_ = np.array(panel.channel_names, dtype=object)
+            self._familiar = Familiar.of(panel)
+            tell_of_training(panel, X, self._familiar)
             return panel
-        return matched(panel, self._channel_names, self._n_channels, type(self).__name__)
+        lacking = self.missing_channels
+        panel = matched(panel, self._channel_names, self._n_channels, type(self).__name__, lacking=lacking)
+        if self._familiar is not None:
+            self._familiar.compare(panel)
+        return panel
+
+    def _get_used_to(self, panel: Panel) -> None:
+        """Let the values and gaps of more training series be usual."""
+        if self._familiar is not None:
+            self._familiar = self._familiar.with_more(panel)
 
     def _for_score(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any]:
         """Return targets and weights to compare predictions with, in the order of the series."""

@@ -57,6 +57,7 @@ FEATURE_RULES: dict[str, Rule] = {
     ),
     "n_jobs": Rule((Integral, type(None)), lambda value: value != 0, "None or an integer other than 0"),
     "accelerator": RULES["accelerator"],
+    "missing_channels": RULES["missing_channels"],
 }
 
 #: The tags that sktime reads, of everything that takes a panel.
@@ -144,6 +145,8 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
     accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
         Where the features are computed, as in `SSMClassifier`; they are the same up to rounding. Where there
         is no CUDA device, or no Triton to compile for it, a fitted transformer computes on the CPU.
+    missing_channels : {"error", "nan"}, default="error"
+        What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
 
     Attributes
     ----------
@@ -198,6 +201,7 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
         accelerator: str = "auto",
+        missing_channels: str = "error",
     ) -> None:
         self.n_features = n_features
         self.basis = basis
@@ -207,6 +211,7 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.accelerator = accelerator
+        self.missing_channels = missing_channels
         super().__init__()
 
     def fit(self, X: Any, y: Any = None) -> SSMFeatures:

@@ -102,6 +102,8 @@ class SSMEstimator(TrainedNetwork, Blending):
             check_validation(X_val, y_val, sample_weight_val, groups, bool(self.early_stopping))
             seed = seed_of(self.random_state)
             data = self._labelled(X, y, sample_weight, groups, reset=not continued)
+            if continued:
+                self._get_used_to(data.panel)
             held_out = None
             if X_val is not None:
                 with errors_about("X_val, y_val and sample_weight_val"):
@@ -126,6 +128,8 @@ class SSMEstimator(TrainedNetwork, Blending):
         with self._fitting(reset=not continued):
             seed = seed_of(self.random_state)
             data = self._labelled(X, y, sample_weight, reset=not continued, classes=classes)
+            if continued:
+                self._get_used_to(data.panel)
             weighted = sample_weight is not None
             self._train(data, None, seed, continued=continued, weighted=weighted, incremental=True)
 

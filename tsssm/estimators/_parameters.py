@@ -109,6 +109,9 @@ def steps_of(timescales: Any, unit: float, n_layers: int) -> tuple[Any, Any]:
     return slowest, fastest
 
 
+#: The rule of what a channel of ``fit`` is that later series lack.
+MISSING_CHANNELS = one_of(("error", "nan"))
+
 _PATH = Rule((str, os.PathLike, type(None)), lambda value: True, "None or a path")
 
 RULES: dict[str, Rule] = {
@@ -162,6 +165,7 @@ RULES: dict[str, Rule] = {
         f"None or a dict without {', '.join(map(repr, RESERVED_TRAINER_KWARGS))}, which are parameters here",
     ),
     "verbose": _integer(0),
+    "missing_channels": MISSING_CHANNELS,
 }
 
 

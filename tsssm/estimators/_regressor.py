@@ -148,6 +148,8 @@ class SSMRegressor(
         NumPy's and torch's global generators are neither used nor changed.
     verbose : int, default=0
         0 prints nothing, 1 shows a progress bar, 2 adds the model summary and Lightning's messages.
+    missing_channels : {"error", "nan"}, default="error"
+        What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
 
     Attributes
     ----------
@@ -252,6 +254,7 @@ class SSMRegressor(
         resume_from: str | os.PathLike[str] | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
+        missing_channels: str = "error",
     ) -> None:
         self.backbone = backbone
         self.n_members = n_members
@@ -288,6 +291,7 @@ class SSMRegressor(
         self.resume_from = resume_from
         self.random_state = random_state
         self.verbose = verbose
+        self.missing_channels = missing_channels
         super().__init__()
 
     def partial_fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> SSMRegressor:

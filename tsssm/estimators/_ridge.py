@@ -60,6 +60,8 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         Threads that compute features; -1 is one for each processor.
     accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
         Where the features are computed; see `SSMFeatures`. The ridge is solved on the CPU.
+    missing_channels : {"error", "nan"}, default="error"
+        What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
 
     Attributes
     ----------
@@ -116,6 +118,7 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
         accelerator: str = "auto",
+        missing_channels: str = "error",
     ) -> None:
         self.n_features = n_features
         self.basis = basis
@@ -126,6 +129,7 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.accelerator = accelerator
+        self.missing_channels = missing_channels
         super().__init__()
 
     def _fit_labelled(self, data: Labelled) -> None:
@@ -221,6 +225,8 @@ class SSMFeaturesRegressor(
         Threads that compute features; -1 is one for each processor.
     accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
         Where the features are computed; see `SSMFeatures`. The ridge is solved on the CPU.
+    missing_channels : {"error", "nan"}, default="error"
+        What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
 
     Attributes
     ----------
@@ -264,6 +270,7 @@ class SSMFeaturesRegressor(
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
         accelerator: str = "auto",
+        missing_channels: str = "error",
     ) -> None:
         self.n_features = n_features
         self.basis = basis
@@ -273,6 +280,7 @@ class SSMFeaturesRegressor(
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.accelerator = accelerator
+        self.missing_channels = missing_channels
         super().__init__()
 
     def _fit_labelled(self, data: Labelled) -> None:

@@ -167,6 +167,8 @@ class SequenceEstimator(TrainedNetwork):
             check_validation(X_val, y_val, sample_weight_val, groups, bool(self.early_stopping))
             seed = seed_of(self.random_state)
             data = self._labelled(X, y, sample_weight, groups, reset=not continued)
+            if continued:
+                self._get_used_to(data.panel)
             held_out = None
             if X_val is not None:
                 with errors_about("X_val, y_val and sample_weight_val"):

@@ -112,6 +112,8 @@ class SSMSequenceClassifier(ClassTargets, SequenceEstimator, SktimeEstimator, Ba
         Seed; a fit repeats to the bit for the same seed, machine and number of threads.
     verbose : int, default=0
         0 prints nothing, 1 shows a progress bar, 2 adds the model summary.
+    missing_channels : {"error", "nan"}, default="error"
+        What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
 
     Attributes
     ----------
@@ -196,6 +198,7 @@ class SSMSequenceClassifier(ClassTargets, SequenceEstimator, SktimeEstimator, Ba
         resume_from: str | os.PathLike[str] | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
+        missing_channels: str = "error",
     ) -> None:
         self.lookahead = lookahead
         self.backbone = backbone
@@ -234,6 +237,7 @@ class SSMSequenceClassifier(ClassTargets, SequenceEstimator, SktimeEstimator, Ba
         self.resume_from = resume_from
         self.random_state = random_state
         self.verbose = verbose
+        self.missing_channels = missing_channels
         super().__init__()
 
     def _are_labels(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

@@ -8,5 +8,15 @@ from tsssm.panel._checks import LARGEST_TIME
 from tsssm.panel._convert import as_panel
 from tsssm.panel._numbers import DOUBLE_FROM, plain, to_floats
 from tsssm.panel._panel import Panel
+from tsssm.panel._warnings import DataWarning, warn_of_data
 
-__all__ = ["DOUBLE_FROM", "LARGEST_TIME", "Panel", "as_panel", "plain", "to_floats"]
+__all__ = [
+    "DOUBLE_FROM",
+    "LARGEST_TIME",
+    "DataWarning",
+    "Panel",
+    "as_panel",
+    "plain",
+    "to_floats",
+    "warn_of_data",
+]

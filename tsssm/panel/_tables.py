@@ -9,6 +9,7 @@ Symbols and shapes: n series, d channels, r rows of the table::
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from tsssm.panel._checks import OffsetArray, Parts, checked_unit
 from tsssm.panel._numbers import to_floats
 from tsssm.panel._sources import channel_names, frame_values
 from tsssm.panel._times import column_stamps, elapsed
+from tsssm.panel._warnings import warn_of_data
 
 IntArray = npt.NDArray[np.int64]
 
@@ -60,6 +62,7 @@ def parts_from_long(
     clock = column_stamps(column["time"], f"column {columns['time']!r} (time) of {name}")
     found, names = _codes(column["variable"], f"column {columns['variable']!r} (variable) of {name}")
     channels, is_static = _channels(names, variables, static)
+    _tell_of_absent(channels, names.astype(object), name)
     channel = channels.get_indexer(names.astype(object))[found]
     rows = np.flatnonzero(channel >= 0)
     value = frame_values(column["value"].iloc[rows].to_frame(), name)[:, 0].astype(np.float64)
@@ -115,6 +118,25 @@ def parts_from_wide(
     if clock is not None:
         times, unit = elapsed(clock[order], offsets, unit)
     return Parts(values, offsets, times, channel_names(pd.Index(channels)), ids, unit)
+
+
+def _tell_of_absent(channels: pd.Index, names: pd.Index, name: str) -> None:
+    """Warn of wanted variables that a table lacks, where it may have them by another name.
+
+    A table with nothing but wanted variables is that of a few more series: it need not have all of them.
+    """
+    absent, others = channels[~channels.isin(names)], names[~names.isin(channels)]
+    if not len(absent) or not len(others):
+        return
+    labels = [str(label) for label in others.tolist()]
+    near = difflib.get_close_matches(str(absent[0]), labels, n=1, cutoff=0.5)
+    some = f"{labels[:5]!r}{' and more' * (len(labels) > 5)}"
+    more = f", nor {len(absent) - 1} other(s) that are wanted" if len(absent) > 1 else ""
+    found = f"{near[0]!r} is the nearest" if near else f"there are {some}"
+    warn_of_data(
+        f"{name} has no variable {absent[0]!r}{more}; its channel is missing throughout. Of the variables "
+        f"that are not wanted, {found}."
+    )
 
 
 def _checked_columns(df: pd.DataFrame, columns: Mapping[str, Hashable], name: str) -> dict[str, pd.Series]:

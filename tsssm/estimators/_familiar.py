@@ -1,0 +1,193 @@
+"""What a model has seen of the size of values and gaps, and which of later data lie far from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tsssm.encoding._encoded import pieces
+from tsssm.panel import Panel, warn_of_data
+from tsssm.panel._checks import UNITS
+from tsssm.persistence import Fields, register
+
+FloatArray = npt.NDArray[np.float64]
+
+# A value is far from those of training if it lies this many times their range beyond it, and a gap if it is
+# this many times as long as the longest, or if all are this many times shorter than is usual. A temperature
+# in degrees Fahrenheit lies ten ranges above those of patients in Celsius; a new patient, or another rate of
+# sampling, does not come near.
+_RANGES = 5.0
+_GAPS = 20.0
+# So few values say nothing about what is usual.
+_LEAST_VALUES = 20
+# An array (n, channels, length) with so many channels for so few samples has most likely been given as
+# (n, length, channels).
+_MOST_SAMPLES = 16
+_CHANNELS_A_SAMPLE = 4
+
+
+@dataclass(frozen=True)
+class Familiar:
+    """Sizes of the values and gaps of training series.
+
+    Parameters
+    ----------
+    count : array (d,), int64
+        Number of values of each channel.
+    low, high : array (d,)
+        Least and largest of them; 0 if there are none.
+    usual, longest : float
+        Median and longest of the positive gaps; 0 without times, or without such a gap.
+    unit : str or None
+        Unit of the gaps.
+    """
+
+    count: npt.NDArray[np.int64]
+    low: FloatArray
+    high: FloatArray
+    usual: float
+    longest: float
+    unit: str | None
+
+    @classmethod
+    def of(cls, panel: Panel) -> Familiar:
+        """Learn what a panel shows."""
+        count, low, high = _extremes(panel)
+        gaps = _positive_gaps(panel) if panel.has_times else np.empty(0)
+        usual, longest = (float(np.median(gaps)), float(gaps.max())) if len(gaps) else (0.0, 0.0)
+        return cls(
+            count,
+            np.where(count > 0, low, 0.0),
+            np.where(count > 0, high, 0.0),
+            usual,
+            longest,
+            panel.time_unit,
+        )
+
+    def with_more(self, panel: Panel) -> Familiar:
+        """Return what this and another panel show together; the usual gap stays that of the first."""
+        count, low, high = _extremes(panel)
+        low = np.fmin(np.where(self.count > 0, self.low, np.nan), low)
+        high = np.fmax(np.where(self.count > 0, self.high, np.nan), high)
+        longest = max(self.longest, self._gaps(panel).max(initial=0.0)) if self.longest else 0.0
+        count = count + self.count
+        low, high = np.where(count > 0, low, 0.0), np.where(count > 0, high, 0.0)
+        return Familiar(count, low, high, self.usual, float(longest), self.unit)
+
+    def _gaps(self, panel: Panel) -> FloatArray:
+        """Positive gaps of a panel in this unit; none if they cannot be compared."""
+        if not panel.has_times or (panel.time_unit is None) != (self.unit is None):
+            return np.empty(0)
+        scale = (
+            1.0 if panel.time_unit is None or self.unit is None else UNITS[panel.time_unit] / UNITS[self.unit]
+        )
+        return _positive_gaps(panel) * scale
+
+    def compare(self, panel: Panel) -> None:
+        """Warn of values and gaps that are far from these."""
+        self._compare_values(panel)
+        if self.longest:
+            self._compare_gaps(self._gaps(panel))
+
+    def _compare_values(self, panel: Panel) -> None:
+        width = self.high - self.low
+        width = np.where(width > 0, width, np.maximum(np.abs(self.high), 1.0))
+        width = np.where(self.count >= _LEAST_VALUES, width, np.nan)
+        least, most = self.low - _RANGES * width, self.high + _RANGES * width
+        seen, low, high = _extremes(panel)
+        far = (low < least) | (high > most)
+        if not far.any():
+            return
+        factor = np.where(far, np.fmax(self.low - low, high - self.high) / width, 0.0)
+        j = int(np.argmax(factor))
+        beyond = sum(
+            int(np.count_nonzero((piece.values[:, j] < least[j]) | (piece.values[:, j] > most[j])))
+            for piece in pieces(panel)
+        )
+        channel = j if panel.channel_names is None else panel.channel_names[j]
+        others = np.count_nonzero(far) - 1
+        which = f"channel {channel!r}{f', and some of {others} other(s),' if others else ''}"
+        warn_of_data(
+            f"X has values far from those of training: {beyond} of the {seen[j]} of {which} lie beyond them, "
+            f"by up to {factor[j]:.3g} times their range, {self.low[j]:.6g} to {self.high[j]:.6g}. Are they "
+            "in the same unit?"
+        )
+
+    def _compare_gaps(self, gaps: FloatArray) -> None:
+        if not len(gaps):
+            return
+        unit, largest = "" if self.unit is None else f" {self.unit}", gaps.max()
+        long = np.count_nonzero(gaps > _GAPS * self.longest)
+        if long:
+            times = f"up to {largest / self.longest:.3g} times as long as the longest of those"
+            told = f"{long} of {len(gaps)} are {times}, {self.longest:.6g}{unit}"
+        elif largest * _GAPS < self.usual:
+            times = f"less than {1 / _GAPS:g} times the median of those"
+            told = f"all {len(gaps)} are {times}, {self.usual:.6g}{unit}"
+        else:
+            return
+        warn_of_data(
+            f"X has gaps between samples far from those of training: {told}. Are its times in the same unit?"
+        )
+
+
+def tell_of_training(panel: Panel, X: Any, familiar: Familiar) -> None:
+    """Warn of a training panel that may not be what was meant."""
+    empty = np.flatnonzero(familiar.count == 0).tolist()
+    if empty and len(empty) < panel.n_channels:
+        names = empty if panel.channel_names is None else [panel.channel_names[j] for j in empty]
+        many = f"{len(names)} channels without any value: {names[:5]!r}{' and more' * (len(names) > 5)}"
+        one = f"no value in channel {names[0]!r}"
+        warn_of_data(f"X has {one if len(names) == 1 else many}; nothing can be learned from a channel so.")
+    d, longest = panel.n_channels, panel.max_length
+    cube = not isinstance(X, Panel) and getattr(X, "ndim", 0) == 3
+    if cube and longest <= _MOST_SAMPLES and d >= _CHANNELS_A_SAMPLE * longest:
+        warn_of_data(
+            f"X has shape {tuple(X.shape)}: {d} channels of {longest} sample(s) each. Its axes are (series, "
+            "channels, samples); if it is (series, samples, channels), pass X.transpose(0, 2, 1). If it is "
+            "right, Panel.from_numpy(X) says so."
+        )
+
+
+def _extremes(panel: Panel) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
+    """Number of values of each channel, the least and the largest (NaN without any); (d,) each."""
+    d = panel.n_channels
+    count, low, high = np.zeros(d, dtype=np.int64), np.full(d, np.nan), np.full(d, np.nan)
+    for piece in pieces(panel):
+        values = piece.values
+        if len(values):
+            count += len(values) - np.count_nonzero(np.isnan(values), axis=0)
+            low = np.fmin(low, np.fmin.reduce(values, axis=0))
+            high = np.fmax(high, np.fmax.reduce(values, axis=0))
+    return count, low, high
+
+
+def _positive_gaps(panel: Panel) -> FloatArray:
+    """Gaps between samples that have a value."""
+    gaps = np.concatenate([piece.gaps() for piece in pieces(panel)])
+    return gaps[gaps > 0]
+
+
+def _to_state(familiar: Familiar) -> dict[str, Any]:
+    return dict(vars(familiar))
+
+
+def _from_state(state: dict[str, Any]) -> Familiar:
+    fields = Fields("Familiar", state)
+    count = fields.array("count", (None,), "int64", 0)
+    familiar = Familiar(
+        count,
+        fields.array("low", count.shape, "float64"),
+        fields.array("high", count.shape, "float64"),
+        fields.number("usual", 0.0),
+        fields.number("longest", 0.0),
+        fields.choice("unit", (None, *UNITS)),
+    )
+    fields.end()
+    return familiar
+
+
+register("Familiar", Familiar, _to_state, _from_state)

@@ -1,0 +1,23 @@
+"""Warnings about data that can be read, and may not say what they were meant to."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+
+
+class DataWarning(UserWarning):
+    """Data are read as they are, but look as if they were not what was meant.
+
+    Such as a wanted variable that a table lacks, a channel without values, or values of another unit. Silence
+    them with ``warnings.simplefilter("ignore", tsssm.DataWarning)``; with "error" in place of "ignore" they
+    are raised.
+    """
+
+
+def warn_of_data(message: str) -> None:
+    """Issue a `DataWarning` at the line outside of this package from which it was called."""
+    level, frame = 1, sys._getframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "tsssm":
+        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
+    warnings.warn(message, DataWarning, stacklevel=level)
