@@ -24,6 +24,7 @@ import safetensors
 import safetensors.numpy
 
 from tsssm import (
+    DataWarning,
     Panel,
     SSMClassifier,
     SSMFeatures,
@@ -373,6 +374,8 @@ def attack(count: int, seed: int, every: bool, folder: Path) -> tuple[Counter[st
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", RuntimeWarning)
+                # What training saw may be forged as well as anything.
+                warnings.simplefilter("ignore", DataWarning)
                 ends[outcome(path, panel)] += 1
         except Exception as error:
             broken.append(f"model {number % len(models)}, {how}: {type(error).__name__}: {error}")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         SSMSequenceClassifier,
         SSMSequenceRegressor,
         load,
+        save,
     )
     from tsssm.panel import DataWarning, Panel
     from tsssm.streaming import Stream
@@ -39,6 +40,7 @@ __all__ = [
     "Stream",
     "__version__",
     "load",
+    "save",
 ]
 
 _SOURCES = {
@@ -54,6 +56,7 @@ _SOURCES = {
     "SSMSequenceRegressor": "tsssm.estimators",
     "Stream": "tsssm.streaming",
     "load": "tsssm.estimators",
+    "save": "tsssm.estimators",
 }
 _SUBMODULES = (
     "backbone",

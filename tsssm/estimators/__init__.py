@@ -3,7 +3,7 @@
 from tsssm.estimators._classifier import SSMClassifier
 from tsssm.estimators._features import SSMFeatures
 from tsssm.estimators._forecaster import SSMFeaturesForecaster
-from tsssm.estimators._persistence import load
+from tsssm.estimators._persistence import load, save
 from tsssm.estimators._regressor import SSMRegressor
 from tsssm.estimators._ridge import SSMFeaturesClassifier, SSMFeaturesRegressor
 from tsssm.estimators._sequence_classifier import SSMSequenceClassifier
@@ -19,4 +19,5 @@ __all__ = [
     "SSMSequenceClassifier",
     "SSMSequenceRegressor",
     "load",
+    "save",
 ]

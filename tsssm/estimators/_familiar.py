@@ -187,6 +187,8 @@ def _from_state(state: dict[str, Any]) -> Familiar:
         fields.choice("unit", (None, *UNITS)),
     )
     fields.end()
+    if (familiar.low > familiar.high).any() or familiar.usual > familiar.longest:
+        raise fields.refuse("low", "no larger than what is largest", familiar.low)
     return familiar
 
 

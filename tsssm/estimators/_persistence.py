@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from zipfile import ZipFile
 
+from sklearn.utils.validation import check_is_fitted
+
+from tsssm.estimators._composites import Composite
 from tsssm.estimators._parameters import Rule, check_parameters
 from tsssm.estimators._parts import register_parts
 from tsssm.persistence import SUFFIX, Fields, ModelFileError, can_hold, read, register, write
@@ -59,8 +62,17 @@ class Saveable:
         return dict(parameters)
 
     def _to_state(self) -> Mapping[str, Any]:
+        parameters = self._held_parameters()
         names = self.get_params(deep=False)  # type: ignore[attr-defined]
-        parameters = self._parameters_of_a_model(names)
+        kept = {*names, *self._not_saved, *self._of_sktime}
+        return {
+            "parameters": parameters,
+            "fitted": {name: value for name, value in vars(self).items() if name not in kept},
+        }
+
+    def _held_parameters(self) -> dict[str, Any]:
+        """Return the parameters that a model file holds, with defaults for those that it cannot."""
+        parameters = self._parameters_of_a_model(self.get_params(deep=False))  # type: ignore[attr-defined]
         left_out = [name for name, value in parameters.items() if not can_hold(value)]
         if left_out:
             defaults = self.get_param_defaults()  # type: ignore[attr-defined]
@@ -69,21 +81,22 @@ class Saveable:
                 f"The model file does not hold {', '.join(left_out)}, whose value is no plain data; the "
                 f"loaded {type(self).__name__} has the default there. Its predictions are the same.",
                 UserWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
-        kept = {*names, *self._not_saved, *self._of_sktime}
-        return {
-            "parameters": parameters,
-            "fitted": {name: value for name, value in vars(self).items() if name not in kept},
-        }
+        return parameters
+
+    @classmethod
+    def _unfitted(cls: type[Self], parameters: dict[str, Any]) -> Self:
+        """Return an estimator with the parameters of a file, after checking them."""
+        check_parameters(parameters, cls.rules)
+        return cls(**cls._parameters_of_a_model(parameters))
 
     @classmethod
     def _from_state(cls: type[Self], state: dict[str, Any]) -> Self:
         fields = Fields(cls.__name__, state)
         parameters, fitted = fields.mapping("parameters").rest(), fields.mapping("fitted")
         fields.end()
-        check_parameters(parameters, cls.rules)
-        estimator = cls(**cls._parameters_of_a_model(parameters))
+        estimator = cls._unfitted(parameters)
         fitted.ignore(*cls._of_sktime)
         estimator._restore(fitted)
         if cls.__module__.partition(".")[0] != "tsssm":
@@ -169,6 +182,47 @@ class Saveable:
         return estimator
 
 
+def save(estimator: Any, path: str | os.PathLike[str]) -> None:
+    """Save a fitted estimator, or one of scikit-learn that holds some of ours, to a model file.
+
+    Parameters
+    ----------
+    estimator : estimator
+        One of ours, or a pipeline, a calibrated classifier, a search or any other estimator of scikit-learn
+        with ours inside. The rest of it has to be scikit-learn's, SciPy's and NumPy's own: skops (``pip
+        install 'tsssm[skops]'``) writes it by its attributes.
+    path : path
+        Ending in ".safetensors"; replaces an older file at once, or not at all.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    ValueError
+        For a path with another ending.
+    UnsavableError
+        If there is no estimator of ours in it, if it holds objects that are not to be trusted in a file, such
+        as functions of yours, or if skops is not installed.
+    OSError
+        If the file cannot be written.
+
+    See Also
+    --------
+    tsssm.load : Reads it.
+
+    Notes
+    -----
+    A file is read by the scikit-learn that wrote it. With another version, skops may fail to.
+    """
+    if Path(path).suffix != SUFFIX:
+        raise ValueError(f"path must end in {SUFFIX!r}; got {str(path)!r}.")
+    if isinstance(estimator, Saveable):
+        estimator.save(path)
+        return
+    check_is_fitted(estimator)
+    write(path, Composite(estimator, Saveable), type(estimator).__name__)
+
+
 def load(path: str | os.PathLike[str]) -> Any:
     """Return the fitted estimator that ``save`` wrote to a model file.
 
@@ -183,7 +237,7 @@ def load(path: str | os.PathLike[str]) -> Any:
     Returns
     -------
     estimator
-        Fitted, of the class that was saved.
+        Fitted, of the class that was saved: one of ours, or of scikit-learn with ours inside.
 
     Raises
     ------
@@ -201,6 +255,8 @@ def load(path: str | os.PathLike[str]) -> Any:
             f"{SUFFIX!r} for a file that tsssm.load reads."
         )
     estimator = read(path)
+    if isinstance(estimator, Composite):
+        return estimator.put_together()
     if not isinstance(estimator, Saveable):
         raise ModelFileError(f"{path} holds a {type(estimator).__name__}, which is no estimator.")
     return estimator

@@ -16,7 +16,7 @@ tells damage from intent as little as any checksum without a key: it is no signa
 
 from tsssm.persistence._fields import Fields
 from tsssm.persistence._files import FORMAT_VERSION, SUFFIX, can_hold, read, write, write_atomically
-from tsssm.persistence._kinds import ModelFileError, UnsavableError, register
+from tsssm.persistence._kinds import ModelFileError, UnsavableError, kinds, register
 
 __all__ = [
     "FORMAT_VERSION",
@@ -25,6 +25,7 @@ __all__ = [
     "ModelFileError",
     "UnsavableError",
     "can_hold",
+    "kinds",
     "read",
     "register",
     "write",

@@ -28,8 +28,10 @@ _FORMAT = "tsssm"
 _PACKAGES = ("torch", "numpy", "scikit-learn", "sktime")
 
 
-def write(path: str | os.PathLike[str], obj: Any) -> None:
+def write(path: str | os.PathLike[str], obj: Any, name: str | None = None) -> None:
     """Write an object of a registered class to a file, which appears complete or not at all.
+
+    What error messages call it is its ``name``, by default that of its class.
 
     Raises
     ------
@@ -40,7 +42,8 @@ def write(path: str | os.PathLike[str], obj: Any) -> None:
         If the file cannot be written; an older file of that name then stays.
     """
     arrays: Arrays = {}
-    tree = to_tree(obj, type(obj).__name__, arrays)
+    name = type(obj).__name__ if name is None else name
+    tree = to_tree(obj, name, arrays)
     state = json.dumps(tree, allow_nan=False, separators=(",", ":"))
     metadata = {
         "format": _FORMAT,
@@ -53,7 +56,7 @@ def write(path: str | os.PathLike[str], obj: Any) -> None:
     try:
         TreeReader(arrays, len(data)).read(tree)
     except Exception as error:
-        raise UnsavableError(f"This {type(obj).__name__} would not be read again: {error}") from error
+        raise UnsavableError(f"This {name} would not be read again: {error}") from error
     write_atomically(Path(path), data)
 
 
