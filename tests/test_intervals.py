@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mapie.classification import CrossConformalClassifier
+from sklearn.model_selection import GroupKFold
 
 from tsssm import SSMClassifier, SSMFeaturesClassifier, SSMFeaturesRegressor, SSMRegressor, load
 
@@ -120,3 +122,18 @@ def test_groups_make_probabilities_of_features_honest_about_new_groups():
     lonely = np.where(groups == 0, "a", "b")
     assert SSMFeaturesClassifier(**SMALL).fit(X, lonely, groups=groups).predict(X).tolist() == lonely.tolist()
     assert not hasattr(SSMClassifier, "predict_interval")
+
+
+def test_sets_of_classes_for_new_groups_by_mapie():
+    rng = np.random.default_rng(0)
+    groups = np.arange(160) // 8
+    y = rng.integers(3, size=160)
+    # What a group adds is as large as what tells the classes apart.
+    X = rng.normal(size=(160, 1, 30)) + (y - 1 + 0.5 * rng.normal(size=20)[groups])[:, None, None]
+    known = groups < 12
+    sets = CrossConformalClassifier(
+        SSMFeaturesClassifier(**SMALL), confidence_level=0.9, cv=GroupKFold(4)
+    ).fit_conformalize(X[known], y[known], groups=groups[known])
+    held = sets.predict_set(X[~known])[1][..., 0]
+    inside = held[np.arange((~known).sum()), y[~known]]
+    assert inside.mean() >= 0.8 and held.sum(axis=1).mean() < 2.5

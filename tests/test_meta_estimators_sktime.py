@@ -5,17 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
+from packaging.version import parse
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import KFold
+from sklearn.pipeline import make_pipeline
 from sktime.classification.compose import ClassifierPipeline, MultiplexClassifier
 from sktime.classification.dummy import DummyClassifier
 from sktime.classification.model_selection import TSCGridSearchCV
+from sktime.forecasting.compose import make_reduction
 from sktime.regression.compose import RegressorPipeline
 from sktime.transformations.series.difference import Differencer
 from sktime.transformations.series.exponent import ExponentTransformer
 
-from tsssm import SSMClassifier, SSMRegressor
+from tsssm import SSMClassifier, SSMFeaturesRegressor, SSMRegressor
 
 
 @pytest.fixture
@@ -95,3 +99,24 @@ def test_evaluation_gives_the_scores_of_its_folds(frame, quick):
         scores.append(accuracy_score(y[test], fitted.predict(series(X, test))))
     np.testing.assert_allclose(results["test_accuracy_score"], scores)
     assert np.mean(scores) > 0.9
+
+
+@pytest.mark.filterwarnings("ignore:The default of config:FutureWarning")  # of sktime's own forecasters
+def test_a_forecaster_of_a_regressor():
+    index = pd.period_range("2020-01", periods=80, freq="M")
+    y = pd.Series(np.sin(np.arange(80) / 4), index=index)
+    regressor = SSMFeaturesRegressor(n_features=384, random_state=0)
+    forecaster = make_reduction(
+        regressor, strategy="direct", window_length=24, scitype="time-series-regressor"
+    )
+    found = forecaster.fit(y[:-3], fh=[1, 2, 3]).predict()
+    assert found.index.equals(index[-3:])
+    np.testing.assert_allclose(found, y[-3:], atol=0.15)
+
+
+@pytest.mark.skipif(parse(sklearn.__version__) < parse("1.9"), reason="keeps nothing on a step")
+def test_scikit_learn_has_no_pipelines_of_transformers_of_sktime_yet(quick):
+    # Where this fails, the two have come to terms, and the guide can say so.
+    pipeline = make_pipeline(ExponentTransformer(2), SSMClassifier(**quick))
+    with pytest.raises(AttributeError, match="_parent_callback_ctx"):
+        pipeline.fit(np.random.default_rng(0).normal(size=(8, 1, 12)), np.arange(8) % 2)
