@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import re
 from pathlib import Path
@@ -12,8 +13,16 @@ import pytest
 import tsssm
 
 DOCS = Path(__file__).parents[1] / "docs"
+PACKAGE = Path(tsssm.__file__).parent
 PAGES = sorted(DOCS.rglob("*.rst"))
 PAGES = [page for page in PAGES if page.parts[len(DOCS.parts)] not in ("_build", "generated")]
+
+# Modules whose docstrings have examples.
+WITH_EXAMPLES = [
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8")
+]
 
 
 def named(text: str) -> set[str]:
@@ -56,3 +65,9 @@ def test_every_equation_of_the_mathematics_names_its_function() -> None:
     for title, section in titles.items():
         if title not in ("Symbols", "The system", "Papers"):
             assert named(section), title
+
+
+@pytest.mark.parametrize("module", WITH_EXAMPLES)
+def test_examples_of_docstrings(module: str) -> None:
+    found = doctest.testmod(importlib.import_module(module.removesuffix(".__init__")))
+    assert found.attempted and not found.failed

@@ -93,7 +93,7 @@ def judged(X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
             widths.append(float(np.mean(high - low)))
         shares = pd.Series(inside).groupby(groups).mean()
         found[name] = {"inside": round(float(shares.mean()), 3), "width": round(float(np.mean(widths)), 1)}
-    return {"windows": len(y), "groups": len(np.unique(groups)), **found}
+    return {"windows": len(y), "n_groups": len(np.unique(groups)), **found}
 
 
 def judged_sets(X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def judged_sets(X: np.ndarray, y: np.ndarray, groups: np.ndarray) -> dict[str, A
             "accuracy": round(float(right.mean()), 3),
             "calibration error": round(calibration_error(sure, right), 3),
         }
-    return {"windows": len(y), "groups": len(np.unique(groups)), **found}
+    return {"windows": len(y), "n_groups": len(np.unique(groups)), **found}
 
 
 def calibration_error(sure: np.ndarray, right: np.ndarray) -> float:
