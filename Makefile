@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 VENV_MINIMUM := .venv-minimum
+VENV_PACKAGE := .venv-package
 # The lowest torch that is supported. Not in constraints-minimum.txt, so that a machine where only another
 # build of torch is to be had can still test the other bounds: make TORCH_MINIMUM=2.13.0 test-minimum
 TORCH_MINIMUM ?= 2.6.0
@@ -14,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # threads, here or in the tests: they run as they do for a user.
 PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
-.PHONY: demo test test-slow lint docs test-minimum gpu-check clean
+.PHONY: demo test test-slow test-python lint docs package test-minimum gpu-check clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/python examples/quickstart.py
@@ -35,6 +36,19 @@ docs: $(VENV)/.installed-docs
 	$(VENV)/bin/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
 
+# What is published, as a stranger gets it: both archives, what an index would say of them, the wheel in an
+# environment of its own, and its types as mypy sees them from outside.
+package: $(VENV)/.installed-dev
+	rm -rf dist $(VENV_PACKAGE)
+	$(VENV)/bin/python -m hatchling build -d dist
+	$(VENV)/bin/twine check --strict dist/*
+	$(PYTHON) -m venv $(VENV_PACKAGE)
+	$(VENV_PACKAGE)/bin/python -m pip install --quiet -c constraints.txt torch
+	$(VENV_PACKAGE)/bin/python -m pip install --quiet -c constraints.txt dist/*.whl
+	mkdir dist/outside && cp tests/outside.py dist/outside && cd dist/outside \
+	  && ../../$(VENV)/bin/mypy --strict --python-executable ../../$(VENV_PACKAGE)/bin/python outside.py \
+	  && ../../$(VENV_PACKAGE)/bin/python outside.py
+
 test-minimum: VENV := $(VENV_MINIMUM)
 test-minimum: $(VENV_MINIMUM)/.installed
 	$(PYTEST) -m "not slow"
@@ -50,7 +64,7 @@ gpu-check:
 	$(PYTHON) examples/benchmarks/gpu.py --json $(GPU_RESULTS) && exit $$tests
 
 clean:
-	rm -rf $(VENV) $(VENV_MINIMUM) docs/_build docs/generated .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV_MINIMUM) $(VENV_PACKAGE) dist docs/_build docs/generated .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 # torch first and by itself: it decides which build of everything that depends on it fits.
 $(VENV)/.installed: pyproject.toml constraints.txt
