@@ -639,6 +639,9 @@ class TestTs:
             and toy.data.shape == (4, 2, 4)
             and toy.target.tolist() == [1, 2, 3, 3]
         )
+        arrays["X_train"][0, :, 2:] = np.nan  # a series of two samples
+        np.savez(folder / "uea" / "Ragged.npz", **arrays)
+        assert fetch_uea("Ragged", part="train").data.lengths.tolist() == [2, 4, 4]
 
 
 class TestLra:

@@ -186,10 +186,11 @@ def _classification(collection: str, name: str, part: str, return_X_y: bool, sto
 
 def _read_part(collection: str, name: str, part: str, store: Store) -> tuple[Series, list[Any]]:
     """Series and labels of one part, from the user's files in any layout or the publisher's archive."""
-    repacked = store.find(collection, f"{collection}_{name}.npz")
+    repacked = store.find(collection, f"{collection}_{name}.npz") or store.find(collection, f"{name}.npz")
     if repacked is not None:
         with np.load(repacked) as arrays:
-            return list(arrays[f"X_{part}"].astype(np.float32)), arrays[f"y_{part}"].tolist()
+            X, y = arrays[f"X_{part}"].astype(np.float32), arrays[f"y_{part}"].tolist()
+        return [_without_end(x) for x in X], y
     stem = f"{name}_{part.upper()}"
     table = store.find(collection, f"{name}/{stem}.tsv")
     if table is not None:
@@ -201,6 +202,12 @@ def _read_part(collection: str, name: str, part: str, store: Store) -> tuple[Ser
     for member, content in members(path, lambda member: member.name == f"{stem}.ts"):
         return read_ts(content, f"{member} in {path}")
     raise ValueError(f"{path} lacks {stem}.ts.")
+
+
+def _without_end(x: FloatArray) -> FloatArray:
+    """A series (channels, length) without the samples at its end that are missing altogether."""
+    seen = np.flatnonzero(~np.isnan(x).all(axis=0))
+    return x[:, : seen[-1] + 1] if len(seen) else x
 
 
 def _assembled(collection: str, series: dict[str, Series], target: npt.NDArray[Any], return_X_y: bool) -> Any:
