@@ -12,8 +12,10 @@ from tsssm.layers import LSSL, _dense
 def test_zero_order_hold_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same output and gradients however few matrices may exist at a time."""
     results = []
-    # Of 120 samples 70 gaps are distinct: one block; two blocks with all matrices; four samples a block; one.
-    for matrices in (1000, 100, 4 * BATCH, 0):
+    # Of 120 samples 70 gaps are distinct: one block; two blocks with all matrices; four samples a block; one;
+    # and blocks of 64 by products of matrices, as on a device where each step of a loop is a launch.
+    for matrices, folds in ((1000, False), (100, False), (4 * BATCH, False), (0, False), (0, True)):
+        monkeypatch.setattr(_dense, "_folds", lambda _, folds=folds: folds)
         monkeypatch.setattr(_dense, "MATRIX_ENTRIES", matrices * CHANNELS * N_STATE**2)
         torch.manual_seed(0)
         layer = LSSL(CHANNELS, N_STATE, method="zoh", bidirectional=True).double()

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tsssm.ops import ScanState, diagonal_scan, operands
+from tsssm.ops import ScanState, diagonal_scan, operands, reference
 
 METHODS = ("zoh", "foh", "bilinear", "backward-euler", 0.3)
 RULES = [
@@ -137,6 +137,7 @@ def by_reference() -> Iterator[None]:
     """Let the public operations run their specification."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(operands, "runs_compiled", lambda *_: False)
+        patch.setattr(operands, "plain", lambda: reference)
         yield
 
 

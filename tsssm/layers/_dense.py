@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from tsssm.discretize import discretize_dense
+from tsssm.ops.chunked.linear import MATRICES, SAMPLES, states
 
 # Entries of all discretised matrices that exist at one time: 64 MiB in float64.
 MATRIX_ENTRIES = 2**23
@@ -29,7 +30,8 @@ def dense_scan(
 
     Each distinct gap is discretised once, or, where the matrices of all of them exceed `MATRIX_ENTRIES`, once
     in each block of samples. The matrices of the samples of a block stay below that number, or the block is
-    a single sample; what a block computes is computed again for its gradient.
+    a single sample; what a block computes is computed again for its gradient. On other devices than the CPU a
+    block has at least 64 samples, and no step of Python for each of them.
 
     Parameters
     ----------
@@ -60,7 +62,8 @@ def dense_scan(
         matrices = _matrices(*system, step.new_ones(1), u.dtype)
         block, samples = length, None
     else:
-        block, samples = max(1, MATRIX_ENTRIES // (max(1, batch) * entries)), dt.to(step.dtype)
+        block, samples = MATRIX_ENTRIES // (max(1, batch) * entries), dt.to(step.dtype)
+        block = max(SAMPLES if _folds(u) else 1, block)
         gaps, index = _distinct(samples)
         if len(gaps) * entries <= MATRIX_ENTRIES:
             matrices, samples = _matrices(*system, gaps, u.dtype), index
@@ -106,6 +109,10 @@ def _advance(
     A_bar: Tensor, B_bar: Tensor, index: Tensor | None, u: Tensor, C: Tensor, x: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The recurrence, with the matrices of ``index`` (batch, L) or, without one, the only ones."""
+    if _folds(u):
+        transition = A_bar.expand(1, u.shape[1], *A_bar.shape[1:]) if index is None else A_bar[index]
+        xs = states(MATRICES, transition, (B_bar if index is None else B_bar[index]) * u[..., None], x)
+        return torch.einsum("mhn,bthn->bmth", C, xs), xs[:, -1]
     ys = []
     for k in range(u.shape[1]):
         if index is None:
@@ -115,6 +122,11 @@ def _advance(
             x = torch.einsum("bhij,bhj->bhi", A_bar[rows], x) + B_bar[rows] * u[:, k, :, None]
         ys.append(torch.einsum("mhn,bhn->bmh", C, x))
     return torch.stack(ys, dim=2), x
+
+
+def _folds(u: Tensor) -> bool:
+    """Whether products of matrices beat a loop over the samples: where each of its steps is a launch."""
+    return u.device.type != "cpu"
 
 
 def _distinct(dt: Tensor) -> tuple[Tensor, Tensor]:

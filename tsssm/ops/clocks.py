@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tsssm.ops import reference
-from tsssm.ops.operands import needs_gradient, runs_compiled
+from tsssm.ops.operands import needs_gradient, plain, runs_compiled
 
 
 def clock_scan(values: Tensor, gaps: Tensor, offsets: Tensor, rates: Tensor, *, last: bool = False) -> Tensor:
@@ -43,8 +42,8 @@ def clock_scan(values: Tensor, gaps: Tensor, offsets: Tensor, rates: Tensor, *, 
 
     Notes
     -----
-    Compiled on a CPU; elsewhere, and for a gradient of the gaps, it is a Python loop over the positions in a
-    run.
+    Compiled on a CPU; elsewhere, and for a gradient of the gaps, PyTorch's operations over chunks of all
+    measurements.
     """
     runs = len(offsets) - 1
     if values.ndim != 2 or values.dtype not in (torch.float32, torch.float64):
@@ -72,7 +71,7 @@ def clock_scan(values: Tensor, gaps: Tensor, offsets: Tensor, rates: Tensor, *, 
             f"{offsets.dtype} {tuple(offsets.shape)}."
         )
     if values.device.type != "cpu" or not runs_compiled(values, gaps):
-        states = reference.clock_scan(values, gaps, offsets, rates)
+        states = plain().clock_scan(values, gaps, offsets, rates)
         return states[offsets[1:] - 1] if last else states
     # Numba is imported, and its kernels are loaded, when the first CPU tensor arrives.
     from tsssm.ops.autograd import clocks as compiled

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from tsssm.discretize import gbt_alpha
-from tsssm.ops import operands, reference
+from tsssm.ops import operands
 from tsssm.ops.bounds import liquid_bound
 from tsssm.ops.operands import (
     Expected,
@@ -83,7 +83,7 @@ def diagonal_scan(
     Notes
     -----
     Compiled on a CPU, and on a CUDA device in float32, where Triton is installed; elsewhere, and for a
-    gradient of ``dt``, time runs in a Python loop over PyTorch operations.
+    gradient of ``dt``, PyTorch's operations over chunks of at least 64 samples.
     """
     alpha = gbt_alpha(method)
     if liquid and method == "foh":
@@ -122,7 +122,7 @@ def diagonal_scan(
         options = ("gbt" if alpha is not None else method, alpha or 0.0, reverse)
         y, x, *_ = scan(*arguments, *options, needs_gradient(*arguments))
     else:
-        y, x = reference.diagonal_scan(*arguments, method, reverse)
+        y, x = operands.plain().diagonal_scan(*arguments, method, reverse)
     return y.to(u.dtype), ScanState(x, final_input(inputs, u0, None if dt is None else dt[0], reverse))
 
 

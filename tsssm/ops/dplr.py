@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from tsssm.ops import operands, reference
+from tsssm.ops import operands
 from tsssm.ops.operands import (
     Expected,
     check,
@@ -72,6 +72,11 @@ def dplr_scan(
     ------
     ValueError
         If shapes or dtypes disagree or alpha is outside [0, 1].
+
+    Notes
+    -----
+    Compiled on a CPU; elsewhere, and for a gradient of ``dt``, PyTorch's operations over chunks of 64
+    samples.
     """
     alpha = check_alpha(alpha)
     batch, length, channels = check_input(u)
@@ -99,9 +104,8 @@ def dplr_scan(
     gaps = stacked_gaps(dt, len(readouts), reverse, real)
     inputs = u.to(real)
     if operands.runs_compiled(inputs, gaps):
-        # Numba is imported, and its kernels are loaded, when the first CPU tensor arrives.
         from tsssm.ops.autograd.dplr import scan
     else:
-        scan = reference.dplr_scan
+        scan = operands.plain().dplr_scan
     y, x = scan(inputs, Lambda, P, Q, B, readouts, D, step, gaps, x0, alpha, reverse)
     return y.to(u.dtype), x

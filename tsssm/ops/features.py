@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tsssm.ops import reference
-from tsssm.ops.operands import REAL, backend, runs_compiled
+from tsssm.ops.operands import REAL, backend, plain, runs_compiled
 
 #: Neighbouring readouts that compete with one another.
 COMPETITORS = 8
@@ -94,8 +93,8 @@ def pooled_scan(
 
     Compiled on a CPU, and on a CUDA device in float32, where Triton is installed; there the result is the
     same to rounding, so that a sample whose readout is at a threshold may fall on the other side of it.
-    Elsewhere, and for systems of more than 64 states there, time runs in a Python loop over PyTorch
-    operations, which keeps every readout of every sample in memory.
+    Elsewhere, and for systems of more than 64 states there, PyTorch's operations over chunks of samples,
+    which keep every readout of every sample in memory.
     """
     _check_signals(u, held, offsets, steps, index)
     check_systems(u, held, A, B, mix_u, mix_held, C, D)
@@ -108,7 +107,7 @@ def pooled_scan(
         if runs_compiled(u, on_gpu=C.shape[2] <= _MODES_ON_GPU):
             compiled = backend("features", u.device)
             return compiled.pooled_scan(*operands, shares, competition, n_threads)
-        return reference.pooled_scan(*operands, shares, competition)
+        return plain().pooled_scan(*operands, shares, competition)
 
 
 def readout_scan(
@@ -147,7 +146,7 @@ def readout_scan(
     with torch.no_grad():
         if runs_compiled(u):
             return backend("features", u.device).readout_scan(*operands)
-        return reference.readout_scan(*operands)
+        return plain().readout_scan(*operands)
 
 
 def _check_signals(u: Tensor, held: Tensor, offsets: Tensor, steps: Tensor, index: Tensor) -> None:

@@ -145,7 +145,7 @@ def liquid_scan(
     :math:`|\bar A_k + w_k|` are within theirs, respectively :math:`|w_k| \le 1`.
 
     Compiled on a CPU, and on a CUDA device in float32, where Triton is installed; elsewhere, and for a
-    gradient of ``dt``, time runs in a Python loop over PyTorch operations.
+    gradient of ``dt``, PyTorch's operations over chunks of at least 64 samples.
     """
     alpha = gbt_alpha(method)
     if method == "foh":
@@ -174,7 +174,7 @@ def liquid_scan(
         options = (kernel, int(order), "zoh" if alpha is None else "gbt", alpha or 0.0, reverse)
         y, end, *_ = scan(*arguments, *options, needs_gradient(*arguments))
     else:
-        y, end = reference.liquid_scan(*arguments, kernel, order, method, reverse)
+        y, end = operands.plain().liquid_scan(*arguments, kernel, order, method, reverse)
     return y.to(u.dtype), _unpacked(end, kernel, order)
 
 

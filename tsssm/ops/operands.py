@@ -11,6 +11,7 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from tsssm.ops import chunked
 from tsssm.ops.sequence import reversed_gaps
 
 
@@ -64,6 +65,11 @@ def fills_registers(*tensors: Tensor) -> bool:
 def backend(operation: str, device: torch.device) -> ModuleType:
     """The compiled backend of an operation, imported when the first tensor of a device arrives."""
     return import_module(f"tsssm.ops.{'cpu' if device.type == 'cpu' else 'gpu'}.{operation}")
+
+
+def plain() -> ModuleType:
+    """The backend in plain PyTorch, for calls that no compiled one takes."""
+    return chunked
 
 
 # dtype.to_real is not known to torch.compile.

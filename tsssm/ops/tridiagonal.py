@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tsssm.ops import operands, reference
+from tsssm.ops import operands
 from tsssm.ops.operands import Expected, check, check_alpha, check_input, check_readouts, stacked_gaps
 
 
@@ -63,6 +63,9 @@ def tridiagonal_scan(
     -----
     The systems are solved without pivoting. That is stable for the HiPPO matrices; for others the caller has
     to keep the pivots away from zero.
+
+    Compiled on a CPU; elsewhere, and for a gradient of ``dt``, PyTorch's operations over chunks of 64
+    samples or more, by dense matrices.
     """
     alpha = check_alpha(alpha)
     batch, length, channels = check_input(u)
@@ -93,10 +96,9 @@ def tridiagonal_scan(
     system = (T, shift, scale, B, readouts, D, step, gaps, x0)
     inputs = u.to(real)
     if operands.runs_compiled(inputs, gaps):
-        # Numba is imported, and its kernels are loaded, when the first CPU tensor arrives.
         from tsssm.ops.autograd import tridiagonal as compiled
 
         y, x = compiled.scan(inputs, *system, alpha, reverse)
     else:
-        y, x = reference.tridiagonal_scan(inputs, *system, alpha, reverse)
+        y, x = operands.plain().tridiagonal_scan(inputs, *system, alpha, reverse)
     return y.to(u.dtype), x

@@ -1,0 +1,273 @@
+"""The operations in plain PyTorch over chunks of time, against the reference, forward and gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from typing import Any
+
+import dplr_systems
+import liquid_systems
+import pooled_systems
+import pytest
+import torch
+import tridiagonal_systems
+from scans import BOTH_DTYPES, convert
+from systems import GAPS, RULES, assert_close, by_reference, make_gaps, make_problem, results
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from tsssm.hippo import nplr
+from tsssm.ops import (
+    chunked,
+    diagonal_scan,
+    dplr_scan,
+    features,
+    liquid_scan,
+    operands,
+    readout_scan,
+    reference,
+    tridiagonal_scan,
+)
+from tsssm.ops.chunked import dplr, linear
+
+LENGTHS = (9, 1, 8, 21, 2)
+
+
+@contextmanager
+def over_chunks(samples: int = 8) -> Iterator[None]:
+    """Let the public operations run over chunks, so short that a short test has several of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(operands, "runs_compiled", lambda *_: False)
+        patch.setattr(linear, "_ENTRIES", 1)
+        patch.setattr(linear, "SAMPLES", samples)
+        patch.setattr(dplr, "SAMPLES", samples)
+        yield
+
+
+def compare(run: Any, given: Any, dtype: torch.dtype, exact: Any, **options: Any) -> None:
+    """Results at a precision against those of the specification in float64, at the same rounded arguments."""
+    with over_chunks():
+        found = run(given, **options)
+    with by_reference():
+        expected = run(exact, **options)
+    assert_close(found, expected, dtype)
+
+
+@BOTH_DTYPES
+@pytest.mark.parametrize("case", range(len(RULES)), ids=[f"{rule}" for rule in RULES])
+def test_diagonal(case: int, dtype: torch.dtype) -> None:
+    """Every rule, with and without a liquid term; gaps, lengths, directions and states take turns."""
+    method, liquid = RULES[case]
+    for turn in range(2):
+        i = 2 * case + turn
+        p = make_problem(
+            length=LENGTHS[i % 5],
+            readouts=1 + i % 2,
+            gaps=GAPS[i % len(GAPS)],
+            state=i % 3 > 0,
+            both=i % 4 < 2,
+            dtype=dtype,
+            seed=i,
+        )
+        if liquid:
+            p = p._replace(u=3 * p.u)
+        compare(results, p, dtype, p.to(torch.float64), method=method, liquid=liquid, reverse=i % 2 == 1)
+
+
+@BOTH_DTYPES
+@pytest.mark.parametrize(("kernel", "order"), [(k, o) for k in liquid_systems.KERNELS for o in (2, 4)])
+def test_liquid(kernel: str, order: int, dtype: torch.dtype) -> None:
+    for i, gaps in enumerate(("regular", "gap of zero", "padded")):
+        sizes = {"length": (9, 21, 1)[i], "gaps": gaps, "both": i == 1, "state": i < 2, "seed": i}
+        p, state = liquid_systems.make_liquid(kernel, order, **sizes)
+        p = p._replace(state=None).to(dtype)
+        complex_type = dtype.to_complex()
+        state = None if state is None else type(state)(*(t.to(complex_type) for t in state))
+        exact = None if state is None else type(state)(*(t.to(torch.complex128) for t in state))
+        options = {"kernel": kernel, "order": order, "reverse": i == 1, "method": ("zoh", "bilinear")[i % 2]}
+        with over_chunks():
+            found = liquid_systems.results(p, state, **options)
+        with by_reference():
+            expected = liquid_systems.results(p.to(torch.float64), exact, **options)
+        assert_close(found, expected, dtype)
+
+
+@BOTH_DTYPES
+@pytest.mark.parametrize(("rank", "alpha"), list(product((1, 2, 3), (0.3, 0.5, 1.0))))
+def test_dplr(rank: int, alpha: float, dtype: torch.dtype) -> None:
+    i = 3 * rank + int(2 * alpha)
+    sizes = {"length": LENGTHS[i % 5], "gaps": GAPS[i % len(GAPS)], "rank": rank, "shared": i % 3 == 0}
+    p = dplr_systems.random_arguments(**sizes, directions=1 + i % 2, state=i % 4 < 3, seed=i, dtype=dtype)
+    compare(dplr_systems.results, p, dtype, convert(p, torch.float64), alpha=alpha, reverse=i % 2 == 0)
+
+
+@pytest.mark.parametrize("gaps", ["regular", "distinct"])
+@pytest.mark.parametrize("measure", ["legs", "legt"])
+def test_float32_of_a_stiff_system(measure: str, gaps: str) -> None:
+    """HiPPO of 64 states and long steps: what couples the modes is far larger than what remains of it."""
+    form = nplr(measure, 64)
+    random = torch.Generator().manual_seed(3)
+    p: dict[str, Any] = {
+        "u": torch.randn(1, 100, 2, generator=random, dtype=torch.float64),
+        "Lambda": torch.as_tensor(form.Lambda)[None],
+        "P": torch.as_tensor(form.P)[:, None],
+        "Q": torch.as_tensor(form.P)[:, None],
+        "B": torch.as_tensor(form.B)[None],
+        "C": torch.randn(1, 2, 64, generator=random, dtype=torch.complex128),
+        "step": torch.tensor([0.01, 0.1], dtype=torch.float64),
+        "dt": make_gaps(gaps, 1, 100, random),
+        "x0": None,
+    }
+    p = convert(p, torch.float32)
+    with over_chunks(64):
+        y, x = dplr_scan(**p)
+    with by_reference():
+        expected_y, expected_x = dplr_scan(**convert(p, torch.float64))
+        single_y, single_x = dplr_scan(**p)
+    for found, single, expected in ((y, single_y, expected_y), (x, single_x, expected_x)):
+        scale = expected.abs().max()
+        allowed = 4 * (single - expected).abs().max() / scale + 1e-5
+        assert (found - expected).abs().max() / scale <= allowed
+
+
+@BOTH_DTYPES
+@pytest.mark.parametrize("alpha", tridiagonal_systems.ALPHAS)
+@pytest.mark.parametrize("kind", tridiagonal_systems.KINDS)
+def test_tridiagonal(kind: str, alpha: float, dtype: torch.dtype) -> None:
+    i = tridiagonal_systems.KINDS.index(kind) + int(10 * alpha)
+    sizes = {"kind": kind, "length": LENGTHS[i % 5], "gaps": GAPS[i % len(GAPS)], "shared": i % 3 == 0}
+    sizes |= {"directions": 1 + i % 2, "state": i % 4 < 3}
+    p = tridiagonal_systems.arguments(**sizes, seed=i, dtype=dtype)
+    options = {"alpha": alpha, "reverse": i % 2 == 0}
+    compare(tridiagonal_systems.results, p, dtype, convert(p, torch.float64), **options)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_readouts_and_what_is_pooled_of_them(dense: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = pooled_systems.operands((40, 1, 23), dense=dense, dtype=torch.float32)
+    monkeypatch.setattr(features, "runs_compiled", lambda *_, **__: False)
+    with over_chunks():
+        found = features.pooled_scan(**given)
+        y = readout_scan(**{k: t for k, t in given.items() if k not in ("weight", "thresholds")})
+    pooled_systems.assert_pooled(found, given)
+    expected = reference.readout_scan(**{k: t for k, t in given.items() if k not in ("weight", "thresholds")})
+    torch.testing.assert_close(y, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_clocks() -> None:
+    random = torch.Generator().manual_seed(0)
+    offsets = torch.tensor([0, 3, 4, 25])
+    given = [torch.rand(*shape, generator=random, dtype=torch.float64) for shape in ((25, 3), (25,), (3, 2))]
+    found, expected = [], []
+    with over_chunks():
+        for results, scan in ((found, chunked.clock_scan), (expected, reference.clock_scan)):
+            values, gaps, rates = (t.clone().requires_grad_() for t in given)
+            states = scan(values, gaps, offsets, rates)
+            weights = torch.linspace(-1, 2, states.numel(), dtype=torch.float64).view_as(states)
+            results += [states, *torch.autograd.grad((weights * states).sum(), (values, gaps, rates))]
+    for value, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(value, other, rtol=1e-11, atol=1e-11)
+    assert chunked.clock_scan(values[:0], gaps[:0], offsets[:1], rates[:0]).shape == (0, 2, 3)
+
+
+@pytest.mark.parametrize("scan", [diagonal_scan, dplr_scan, tridiagonal_scan])
+def test_gradient_of_the_gaps(scan: Any) -> None:
+    """On any device, the CPU included, no kernel has it."""
+    if scan is diagonal_scan:
+        p = make_problem(length=12, gaps="distinct")
+        arguments: list[Any] = [p.u, p.A, p.B, p.C, p.step]
+        gaps = p.dt
+    else:
+        systems = dplr_systems.random_arguments if scan is dplr_scan else tridiagonal_systems.arguments
+        given = systems(length=12, gaps="distinct", feedthrough=False, state=False)
+        gaps = given["dt"]
+        arguments = [t for name, t in given.items() if name not in ("dt", "x0", "D")]
+    gradients = []
+    for backend in (over_chunks, by_reference):
+        with backend():
+            dt = gaps.clone().requires_grad_()
+            gradients += torch.autograd.grad(scan(*arguments, dt)[0].square().sum(), dt)
+    torch.testing.assert_close(*gradients)
+
+
+# --------------------------------------------------------------------------------------- time: long and short
+
+
+def long_calls(length: int, gap: float = 1.0, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+    """A call of each scan, by name."""
+    random = torch.Generator().manual_seed(0)
+    u = torch.randn(1, length, 2, generator=random).to(dtype)
+    dt = torch.full((1, length), gap, dtype=dtype)
+    d = make_problem(batch=1, channels=2, dtype=dtype)
+    low = dplr_systems.random_arguments(batch=1, channels=2, modes=2, state=False, dtype=dtype)
+    tri = tridiagonal_systems.arguments(batch=1, channels=2, modes=3, state=False, dtype=dtype)
+    return {
+        "diagonal": lambda: diagonal_scan(u, *d[1:5], dt)[0],
+        "liquid": lambda: diagonal_scan(u, *d[1:5], dt, liquid=True)[0],
+        "exact": lambda: liquid_scan(u, *d[1:5], dt, kernel="exact", order=2)[0],
+        "kb": lambda: liquid_scan(u, *d[1:5], dt, kernel="kb", order=3)[0],
+        "dplr": lambda: dplr_scan(**low | {"u": u, "dt": dt})[0],
+        "tridiagonal": lambda: tridiagonal_scan(**tri | {"u": u, "dt": dt})[0],
+    }
+
+
+class Launches(TorchDispatchMode):
+    """Counts the operations of PyTorch, each of which is at least one launch on a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += 1
+        return func(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("name", list(long_calls(1)))
+def test_python_steps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No more of them than L / 64, however large the systems, each of as many operations as the last."""
+    counts = {}
+    monkeypatch.setattr(linear, "_ENTRIES", 1)
+    monkeypatch.setattr(operands, "runs_compiled", lambda *_: False)
+    steps = []
+    run_chunk = linear.run_chunk
+    monkeypatch.setattr(linear, "run_chunk", lambda *given: steps.append(None) or run_chunk(*given))
+    for length in (256, 512, 1024):
+        steps.clear()
+        with torch.no_grad(), Launches() as launches:
+            long_calls(length)[name]()
+        assert len(steps) <= length // 64
+        counts[length] = launches.count
+    assert counts[1024] - counts[512] == pytest.approx(2 * (counts[512] - counts[256]), rel=0.02)
+
+
+@pytest.mark.parametrize("gap", [0.0, 1e4, 1e8])
+@pytest.mark.parametrize("name", list(long_calls(1)))
+def test_gaps_of_any_size(name: str, gap: float) -> None:
+    """Modes vanish over such a gap, and nothing becomes infinite, or no number."""
+    with over_chunks(64):
+        found = long_calls(130, gap)[name]()
+    with by_reference():
+        expected = long_calls(130, gap, torch.float64)[name]()
+    assert found.isfinite().all()
+    scale = expected.abs().max().clamp(min=1e-30)
+    assert (found - expected).abs().max() / scale < 1e-4  # float32
+
+
+def test_small_systems_have_longer_chunks() -> None:
+    assert linear.chunk_length(2, 3, 4) == 2**22 // 24
+    assert linear.chunk_length(32, 128, 64) == linear.SAMPLES == dplr.SAMPLES == 64
+
+
+def test_memory_of_a_gradient_is_that_of_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What autograd keeps is inputs, outputs and the states between chunks, not those of samples."""
+    p = make_problem(batch=1, length=512, channels=2, modes=16, dtype=torch.float32)
+    monkeypatch.setattr(linear, "_ENTRIES", 1)
+    monkeypatch.setattr(operands, "runs_compiled", lambda *_: False)
+    kept: list[Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        diagonal_scan(p.u, p.A.requires_grad_(), *p[2:5])
+    entries = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() // 4 for t in kept}
+    assert sum(entries.values()) < 512 * 2 * 2 * 16
