@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tsssm.ops import features
-from tsssm.ops.autograd import diagonal, liquid
+from tsssm.ops.autograd import diagonal, dplr, liquid, tridiagonal
 
 if torch.cuda.is_available():
     pytest.skip("the kernels run on the device here: tests/ops/test_gpu_device.py", allow_module_level=True)
@@ -25,9 +25,11 @@ os.environ["TRITON_INTERPRET"] = "1"
 try:
     pytest.importorskip("triton")
     from tsssm.ops.gpu import diagonal as kernels
+    from tsssm.ops.gpu import dplr as dplr_kernels
     from tsssm.ops.gpu import features as pooling_kernels
-    from tsssm.ops.gpu import lanes
+    from tsssm.ops.gpu import lanes, whole
     from tsssm.ops.gpu import liquid as liquid_kernels
+    from tsssm.ops.gpu import tridiagonal as tridiagonal_kernels
     from tsssm.ops.gpu.diagonal import scan
     from tsssm.ops.gpu.features import scan as pooling
     from tsssm.ops.gpu.liquid import scan as liquid_scan
@@ -48,6 +50,18 @@ def on_kernels(samples: int = 4, group: int = 2, modes: int = 2) -> Iterator[Non
         patch.setattr(liquid, "backend", lambda *_: liquid_kernels)
         patch.setattr(liquid_scan, "_GROUP", group)
         patch.setattr(liquid_scan, "_FORWARD_SLOTS", 2 * modes)
+        yield
+
+
+@contextmanager
+def whole_on_kernels(samples: int = 4, tile: int = 8) -> Iterator[None]:
+    """Let the scans that run a channel from end to end do so, with few samples between kept states."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        patch.setattr(dplr, "backend", lambda *_: dplr_kernels)
+        patch.setattr(tridiagonal, "backend", lambda *_: tridiagonal_kernels)
+        patch.setattr(whole, "SAMPLES", samples)
+        patch.setattr(whole, "_TILE", tile)
         yield
 
 

@@ -153,3 +153,68 @@ def test_the_pooled_kernel_compiles(
     assert run.returncode == 0, run.stderr
     shared, atomic = run.stdout.split()
     assert int(shared) <= 48 * 1024 and atomic == "False"
+
+
+WHOLE = """
+import json
+import sys
+from importlib import import_module
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+operation, capability, options = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+forward, backward = (import_module(f"tsssm.ops.gpu.{operation}.{part}") for part in ("forward", "backward"))
+options = {
+    "RANK": 1, "READOUTS": 1, "REGULAR": False, "REVERSE": True, "STARTED": True, "FEEDTHROUGH": True,
+    "ADD": True, "SAVE": True, "FINAL": True, "ENDED": True, "INITIAL": True,
+    "MODES": 32, "LANES": 2, "SAMPLES": 1,
+} | options
+for kernel in (forward.scan_series, backward.gradients):
+    constants = {name: value for name, value in options.items() if name in kernel.arg_names}
+    kinds = {name: "*fp32" if name.endswith("_ptr") else "i32" for name in kernel.arg_names}
+    kinds["u_ptr"] = options.get("input", "*fp32")
+    signature = kinds | {"alpha": "fp32"} | dict.fromkeys(constants, "constexpr")
+    known = {"alpha", "batch", "length", *constants}
+    aligned = [i for i, name in enumerate(kernel.arg_names) if name not in known]
+    attributes = {(i,): [["tt.divisibility", 16]] for i in aligned}
+    source = ASTSource(kernel, signature=signature, constexprs=constants, attrs=attributes)
+    compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 1})
+    code = compiled.asm["ptx"]
+    print(kernel.__name__, compiled.metadata.shared, "atom." in code or "red.global" in code)
+"""
+
+
+def whole(operation: str, capability: int, *, slow: bool = True, **options: Any) -> Any:
+    """A case of a scan whose programs run a channel from end to end."""
+    return pytest.param(operation, capability, options, marks=pytest.mark.slow if slow else ())
+
+
+@pytest.mark.parametrize(
+    ("operation", "capability", "options"),
+    [
+        whole("dplr", 90, slow=False),
+        whole("dplr", 80, SAMPLES=4, RANK=2, READOUTS=2, MODES=64, LANES=1, REGULAR=True),
+        whole("dplr", 100, SAMPLES=4, MODES=4, LANES=16, input="*bf16"),
+        whole("tridiagonal", 90, slow=False),
+        whole("tridiagonal", 80, SAMPLES=4, READOUTS=2, MODES=128, LANES=1, REGULAR=True),
+        whole("tridiagonal", 100, SAMPLES=4, MODES=4, LANES=16, input="*fp16"),
+    ],
+)
+def test_the_kernels_of_coupled_systems_compile(
+    operation: str,
+    capability: int,
+    options: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """Without shared memory: sums, scans and neighbours pass through the registers of a warp."""
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    run = subprocess.run(
+        [sys.executable, "-c", WHOLE, operation, str(capability), json.dumps(options)],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines() == ["scan_series 0 False", "gradients 0 False"]

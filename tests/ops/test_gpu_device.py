@@ -5,14 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import dplr_systems
 import liquid_systems
 import pytest
 import torch
+import tridiagonal_systems
 from pooled_systems import TOLERANCE, assert_pooled, operands
+from scans import Operands, convert
 from systems import RULES, Problem, assert_close, by_reference, make_problem, results
 from torch import Tensor
 
-from tsssm.ops import LiquidState, ScanState, causal_conv, diagonal_scan, pooled_scan, vandermonde
+from tsssm.ops import (
+    LiquidState,
+    ScanState,
+    causal_conv,
+    diagonal_scan,
+    dplr_scan,
+    pooled_scan,
+    tridiagonal_scan,
+    vandermonde,
+)
 
 pytestmark = [
     pytest.mark.gpu,
@@ -342,3 +354,65 @@ def test_memory_does_not_hold_the_liquid_states(kernel: str) -> None:
     # All states of the chain would be 96 inputs' sizes, in either pass. Kept: 6; of chunks: 2 for ends and
     # products and 4 for gradients of past inputs; partial sums: 3; y, gu and the loss: 5.
     assert (torch.cuda.max_memory_allocated() - before) / (4 * 8 * 4096 * 64) < 22
+
+
+# ------------------------------------------------------------------------------------------- coupled systems
+
+
+def coupled(kind: str, **sizes: Any) -> Operands:
+    """Arguments of one of the scans in float32, on the CPU."""
+    systems = dplr_systems.random_arguments if kind == "dplr" else tridiagonal_systems.arguments
+    return systems(**sizes, dtype=torch.float32)
+
+
+def moved(given: Operands) -> Operands:
+    return {name: None if t is None else t.cuda() for name, t in given.items()}
+
+
+@pytest.mark.parametrize("gaps", ["regular", "distinct", "padded"])
+@pytest.mark.parametrize("modes", [3, 32, 64])
+@pytest.mark.parametrize("kind", ["dplr", "tridiagonal"])
+def test_coupled_kernels_equal_reference(kind: str, modes: int, gaps: str) -> None:
+    sizes = {"batch": 3, "length": 37, "channels": 5, "readouts": 2, "directions": 2, "shared": modes == 3}
+    given = coupled(kind, **sizes, modes=modes, gaps=gaps)
+    results = (dplr_systems if kind == "dplr" else tridiagonal_systems).results
+    found = {name: t.cpu() for name, t in results(moved(given)).items()}
+    with by_reference():
+        expected = results(convert(given, torch.float64))
+    assert_close(found, expected, torch.float32)
+
+
+@pytest.mark.parametrize("kind", ["dplr", "tridiagonal"])
+def test_coupled_scans_give_the_same_bits_and_the_host_never_waits(kind: str) -> None:
+    given = moved(coupled(kind, batch=2, length=100, channels=33, modes=16, gaps="distinct"))
+    wanted = [t.requires_grad_() for name, t in given.items() if t is not None and name != "dt"]
+    scan = dplr_scan if kind == "dplr" else tridiagonal_scan
+
+    def step() -> list[Tensor]:
+        y, _ = scan(**given)
+        return [y.detach(), *torch.autograd.grad(y.square().sum(), wanted, allow_unused=True)]
+
+    expected = step()  # kernels are compiled
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        found = step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for first, again in zip(expected, found, strict=True):
+        assert (first is None and again is None) or torch.equal(first, again)
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "dplr", "tridiagonal"])
+def test_chunks_of_plain_pytorch_on_the_device(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where there is no Triton."""
+    monkeypatch.setattr("tsssm.ops.operands._HAS_TRITON", False)
+    if kind == "diagonal":
+        check(make_problem(length=130, gaps="distinct", both=True, dtype=torch.float32))
+        return
+    given = coupled(kind, length=130, gaps="distinct")
+    results = (dplr_systems if kind == "dplr" else tridiagonal_systems).results
+    found = {name: t.cpu() for name, t in results(moved(given)).items()}
+    with by_reference():
+        expected = results(convert(given, torch.float64))
+    assert_close(found, expected, torch.float32)

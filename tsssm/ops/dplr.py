@@ -16,6 +16,9 @@ from tsssm.ops.operands import (
     stacked_gaps,
 )
 
+# Equations that a step of the kernels of the GPU solves.
+_RANKS_ON_GPU = 2
+
 
 def dplr_scan(
     u: Tensor,
@@ -75,7 +78,8 @@ def dplr_scan(
 
     Notes
     -----
-    Compiled on a CPU; elsewhere, and for a gradient of ``dt``, PyTorch's operations over chunks of 64
+    Compiled on a CPU, and on a CUDA device in float32, where Triton is installed, for at most rank 2, 64
+    modes and 8 readouts; elsewhere, and for a gradient of ``dt``, PyTorch's operations over chunks of 64
     samples.
     """
     alpha = check_alpha(alpha)
@@ -103,7 +107,8 @@ def dplr_scan(
     readouts = C[None] if C.ndim == 3 else C
     gaps = stacked_gaps(dt, len(readouts), reverse, real)
     inputs = u.to(real)
-    if operands.runs_compiled(inputs, gaps):
+    on_gpu = len(P) <= _RANKS_ON_GPU and operands.fits_a_warp(2 * modes, C.shape[-3])
+    if operands.runs_compiled(inputs, gaps, on_gpu):
         from tsssm.ops.autograd.dplr import scan
     else:
         scan = operands.plain().dplr_scan

@@ -67,6 +67,16 @@ def backend(operation: str, device: torch.device) -> ModuleType:
     return import_module(f"tsssm.ops.{'cpu' if device.type == 'cpu' else 'gpu'}.{operation}")
 
 
+# What the registers of a warp hold of a coupled system, and how far its readouts are unrolled.
+_MODES_OF_A_WARP = 128
+_READOUTS_OF_A_WARP = 8
+
+
+def fits_a_warp(modes: int, readouts: int) -> bool:
+    """Whether the Triton kernels of coupled systems take one of so many modes and readouts."""
+    return modes <= _MODES_OF_A_WARP and readouts <= _READOUTS_OF_A_WARP
+
+
 def plain() -> ModuleType:
     """The backend in plain PyTorch, for calls that no compiled one takes."""
     return chunked

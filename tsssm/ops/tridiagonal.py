@@ -64,8 +64,9 @@ def tridiagonal_scan(
     The systems are solved without pivoting. That is stable for the HiPPO matrices; for others the caller has
     to keep the pivots away from zero.
 
-    Compiled on a CPU; elsewhere, and for a gradient of ``dt``, PyTorch's operations over chunks of 64
-    samples or more, by dense matrices.
+    Compiled on a CPU, and on a CUDA device in float32, where Triton is installed, for at most 128 modes and 8
+    readouts; elsewhere, and for a gradient of ``dt``, PyTorch's operations over chunks of 64 samples or
+    more, by dense matrices.
     """
     alpha = check_alpha(alpha)
     batch, length, channels = check_input(u)
@@ -95,7 +96,7 @@ def tridiagonal_scan(
     gaps = stacked_gaps(dt, len(readouts), reverse, real)
     system = (T, shift, scale, B, readouts, D, step, gaps, x0)
     inputs = u.to(real)
-    if operands.runs_compiled(inputs, gaps):
+    if operands.runs_compiled(inputs, gaps, operands.fits_a_warp(modes, C.shape[-3])):
         from tsssm.ops.autograd import tridiagonal as compiled
 
         y, x = compiled.scan(inputs, *system, alpha, reverse)

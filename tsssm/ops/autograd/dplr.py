@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tsssm.ops.autograd.layout import like
-from tsssm.ops.cpu import dplr as cpu
-from tsssm.ops.operands import needs_gradient
+from tsssm.ops.operands import backend, needs_gradient
 
 
 def scan(
@@ -57,7 +56,7 @@ def dplr_scan(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Outputs (batch, M, L, H), final states, and what the adjoint needs."""
-    return cpu.dplr_scan(u, Lambda, P, Q, B, C, D, dt, x0, alpha, reverse, save)
+    return backend("dplr", u.device).dplr_scan(u, Lambda, P, Q, B, C, D, dt, x0, alpha, reverse, save)
 
 
 @dplr_scan.register_fake
@@ -77,7 +76,8 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     batch, length, channels = u.shape
     y = u.new_empty(C.shape[1], batch, length, channels).transpose(0, 1)
-    saved, v, inverses = (u.new_empty(shape) for shape in cpu.saved_shapes(u, P, C, dt, alpha, save))
+    shapes = backend("dplr", u.device).saved_shapes(u, P, C, dt, alpha, save)
+    saved, v, inverses = (u.new_empty(shape) for shape in shapes)
     return y, C.new_empty(batch, channels, C.shape[3]), saved, v, inverses
 
 
@@ -99,7 +99,8 @@ def _dplr_scan_adjoint(
     alpha: float,
     reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return cpu.dplr_scan_adjoint(gy, gx, saved, v, inverses, u, Lambda, P, Q, B, C, D, dt, alpha, reverse)
+    adjoint = backend("dplr", u.device).dplr_scan_adjoint
+    return adjoint(gy, gx, saved, v, inverses, u, Lambda, P, Q, B, C, D, dt, alpha, reverse)
 
 
 @_dplr_scan_adjoint.register_fake
@@ -138,7 +139,7 @@ class EagerDplrScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        y, x, *kept = cpu.dplr_scan(*inputs)
+        y, x, *kept = backend("dplr", inputs[0].device).dplr_scan(*inputs)
         if inputs[-1]:
             _keep(ctx, inputs, (y, x, *kept))
         return y, x
@@ -146,4 +147,4 @@ class EagerDplrScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gy: Tensor, gx: Tensor) -> tuple:
-        return _gradients(ctx, cpu.dplr_scan_adjoint, gy, gx)
+        return _gradients(ctx, backend("dplr", gy.device).dplr_scan_adjoint, gy, gx)

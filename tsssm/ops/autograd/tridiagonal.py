@@ -15,8 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from tsssm.ops.autograd.layout import like
-from tsssm.ops.cpu import tridiagonal as cpu
-from tsssm.ops.operands import needs_gradient
+from tsssm.ops.operands import backend, needs_gradient
 
 
 def scan(
@@ -56,7 +55,7 @@ def tridiagonal_scan(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs (batch, M, L, H), final states, and the states that the adjoint starts from."""
-    return cpu.tridiagonal_scan(u, T, V, B, C, dt, x0, alpha, reverse, save)
+    return backend("tridiagonal", u.device).tridiagonal_scan(u, T, V, B, C, dt, x0, alpha, reverse, save)
 
 
 @tridiagonal_scan.register_fake
@@ -75,7 +74,8 @@ def _(
     directions, readouts, channels, modes = C.shape
     batch, length, _ = u.shape
     y = u.new_empty(readouts, batch, length, channels).transpose(0, 1)
-    saved = u.new_empty(cpu.saved_shape(directions, batch, length, channels, modes, u.dtype, save))
+    saved_shape = backend("tridiagonal", u.device).saved_shape
+    saved = u.new_empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save))
     return y, B.new_empty(batch, channels, modes), saved
 
 
@@ -93,7 +93,8 @@ def _tridiagonal_scan_adjoint(
     alpha: float,
     reverse: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    return cpu.tridiagonal_scan_adjoint(gy, gx, saved, u, T, V, B, C, dt, alpha, reverse)
+    adjoint = backend("tridiagonal", u.device).tridiagonal_scan_adjoint
+    return adjoint(gy, gx, saved, u, T, V, B, C, dt, alpha, reverse)
 
 
 @_tridiagonal_scan_adjoint.register_fake
@@ -128,7 +129,7 @@ class EagerTridiagonalScan(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, Tensor]:
-        y, x, saved = cpu.tridiagonal_scan(*inputs)
+        y, x, saved = backend("tridiagonal", inputs[0].device).tridiagonal_scan(*inputs)
         if inputs[-1]:
             _keep(ctx, inputs, (y, x, saved))
         return y, x
@@ -136,4 +137,4 @@ class EagerTridiagonalScan(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gy: Tensor, gx: Tensor) -> tuple:
-        return _gradients(ctx, cpu.tridiagonal_scan_adjoint, gy, gx)
+        return _gradients(ctx, backend("tridiagonal", gy.device).tridiagonal_scan_adjoint, gy, gx)
