@@ -12,6 +12,7 @@ import torch
 
 import tsssm
 from tsssm import __main__ as program
+from tsssm.ops import operands
 from tsssm.ops.cpu import caching
 
 
@@ -20,8 +21,22 @@ def test_the_report_names_versions_devices_threads_and_folders(capsys):
     lines = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
     assert lines["tsssm"] == tsssm.__version__ and lines["numba"] == numba.__version__
     assert lines["torch"] == torch.__version__ and lines["devices"].startswith("cpu")
+    if not torch.cuda.is_available():
+        assert lines["accelerator='auto'"] == "cpu" and "scans on cuda" not in lines
+    assert lines["scans on cpu"] == "compiled by Numba"
     assert lines["threads"].startswith(f"{torch.get_num_threads()} of torch")
     assert f"kernels in {next(caching.folders())}" in lines
+
+
+@pytest.mark.parametrize(("triton", "path"), [(True, "Triton kernels"), (False, "PyTorch over chunks")])
+def test_the_report_says_what_runs_on_a_gpu(triton, path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: "a device")
+    monkeypatch.setattr(operands, "_HAS_TRITON", triton)
+    lines = dict(line.split(": ", 1) for line in program.report().splitlines())
+    assert lines["devices"] == "cpu, a device" and lines["accelerator='auto'"] == "cuda"
+    assert lines["scans on cuda"].startswith(path)
 
 
 @pytest.mark.slow

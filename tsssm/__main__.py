@@ -24,6 +24,8 @@ def report() -> str:
     import torch
 
     from tsssm.ops.cpu import caching
+    from tsssm.ops.operands import path_on
+    from tsssm.training import resolve_device
 
     count = torch.cuda.device_count()
     devices = ["cpu", *(torch.cuda.get_device_name(i) for i in range(count))]
@@ -32,6 +34,8 @@ def report() -> str:
         "Python": f"{platform.python_version()} on {platform.platform()}",
         **{name: version(name) for name in _LIBRARIES},
         "devices": ", ".join(devices),
+        "accelerator='auto'": resolve_device("auto").type,
+        **{f"scans on {kind}": path_on(torch.device(kind)) for kind in ("cpu", *["cuda"] * (count > 0))},
         "threads": f"{torch.get_num_threads()} of torch, {os.cpu_count()} processors",
     }
     for folder, entries in caching.kept():

@@ -77,8 +77,9 @@ class TimeBatchNorm(nn.Module):
         mean, variance = cast(Tensor, norm.running_mean), cast(Tensor, norm.running_var)
         if self.training:
             keep = None if dt is None else reached_samples(dt)
-            # A batch of one sample has no variance of its own.
-            if (h.shape[0] * h.shape[1] if keep is None else int(keep.sum())) > 1:
+            # A batch of one sample has no variance of its own; on a device `batch_norm` sees to that.
+            counted = keep is not None and h.device.type == "cpu"
+            if (int(keep.sum()) if keep is not None and counted else h.shape[0] * h.shape[1]) > 1:
                 cast(Tensor, norm.num_batches_tracked).add_(1)
                 return batch_norm(h, mean, variance, norm.weight, norm.bias, keep, eps=norm.eps)
         return F.batch_norm(h.flatten(0, 1), mean, variance, norm.weight, norm.bias, eps=norm.eps).view_as(h)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tsssm.ops import batch_norm, reference
+from tsssm.ops import batch_norm, normalization, reference
 from tsssm.ops.cpu.normalization import kernels, norm
 
 # float32 of numbers of size one
@@ -52,6 +52,38 @@ def test_compiled_equals_the_reference(shape, kind):
         torch.testing.assert_close(got.double() / scale, wanted / scale, **CLOSE)
     if keep is not None:
         assert not out[~keep].any() and not gradients[0][~keep].any()
+
+
+@pytest.mark.parametrize("kind", ["some", "a long gap"])
+def test_sums_of_a_device_equal_the_reference(kind):
+    """What runs where the host must not wait for the number of samples."""
+    keep, tensors = keep_of(kind, 3, 50), operands(3, 50, 8)
+    plain = [t.detach().double().requires_grad_() for t in tensors]
+    ours, theirs = running(8), running(8, torch.float64)
+    out = normalization._masked(tensors[0], *ours, *tensors[1:], keep, 0.1, 1e-5)
+    expected = reference.batch_norm(plain[0], *theirs, *plain[1:], keep, 0.1, 1e-5)
+    g = torch.randn(3, 50, 8, generator=torch.Generator().manual_seed(1))
+    found = [out, *ours, *torch.autograd.grad(out, tensors, g)]
+    for got, wanted in zip(
+        found, [expected, *theirs, *torch.autograd.grad(expected, plain, g.double())], strict=True
+    ):
+        scale = max(1.0, float(wanted.detach().abs().max()))
+        torch.testing.assert_close(got.double() / scale, wanted / scale, **CLOSE)
+
+
+def test_a_sample_alone_is_normalised_by_the_running_statistics_on_a_device():
+    h, weight, bias = operands(2, 4, 8)
+    keep = torch.zeros(2, 4, dtype=torch.bool)
+    statistics = running(8)
+    for count in (0, 1):
+        keep[0, :count] = True
+        out = normalization._masked(h, *statistics, weight, bias, keep, 0.1, 1e-5)
+        for found, before in zip(statistics, running(8), strict=True):
+            torch.testing.assert_close(found, before)
+        assert all(g.isfinite().all() for g in torch.autograd.grad(out.sum(), (h, weight, bias)))
+    mean, variance = statistics
+    expected = (h[0, 0] - mean) / torch.sqrt(variance + 1e-5) * weight + bias
+    torch.testing.assert_close(out[0, 0], expected)
 
 
 def test_a_mean_far_from_zero_keeps_the_variance():

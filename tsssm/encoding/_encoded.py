@@ -67,6 +67,10 @@ class Encoded:
         """Whether every gap of a series is 1, bool (n,)."""
         return torch.as_tensor(np.logical_and.reduceat((self.dt == 1).numpy(), self.offsets[:-1].numpy()))
 
+    def steady(self, rows: Tensor) -> bool:
+        """Whether every gap of the series ``rows`` is 1."""
+        return bool(self._steady[rows].all())
+
     @property
     def regular(self) -> bool:
         """Whether every gap of every series is 1."""
@@ -88,8 +92,7 @@ class Encoded:
         position = torch.arange(longest)
         if bool((lengths == longest).all()):
             samples = starts[:, None] + position
-            steady = bool(self._steady[rows].all())
-            return Batch(self.u[samples], None if steady else self.dt[samples])
+            return Batch(self.u[samples], None if self.steady(rows) else self.dt[samples])
         valid = position < lengths[:, None]
         samples = torch.where(valid, starts[:, None] + position, 0)
         return Batch(self.u[samples] * valid[..., None], self.dt[samples] * valid)

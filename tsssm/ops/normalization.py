@@ -48,6 +48,11 @@ def batch_norm(
     ------
     ValueError
         If shapes or dtypes disagree, or fewer than two samples count.
+
+    Notes
+    -----
+    On other devices than the CPU nobody counts what ``keep`` holds, as the host would have to wait for it:
+    where fewer than two samples count, the running statistics are used, and stay as they are.
     """
     channels = h.shape[-1]
     if h.ndim != 3 or not h.is_floating_point():
@@ -60,6 +65,8 @@ def batch_norm(
             )
     if keep is not None and (keep.shape != h.shape[:2] or keep.dtype != torch.bool):
         raise ValueError(f"keep must be bool {tuple(h.shape[:2])}; got {keep.dtype} {tuple(keep.shape)}.")
+    if keep is not None and h.device.type != "cpu":
+        return _masked(h, running_mean, running_var, weight, bias, keep, momentum, eps)
     count = h.shape[0] * h.shape[1] if keep is None else int(keep.sum())
     if count < 2:
         raise ValueError(f"A variance needs two samples; {count} of h {tuple(h.shape)} count.")
@@ -71,3 +78,29 @@ def batch_norm(
             h, running_mean, running_var, weight, bias, keep, count, momentum, eps
         )
     return reference.batch_norm(h, running_mean, running_var, weight, bias, keep, momentum, eps)
+
+
+def _masked(
+    h: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    keep: Tensor,
+    momentum: float,
+    eps: float,
+) -> Tensor:
+    """The same by sums over all samples, in which those that do not count are zero."""
+    counts = keep[..., None]
+    values = torch.where(counts, h, 0).to(running_mean.dtype)
+    n = keep.sum().clamp(min=1).to(values.dtype)
+    enough = n > 1
+    mean = torch.where(enough, values.sum((0, 1)) / n, running_mean)
+    centred = torch.where(counts, values - mean, 0)
+    variance = torch.where(enough, centred.square().sum((0, 1)) / n, running_var)
+    with torch.no_grad():
+        unbiased = torch.where(enough, variance * n / (n - 1).clamp(min=1), running_var)
+        running_mean.lerp_(mean, momentum)
+        running_var.lerp_(unbiased, momentum)
+    out = centred * torch.rsqrt(variance + eps) * weight + bias
+    return torch.where(counts, out, 0).to(h.dtype)

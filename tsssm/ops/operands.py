@@ -37,6 +37,15 @@ def has_kernels(device: torch.device) -> bool:
     return device.type == "cpu" or (_HAS_TRITON and device.type == "cuda")
 
 
+def path_on(device: torch.device) -> str:
+    """What runs the scans on a device, in words."""
+    if device.type == "cpu":
+        return "compiled by Numba"
+    if has_kernels(device):
+        return "Triton kernels in float32, else PyTorch over chunks of time"
+    return "PyTorch over chunks of time"
+
+
 def runs_compiled(u: Tensor, dt: Tensor | None = None, on_gpu: bool = False) -> bool:
     """Whether a compiled backend takes a call; none gives a gradient of the gaps.
 

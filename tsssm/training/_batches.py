@@ -16,6 +16,15 @@ _BUCKET_BATCHES = 16
 _MOST_PADDED = 2.0
 
 
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device; to CUDA by way of pinned memory, such that neither side waits."""
+    if tensor.device.type == device.type == "cpu":
+        return tensor
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
 class LabelledBatch(NamedTuple):
     """Inputs u (batch, L, d_in) and dt (batch, L), targets (batch, ...) and weights (batch,) of a step.
 
@@ -106,11 +115,13 @@ class Batches:
     def batch(self, rows: Tensor) -> LabelledBatch:
         """Return these series as a batch."""
         u, dt = self.data.batch(rows)
-        weight, fold = (None if part is None else part[rows] for part in (self.weight, self.fold))
+        fold = None if self.fold is None else self.fold[rows]
+        rows = moved(rows, self.target.device)
+        weight = None if self.weight is None else self.weight[rows]
         if len(self._classes) > 1:
             # The loss is a mean over the batch: without this a series alone would count as much as a batch.
             size = len(rows) * self._count / len(self.data)
-            weight = torch.full((len(rows),), size) if weight is None else weight * size
+            weight = torch.full((len(rows),), size, device=rows.device) if weight is None else weight * size
         return LabelledBatch(u, dt, self.target[rows], weight, fold)
 
     def rows(self) -> list[Tensor]:
@@ -190,5 +201,6 @@ class BatchShares:
             share = rows[rank::count]
             batch = self._batches.batch(share)
             size = self._batches.size(share) * count / self._batches.size(rows)
-            weight = torch.ones(len(batch.target)) if batch.weight is None else batch.weight
+            target = batch.target
+            weight = torch.ones(len(target), device=target.device) if batch.weight is None else batch.weight
             yield batch._replace(weight=weight * size)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from tsssm.backbone import Backbone
-from tsssm.training._batches import LabelledBatch
+from tsssm.training._batches import LabelledBatch, moved
 
 
 class Committee(nn.Module):
@@ -66,6 +66,7 @@ def shares_of(net: Backbone | Committee, batch: LabelledBatch) -> Iterator[tuple
             continue
         rows = torch.nonzero(batch.fold != number)[:, 0]
         if len(rows):
+            rows = moved(rows, batch.target.device)
             dt, weight = (None if part is None else part[rows] for part in (batch.dt, batch.weight))
             yield member, LabelledBatch(batch.u[rows], dt, batch.target[rows], weight)
 

@@ -19,14 +19,15 @@ from tsssm.training._batches import Batches, BatchShares, LabelledBatch
 from tsssm.training._checkpoint_files import damaged
 from tsssm.training._checkpoints import RunCheckpoint
 from tsssm.training._committee import Committee, clip_members, members_of, shares_of, zero_of
+from tsssm.training._finite import LastGood, StepLosses
 from tsssm.training._moments import check_moments
 from tsssm.training._options import EpochObserver, TrainingOptions, TrainingResult
 from tsssm.training._quiet import quiet
+from tsssm.training._resident import resident, transferred
 from tsssm.training._run import Loss
 from tsssm.training._signals import Termination, inside_a_tool, nothing
-from tsssm.training._trainer import leave_signals_alone, moments_of, trainer_arguments
+from tsssm.training._trainer import leave_signals_alone, moments_of, schedule, trainer_arguments
 
-_WARMUP_SHARE = 0.1
 _MAX_RECOVERIES = 3
 _PROGRESS = "tsssm_progress"
 
@@ -54,9 +55,8 @@ class Learner(pl.LightningModule):
         self.recoveries = 0
         self.shuffler: torch.Generator | None = None
         self._dropout: torch.Generator | None = None
-        self._losses: list[float] = []
-        self._tensors: list[Tensor] = []
-        self._last_good: list[Tensor] = []
+        self._losses = StepLosses()
+        self._good = LastGood([])
         self._restored: dict[str, Any] | None = None
         self.termination: Termination | None = None
         #: Whether training has begun with what was restored, and whether it has come to its end.
@@ -80,9 +80,7 @@ class Learner(pl.LightningModule):
         # Every process drops its own features of its own series.
         self._dropout = torch.Generator(self.device).manual_seed(self.options.seed + self.trainer.global_rank)
         self.net.set_dropout_generator(self._dropout)
-        # Listed once: to walk through the modules in every step takes as long as a layer's kernel.
-        self._tensors = list(self._state())
-        self._last_good = [tensor.detach().clone() for tensor in self._tensors]
+        self._good = LastGood(list(self._state()))
         if self._restored is not None:
             self._restore(self._restored)
             self._restored = None
@@ -98,15 +96,14 @@ class Learner(pl.LightningModule):
         return {
             "loss_curve": self.loss_curve,
             "recoveries": self.recoveries,
-            "last_good": self._last_good,
+            "last_good": self._good.kept,
             "generators": self._from_processes([generator.get_state() for generator in self._generators()]),
         }
 
     def _restore(self, progress: dict[str, Any]) -> None:
         self.loss_curve = progress["loss_curve"]
         self.recoveries = progress["recoveries"]
-        for kept, tensor in zip(self._last_good, progress["last_good"], strict=True):
-            kept.copy_(tensor)
+        self._good.take(progress["last_good"])
         states = progress["generators"][self.trainer.global_rank]
         for generator, state in zip(self._generators(), states, strict=True):
             generator.set_state(state.cpu())
@@ -126,12 +123,30 @@ class Learner(pl.LightningModule):
 
     def training_step(self, batch: LabelledBatch) -> Tensor:
         loss = self._mean_loss(batch)
-        value = float(self._over_processes(loss.detach()))
-        if not math.isfinite(value):
+        value = self._over_processes(loss.detach())
+        if not self._waits():
+            self._good.keep_if(value.isfinite())
+            self._losses.later(value)
+        elif math.isfinite(float(value)):
+            self._good.keep()
+            self._losses.finite.append(float(value))
+        else:
             return self._recover()
-        self._keep_good()
-        self._losses.append(value)
         return loss
+
+    def _waits(self) -> bool:
+        """Whether each step looks at its loss. A device would stand idle: there the end of an epoch does."""
+        return self.device.type == "cpu"
+
+    def _settle(self) -> None:
+        if not self._losses.settle():
+            self._recover()
+
+    def transfer_batch_to_device(
+        self, batch: LabelledBatch, device: torch.device, dataloader_idx: int
+    ) -> LabelledBatch:
+        """Move a batch without waiting for it."""
+        return transferred(batch, device)
 
     def configure_gradient_clipping(
         self,
@@ -180,6 +195,7 @@ class Learner(pl.LightningModule):
                 buffer.copy_(self.trainer.strategy.broadcast(buffer.clone()))
 
     def on_validation_start(self) -> None:
+        self._settle()
         self._share_statistics()
 
     def on_train_end(self) -> None:
@@ -194,7 +210,7 @@ class Learner(pl.LightningModule):
                 "weights were restored and the learning rate halved each time. Try a smaller learning_rate "
                 "and ssm_learning_rate, precision='32-true', or look for extreme values in the data."
             )
-        self._restore_last_good()
+        self._good.restore(self._state())
         optimizer = self.optimizers(use_pl_optimizer=False)
         scheduler = self.lr_schedulers()
         optimizer.state.clear()
@@ -207,27 +223,16 @@ class Learner(pl.LightningModule):
         yield from self.net.parameters()
         yield from self.net.buffers()
 
-    @torch.no_grad()
-    def _keep_good(self) -> None:
-        for kept, tensor in zip(self._last_good, self._tensors, strict=True):
-            kept.copy_(tensor)
-
-    @torch.no_grad()
-    def _restore_last_good(self) -> None:
-        # Listed anew: after training the buffers may be others, on another device.
-        for kept, tensor in zip(self._last_good, self._state(), strict=True):
-            tensor.copy_(kept)
-
     def finish(self) -> None:
         """Settle on the weights to keep; no later loss tells whether the last step was a good one."""
         if not all(bool(tensor.isfinite().all()) for tensor in self._state()):
-            self._restore_last_good()
+            self._good.restore(self._state())
 
     def on_train_epoch_end(self) -> None:
+        self._settle()
         # Without a finite loss in the whole epoch there is none to report.
-        mean = math.fsum(self._losses) / len(self._losses) if self._losses else math.nan
+        mean = self._losses.mean()
         self.loss_curve.append(mean)
-        self._losses = []
         self.log("train_loss", mean, prog_bar=True, sync_dist=self.trainer.world_size > 1)
         if self.observer is not None and self.observer.epoch_ends():
             self.trainer.should_stop = True
@@ -242,16 +247,7 @@ class Learner(pl.LightningModule):
         if self.optimizer_state is not None:
             state = copy.deepcopy(self.optimizer_state)  # whose tensors the optimiser would change
             optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        warmup = max(1, round(_WARMUP_SHARE * self.total_steps))
-
-        def factor(step: int) -> float:
-            if options.incremental:
-                return 1.0
-            if step < warmup:
-                return (step + 1) / warmup
-            return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.total_steps - warmup)))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule(options, self.total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
@@ -263,16 +259,17 @@ class ValidatedLearner(Learner):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.scores: list[float] = []
-        self._validation: list[tuple[float, int]] = []
+        self._validation: list[tuple[Tensor, int]] = []
         self._best: dict[str, Tensor] = {}
         self._best_epoch = -1
         self.validated_step = -1
 
     def validation_step(self, batch: LabelledBatch) -> None:
-        self._validation.append((float(self._mean_loss(batch)), len(batch.target)))
+        self._validation.append((self._mean_loss(batch), len(batch.target)))
 
     def on_validation_epoch_end(self) -> None:
-        loss = sum(value * size for value, size in self._validation)
+        values = torch.stack([value for value, _ in self._validation]).tolist()
+        loss = sum(value * size for value, (_, size) in zip(values, self._validation, strict=True))
         loss /= sum(size for _, size in self._validation)
         self._validation = []
         self.log("val_loss", loss, prog_bar=True, sync_dist=self.trainer.world_size > 1)
@@ -329,9 +326,12 @@ def run(
     with quiet(options.verbose):
         trainer = pl.Trainer(**trainer_arguments(options, total_steps, len(training), checkpoint))
         leave_signals_alone(trainer)
-        batches: Batches | BatchShares = training
+        device = trainer.strategy.root_device
+        on_device = resident(training, device)
+        validation = None if validation is None else resident(validation, device)
+        batches: Batches | BatchShares = on_device
         if trainer.world_size > 1:
-            batches = BatchShares(training, lambda: (trainer.global_rank, trainer.world_size))
+            batches = BatchShares(on_device, lambda: (trainer.global_rank, trainer.world_size))
         try:
             if checkpoint is not None:
                 checkpoint.attach(trainer)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Callable
 from typing import Any
 
 import lightning.pytorch as pl
@@ -14,6 +16,7 @@ from tsssm.training._run import resolve_device
 from tsssm.training._signals import nothing
 
 _GRADIENT_NORM = 1.0
+_WARMUP_SHARE = 0.1
 
 
 def trainer_arguments(
@@ -46,6 +49,20 @@ def trainer_arguments(
         "log_every_n_steps": 1,
     }
     return {**arguments, **(options.trainer_kwargs or {})}
+
+
+def schedule(options: TrainingOptions, total_steps: int) -> Callable[[int], float]:
+    """What the learning rates are multiplied by in each step: a warm-up, then a cosine; 1 if incremental."""
+    warmup = max(1, round(_WARMUP_SHARE * total_steps))
+
+    def factor(step: int) -> float:
+        if options.incremental:
+            return 1.0
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
+
+    return factor
 
 
 def leave_signals_alone(trainer: pl.Trainer) -> None:
