@@ -196,7 +196,7 @@ def whole(operation: str, capability: int, *, slow: bool = True, **options: Any)
         whole("dplr", 90, slow=False),
         whole("dplr", 80, SAMPLES=4, RANK=2, READOUTS=2, MODES=64, LANES=1, REGULAR=True),
         whole("dplr", 100, SAMPLES=4, MODES=4, LANES=16, input="*bf16"),
-        whole("tridiagonal", 90, slow=False),
+        whole("tridiagonal", 90),
         whole("tridiagonal", 80, SAMPLES=4, READOUTS=2, MODES=128, LANES=1, REGULAR=True),
         whole("tridiagonal", 100, SAMPLES=4, MODES=4, LANES=16, input="*fp16"),
     ],

@@ -20,11 +20,17 @@ where the system is stable; the steps are folded as real matrices of 2 N x 2 N t
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from tsssm.ops.chunked.linear import MATRICES, SAMPLES, chunk_length, over_directions, read, states
+from tsssm.ops.chunked.linear import MATRICES, chunk_length, over_directions, read, states
+
+# Samples of a block, a power of two. What is kept for the gradient of one are some dozens of tensors.
+_BLOCK = 64
+_TENSORS = 8
 
 
 def dplr_scan(
@@ -44,16 +50,17 @@ def dplr_scan(
     """`tsssm.ops.reference.dplr_scan`."""
 
     def chunk(x: Tensor, C: Tensor, u: Tensor, gaps: Tensor | None) -> tuple[Tensor, Tensor]:
-        if alpha < 0.5:
-            xs = _by_matrices(x, u, gaps, Lambda, P, Q, B, step, alpha)
-            return read(C, xs), xs[:, -1]
-        xs = _states(x, u, gaps, Lambda, P, Q, B, step, alpha)
-        # Samples that fill up the chunk leave the state as it is.
-        return read(C, xs[:, :, : u.shape[1]].transpose(1, 2)), xs[:, :, -1]
+        of_chunk = _states if alpha >= 0.5 else _by_matrices
+        xs = of_chunk(x, u, gaps, Lambda, P, Q, B, step, alpha)
+        return read(C, xs), xs[:, -1]
 
     batch, _, channels = u.shape
-    start = Lambda.new_zeros(batch, channels, Lambda.shape[1]) if x0 is None else x0
-    length = chunk_length(batch, channels, (2 * Lambda.shape[1]) ** 2) if alpha < 0.5 else SAMPLES
+    modes = Lambda.shape[1]
+    start = Lambda.new_zeros(batch, channels, modes) if x0 is None else x0
+    if alpha < 0.5:
+        length = chunk_length(batch, channels, (2 * modes) ** 2)
+    else:
+        length = -(-chunk_length(batch, channels, modes, _TENSORS) // _BLOCK) * _BLOCK
     return over_directions(chunk, (u,), (dt,), C, D, start, reverse, length)
 
 
@@ -95,6 +102,33 @@ def _by_matrices(
     return torch.complex(*xs.chunk(2, dim=-1))
 
 
+class _Blocks(NamedTuple):
+    """Coefficients of blocks of T samples, (batch or 1, blocks, H, T[, rank], N) if not said otherwise.
+
+    Attributes
+    ----------
+    seen, fed : Tensor
+        Q^* e and e s P.
+    inverse : Tensor (..., T, rank, rank)
+        Of what a v does to itself.
+    matrix : Tensor (..., T rank, T rank)
+        Of the triangular system, divided by that.
+    whole : list of Tensor
+        Products of d up to each sample from the start of its part of 1, 2, ..., T / 2 samples.
+    upto, before, after : Tensor
+        The same from the start of the block; up to the sample before; and from the next sample to the end.
+    """
+
+    seen: Tensor
+    fed: Tensor
+    inverse: Tensor
+    matrix: Tensor
+    whole: list[Tensor]
+    upto: Tensor
+    before: Tensor
+    after: Tensor
+
+
 def _states(
     x: Tensor,
     u: Tensor,
@@ -106,87 +140,122 @@ def _states(
     step: Tensor,
     alpha: float,
 ) -> Tensor:
-    """All states of a chunk, (batch, H, T, N) with T a power of two."""
+    """All states (batch, T, H, N) of a chunk: of all blocks at once, given those that blocks start from."""
     batch, length, channels = u.shape
-    rank = len(P)
-    size = 1 << (length - 1).bit_length()
-    # Time goes next to the modes: (batch or 1, H, T).
+    size = min(_BLOCK, 1 << (length - 1).bit_length())
+    count = -(-length // size)
+    # Samples that fill up the last block have a step of zero, which leaves the state as it is.
+    fill = (0, size * count - length)
     s = step[:, None].expand(1, channels, length) if gaps is None else gaps[:, None] * step[:, None]
-    s, u = pad(s, (0, size - length)), pad(u.transpose(1, 2), (0, size - length))
-    z = s[..., None] * Lambda[:, None]
+    s, u = (pad(t, fill).unflatten(2, (count, size)).transpose(1, 2) for t in (s, u.transpose(1, 2)))
+    blocks, held = _blocks(s[..., None], Lambda, P, Q, alpha)
+    forcing = held * B[:, None] * u[..., None]
+    stage = alpha * (s[..., None] * B[:, None]) * u[..., None]
+    start = x[:, None]
+    if count > 1:
+        ends = _run(blocks, forcing, stage, torch.zeros_like(start))[..., -1, :]
+        starts = [x]
+        for k in range(count - 1):
+            starts.append(ends[:, k] + _carried(blocks, k, starts[-1]))
+        start = torch.stack(starts, dim=1)
+    xs = _run(blocks, forcing, stage, start)
+    return xs.transpose(2, 3).flatten(1, 2)[:, :length]
+
+
+def _blocks(s: Tensor, Lambda: Tensor, P: Tensor, Q: Tensor, alpha: float) -> tuple[_Blocks, Tensor]:
+    """The coefficients of steps s (..., H, T, 1), and e s."""
+    size, rank = s.shape[-2], len(P)
+    z = s * Lambda[:, None]
     e = 1 / (1 - alpha * z)
     d = 1 + z * e
-    held = e * s[..., None]
-    forcing = held * B[:, None] * u[..., None]
+    held = e * s
     seen = Q.conj().transpose(0, 1)[:, None] * e[..., None, :]
     fed = P.transpose(0, 1)[:, None] * held[..., None, :]
-    response, whole = _responses(seen, fed, d)
-
-    own = _real_product(seen, P.transpose(0, 1)[:, None] * s[..., None, None])
-    inverse = torch.linalg.inv(torch.eye(rank, dtype=u.dtype, device=u.device) + alpha * own)
-    first = forcing[:, :, :1] + d[:, :, :1] * x[:, :, None]
-    free = _through(whole, torch.cat([first, forcing[:, :, 1:]], dim=2))
-    before = torch.cat([x[:, :, None], free[:, :, :-1]], dim=2)
-    stage = before + alpha * (s[..., None] * B[:, None]) * u[..., None]
-    right = _real_product(seen, stage[..., None, :])[..., 0]
-    right = torch.matmul(inverse, right[..., None]).flatten(2, 3)
-    matrix = torch.matmul(inverse, response.unflatten(2, (size, rank))).flatten(2, 3)
-    if gaps is None:  # one matrix for the whole batch
-        columns = right[..., 0].permute(1, 2, 0)[None]
-        v = torch.linalg.solve_triangular(matrix, columns, upper=False, unitriangular=True)[0].permute(
-            2, 0, 1
-        )
-    else:
-        v = torch.linalg.solve_triangular(matrix, right, upper=False, unitriangular=True)[..., 0]
-    feedback = (fed * v.unflatten(2, (size, rank))[..., None]).sum(3)
-    first = first - feedback[:, :, :1]
-    return _through(whole, torch.cat([first, forcing[:, :, 1:] - feedback[:, :, 1:]], dim=2))
+    own = _real_product(seen, P.transpose(0, 1)[:, None] * s[..., None])
+    inverse = torch.linalg.inv(torch.eye(rank, dtype=s.dtype, device=s.device) + alpha * own)
+    response, whole, products = _responses(seen, fed, d)
+    matrix = torch.matmul(inverse, response.unflatten(-2, (size, rank))).flatten(-3, -2)
+    return _Blocks(seen, fed, inverse, matrix, whole, *products), held
 
 
-def _responses(seen: Tensor, fed: Tensor, d: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """How each v acts on the later ones, (..., T rank, T rank), and products of d from starts of blocks on.
-
-    The latter, (..., T, N) up to each sample within its block, are one for each size of blocks up to T / 2.
-    """
-    size, rank = fed.shape[2], fed.shape[3]
+def _responses(
+    seen: Tensor, fed: Tensor, d: Tensor
+) -> tuple[Tensor, list[Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """How each v acts on the later ones, (..., T rank, T rank), and products of d, as in `_Blocks`."""
+    size, rank = fed.shape[-3], fed.shape[-2]
     whole: list[Tensor] = []
     upto, before, after = d, torch.ones_like(d), torch.ones_like(d)
-    response = d.real.new_zeros(*d.shape[:2], size, rank, rank)
+    response = d.real.new_zeros(*d.shape[:-2], size, rank, rank)
     h = 1
     while h < size:
         whole.append(upto)
-        blocks = (size // (2 * h), 2, h)
-
-        def halves(t: Tensor, blocks: tuple[int, int, int] = blocks) -> tuple[Tensor, Tensor]:
-            left, right = t.unflatten(2, blocks).unbind(3)
-            return left, right
-
-        (upto_l, upto_r), (before_l, before_r), (after_l, after_r) = map(halves, (upto, before, after))
-        rows = (halves(seen)[1] * before_r[..., None, :]).flatten(3, 4)
-        columns = (halves(fed)[0] * after_l[..., None, :]).flatten(3, 4)
-        left, right = response.unflatten(2, (-1, 2)).unbind(3)
+        (upto_l, upto_r), (before_l, before_r), (after_l, after_r) = (
+            _halves(t, h, -2) for t in (upto, before, after)
+        )
+        rows = (_halves(seen, h, -3)[1] * before_r[..., None, :]).flatten(-3, -2)
+        columns = (_halves(fed, h, -3)[0] * after_l[..., None, :]).flatten(-3, -2)
+        left, right = response.unflatten(-3, (-1, 2)).unbind(-3)
         lower = torch.cat([_real_product(rows, columns), right], dim=-1)
         response = torch.cat([torch.cat([left, torch.zeros_like(left)], dim=-1), lower], dim=-2)
         all_l, all_r = upto_l[..., -1:, :], upto_r[..., -1:, :]
-        upto, before, after = (
-            torch.cat(parts, dim=3).flatten(2, 3)
-            for parts in (
-                (upto_l, upto_r * all_l),
-                (before_l, before_r * all_l),
-                (after_l * all_r, after_r),
-            )
-        )
+        upto = torch.cat([upto_l, upto_r * all_l], dim=-2).flatten(-3, -2)
+        before = torch.cat([before_l, before_r * all_l], dim=-2).flatten(-3, -2)
+        after = torch.cat([after_l * all_r, after_r], dim=-2).flatten(-3, -2)
         h *= 2
-    return response[:, :, 0], whole
+    return response[..., 0, :, :], whole, (upto, before, after)
+
+
+def _halves(t: Tensor, h: int, axis: int) -> tuple[Tensor, Tensor]:
+    """The first and the second h of every 2 h samples along an axis, which becomes two: (T / 2h, h)."""
+    left, right = t.unflatten(axis, (-1, 2, h)).unbind(axis - 1)
+    return left, right
+
+
+def _run(blocks: _Blocks, forcing: Tensor, stage: Tensor, start: Tensor) -> Tensor:
+    """All states of the blocks, from the one before each (batch, blocks or 1, H, N)."""
+    first = forcing[..., :1, :] + blocks.upto[..., :1, :] * start[..., None, :]
+    free = _through(blocks.whole, torch.cat([first, forcing[..., 1:, :]], dim=-2))
+    ahead = torch.cat([start[..., None, :].expand_as(first), free[..., :-1, :]], dim=-2)
+    right = _real_product(blocks.seen, (ahead + stage)[..., None, :])
+    feedback = (blocks.fed * _solved(blocks.inverse, blocks.matrix, right)).sum(-2)
+    rest = forcing - feedback
+    first = first - feedback[..., :1, :]
+    return _through(blocks.whole, torch.cat([first, rest[..., 1:, :]], dim=-2))
+
+
+def _carried(blocks: _Blocks, k: int, x: Tensor) -> Tensor:
+    """What becomes of the state x (batch, H, N) before block k until its end, without any input."""
+    seen, fed, inverse, matrix, before, after, upto = (
+        t[:, k]
+        for t in (
+            blocks.seen,
+            blocks.fed,
+            blocks.inverse,
+            blocks.matrix,
+            blocks.before,
+            blocks.after,
+            blocks.upto,
+        )
+    )
+    right = _real_product(seen, (before * x[:, :, None])[..., None, :])
+    v = _solved(inverse, matrix, right)
+    return upto[..., -1, :] * x - (fed * after[..., None, :] * v).sum((-3, -2))
+
+
+def _solved(inverse: Tensor, matrix: Tensor, right: Tensor) -> Tensor:
+    """The v (..., T, rank, 1) of right-hand sides of that shape."""
+    size, rank = right.shape[-3:-1]
+    given = torch.matmul(inverse, right).flatten(-3, -2)
+    v = torch.linalg.solve_triangular(matrix, given, upper=False, unitriangular=True)
+    return v.unflatten(-2, (size, rank))
 
 
 def _through(whole: list[Tensor], x: Tensor) -> Tensor:
-    """States (batch, H, T, N) of the diagonal recurrence from its drive, by blocks of doubling size."""
+    """States (..., T, N) of the diagonal recurrence from its drive, by parts of doubling size."""
     for level, upto in enumerate(whole):
-        blocks = (-1, 2, 2**level)
-        left, right = x.unflatten(2, blocks).unbind(3)
-        factor = upto.unflatten(2, blocks)[:, :, :, 1]
-        x = torch.cat([left, right + factor * left[..., -1:, :]], dim=3).flatten(2, 3)
+        left, right = _halves(x, 2**level, -2)
+        factor = _halves(upto, 2**level, -2)[1]
+        x = torch.cat([left, right + factor * left[..., -1:, :]], dim=-2).flatten(-3, -2)
     return x
 
 
