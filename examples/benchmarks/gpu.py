@@ -4,6 +4,9 @@
 
     PYTHONPATH=. python examples/benchmarks/gpu.py --json results.json
 
+It has not been run on a device yet. Parts that have not begun after nine minutes, or ``--minutes``, are left
+out.
+
 It needs PyTorch with CUDA, Triton and this package, and of the package no more than operations, layers and
 backbone. The pooled scan of closed-form features is compared with the CPU where Numba is installed, too.
 Sequential MNIST is trained where TSSSM_DATA has it. Every part that fails leaves its error in the
@@ -27,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gpu_coupled import COUPLED_SHAPES, LONG_STEP, coupled, long_step, selective_scan
 from gpu_measuring import milliseconds, peak_mebibytes, synchronize
 from gpu_pooled import POOLED_SHAPES, pooled
 from torch import Tensor, nn
@@ -258,6 +262,7 @@ def main(arguments: list[str] | None = None, device: str = "cuda") -> int:
     parser.add_argument("--json", type=Path, help="file for the report")
     parser.add_argument("--repeats", type=int, default=7, help="measurements of which the median counts")
     parser.add_argument("--epochs", type=int, default=10, help="of MNIST; 0 leaves it out")
+    parser.add_argument("--minutes", type=float, default=9.0, help="no part begins after so long")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see whether everything runs")
     options = parser.parse_args(arguments)
     if device == "cuda" and not torch.cuda.is_available():
@@ -266,7 +271,7 @@ def main(arguments: list[str] | None = None, device: str = "cuda") -> int:
     where = torch.device(device)
     small = [(2, 20, 3, 4)] if options.small else None
     report: dict[str, Any] = {"environment": environment(where)}
-    failed = False
+    failed, began = False, time.perf_counter()
 
     def save() -> None:
         if options.json is not None:
@@ -275,6 +280,9 @@ def main(arguments: list[str] | None = None, device: str = "cuda") -> int:
 
     def part(name: str, rows: Callable[[], Any]) -> None:
         nonlocal failed
+        if time.perf_counter() - began > 60 * options.minutes:
+            report[f"{name}, left out"] = f"{options.minutes} minutes were over"
+            return save()
         print(f"{name} ...", flush=True)
         try:
             found = rows()
@@ -293,6 +301,11 @@ def main(arguments: list[str] | None = None, device: str = "cuda") -> int:
     part("copy GB/s", lambda: round(copy_bandwidth(where, options.repeats, entries), 1))
     copy = report.get("copy GB/s", float("nan"))
     part("scans", lambda: scans(where, options.repeats, copy, small or SCAN_SHAPES))
+    part("coupled scans", lambda: coupled(where, options.repeats, copy, small or COUPLED_SHAPES))
+    peer = small[0] if small else SCAN_SHAPES[0]
+    part("mamba-ssm's selective scan", lambda: selective_scan(where, options.repeats, peer))
+    sizes = (40, 4, 1) if options.small else LONG_STEP
+    part("long training step", lambda: long_step(where, options.repeats, sizes))
     few = [(3, 20, 2, 2, 8)] if options.small else None
     part("pooled scans", lambda: pooled(where, options.repeats, copy, few or POOLED_SHAPES))
     part("layers", lambda: layers(where, options.repeats, small or LAYER_SHAPES))

@@ -32,6 +32,11 @@ def test_report(benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.Monke
     for name in benchmark.VARIANTS:
         assert report["scans"][0][name]["forward and backward ms"] > 0
     assert all("ms" in figures for name, figures in report["layers"][0].items() if name != "shape")
+    for name in ("diagonal", "dplr", "tridiagonal"):
+        figures = report["coupled scans"][0][name]
+        assert figures["forward ms"] > 0 and figures["PyTorch alone"]["forward and backward ms"] > 0
+    assert [row["backbone"] for row in report["long training step"]] == ["s4d", "liquid-s4", "s4", "lssl"]
+    assert report["mamba-ssm's selective scan"]
     for name in ("regular", "irregular", "dense"):
         figures = report["pooled scans"][0][name]
         assert figures["readouts a second"] > 0 and figures["CPU, one thread, ratio to device"] > 0
@@ -50,10 +55,22 @@ def test_a_part_that_fails_leaves_its_error(
 
     monkeypatch.delenv("TSSSM_DATA", raising=False)
     monkeypatch.setattr(benchmark, "copy_bandwidth", fails)
+    for name in ("coupled", "long_step", "pooled", "scans"):
+        monkeypatch.setattr(benchmark, name, lambda *_: {})
     path = tmp_path / "gpu.json"
     assert benchmark.main(["--small", "--repeats", "1", "--json", str(path)], device="cpu") == 1
     report = json.loads(path.read_text())
     assert "no such thing" in report["copy GB/s, error"] and report["layers"]
+
+
+def test_parts_that_come_too_late_are_left_out(
+    benchmark: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TSSSM_DATA", raising=False)
+    path = tmp_path / "gpu.json"
+    assert benchmark.main(["--small", "--minutes", "0", "--json", str(path)], device="cpu") == 0
+    report = json.loads(path.read_text())
+    assert "layers, left out" in report and "layers" not in report
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
