@@ -254,6 +254,15 @@ def test_gaps_of_any_size(name: str, gap: float) -> None:
     assert (found - expected).abs().max() / scale < 1e-4  # float32
 
 
+@pytest.mark.parametrize("name", ["diagonal", "dplr", "tridiagonal"])
+def test_autocast_leaves_the_system_alone(name: str) -> None:
+    with over_chunks():
+        expected = long_calls(20)[name]()
+        with torch.autocast("cpu", torch.bfloat16):
+            found = long_calls(20)[name]()
+    assert torch.equal(found, expected)
+
+
 def test_small_systems_have_longer_chunks() -> None:
     assert linear.chunk_length(2, 3, 4) == 2**22 // 24
     assert linear.chunk_length(32, 128, 64) == linear.SAMPLES == dplr._BLOCK == 64

@@ -142,7 +142,9 @@ def over_directions(
         def one(x: Tensor, *part: Tensor | None, readouts: Tensor = C[k]) -> tuple[Tensor, Tensor]:
             return chunk(x, readouts, *part)
 
-        outputs, x = over_chunks(one, tuple(given), x, length)
+        # Autocast would round products of matrices to half precision, which only inputs and outputs may have.
+        with torch.autocast(u.device.type, enabled=False):
+            outputs, x = over_chunks(one, tuple(given), x, length)
         output = torch.cat(outputs, dim=2)
         y = y + (output.flip(2) if backwards else output)
         ends.append(x)
