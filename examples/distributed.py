@@ -2,8 +2,27 @@
 
 First, a classifier of BasicMotions is fitted in this process, and then by two processes that share every
 batch and average their gradients (Lightning's strategy ddp, with gloo on CPUs and NCCL on GPUs). Both must
-agree up to rounding. On a cluster you start the processes yourself, with torchrun or Slurm, and call ``fit``
-in all of them with as many ``devices``; here the script starts torchrun.
+agree up to rounding. Here the script starts torchrun itself. Elsewhere you start the processes, and call
+``fit`` in all of them, with the same data and the same integer as ``random_state``. All end with the same
+model, and one of them, of ``RANK`` or ``SLURM_PROCID`` 0, saves it.
+
+One machine with two GPUs, and a script that fits with ``devices=2, trainer_kwargs={"strategy": "ddp"}``:
+
+    torchrun --standalone --nproc-per-node 2 train.py
+
+Two machines of four GPUs, ``devices=4`` and ``trainer_kwargs={"strategy": "ddp", "num_nodes": 2}``, the same
+command on each with a ``--node-rank`` of its own:
+
+    torchrun --nnodes 2 --node-rank 0 --nproc-per-node 4 --master-addr HOST --master-port 29500 train.py
+
+Under Slurm, which starts a process for every GPU, Lightning finds what it sets, and needs no torchrun.
+``devices`` has to be ``--ntasks-per-node``, and ``num_nodes`` has to be ``--nodes``:
+
+    #SBATCH --nodes=2 --ntasks-per-node=4 --gpus-per-node=4
+    srun python train.py
+
+A batch is shared by all processes: ``batch_size`` is that of all of them together, and at least their number.
+NCCL and several machines have not been tried; what is tested is gloo, with two processes on one machine.
 
 Second, a panel is written to disk piece by piece and mapped into memory, and a process fits it whose memory
 is limited to less than the size of the panel; the script first shows that the limit refuses to load it. Linux
