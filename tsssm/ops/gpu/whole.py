@@ -66,6 +66,56 @@ def sample_at(t: tl.tensor, length: tl.tensor, REVERSE: tl.constexpr) -> Any:
 
 
 @triton.jit
+def load_samples(
+    u_ptr: tl.tensor,
+    dt_ptr: tl.tensor,
+    first: tl.tensor,
+    b: tl.tensor,
+    h: tl.tensor,
+    active: tl.tensor,
+    length: tl.tensor,
+    channels: tl.tensor,
+    REGULAR: tl.constexpr,
+    REVERSE: tl.constexpr,
+    SAMPLES: tl.constexpr,
+) -> Any:
+    """Inputs and steps of the samples from ``first`` on: all loads are under way before one is needed."""
+    us = ()
+    gaps = ()
+    for j in tl.static_range(SAMPLES):
+        there = active & (first + j < length)
+        time = b * length + sample_at(first + j, length, REVERSE)
+        us = us + (tl.load(u_ptr + time * channels + h, there, other=0.0).to(tl.float32),)
+        gaps = gaps + (gap_at(dt_ptr, time, there, REGULAR),)
+    return us, gaps
+
+
+@triton.jit
+def load_outputs(
+    gy_ptr: tl.tensor,
+    first: tl.tensor,
+    b: tl.tensor,
+    h: tl.tensor,
+    active: tl.tensor,
+    batch: tl.tensor,
+    length: tl.tensor,
+    channels: tl.tensor,
+    READOUTS: tl.constexpr,
+    REVERSE: tl.constexpr,
+    SAMPLES: tl.constexpr,
+) -> Any:
+    """Gradients of the readouts of the samples from ``first`` on, readout after readout of each sample."""
+    gys = ()
+    for j in tl.static_range(SAMPLES):
+        there = active & (first + j < length)
+        sample = (b * length + sample_at(first + j, length, REVERSE)) * channels + h
+        for m in tl.static_range(READOUTS):
+            output = gy_ptr + m * batch.to(tl.int64) * length * channels + sample
+            gys = gys + (tl.load(output, there, other=0.0).to(tl.float32),)
+    return gys
+
+
+@triton.jit
 def gap_at(pointer: tl.tensor, time: tl.tensor, there: tl.tensor, REGULAR: tl.constexpr) -> Any:
     """The step that leads to a sample; one of zero where there is none leaves the state as it is."""
     if REGULAR:

@@ -17,7 +17,7 @@ from tsssm.ops.gpu.dplr.steps import (
     solved,
 )
 from tsssm.ops.gpu.lanes import load_pair, store_pair
-from tsssm.ops.gpu.whole import gap_at, place, sample_at
+from tsssm.ops.gpu.whole import load_outputs, load_samples, place, sample_at
 
 
 @triton.jit(do_not_specialize=("batch", "length"))
@@ -101,19 +101,19 @@ def gradients(
         xrs = (xr,)
         xis = (xi,)
         vs = ()
-        us = ()
-        gaps = ()
+        us, gaps = load_samples(
+            u_ptr, dt_ptr, piece * SAMPLES, b, h, active, length, channels, REGULAR, REVERSE, SAMPLES
+        )
+        gys = load_outputs(
+            gy_ptr, piece * SAMPLES, b, h, active, batch, length, channels, READOUTS, REVERSE, SAMPLES
+        )
         for j in tl.static_range(SAMPLES):
-            there = active & (piece * SAMPLES + j < length)
-            time = b * length + sample_at(piece * SAMPLES + j, length, REVERSE)
-            u = tl.load(u_ptr + time * channels + h, there, other=0.0).to(tl.float32)
-            s = gap_at(dt_ptr, time, there, REGULAR)
+            u = us[j]
+            s = gaps[j]
             xr, xi, v = advance(xr, xi, u, s, alpha, Lr, Li, Br, Bi, Pr, Pi, Qr, Qi, RANK)
             xrs = xrs + (xr,)
             xis = xis + (xi,)
             vs = vs + (v,)
-            us = us + (u,)
-            gaps = gaps + (s,)
         for k in tl.static_range(SAMPLES):
             t = piece * SAMPLES + SAMPLES - 1 - k
             there = active & (t < length)
@@ -126,8 +126,7 @@ def gradients(
             sums_i = ()
             sums = ()
             for m in tl.static_range(READOUTS):
-                output = gy_ptr + m * batch.to(tl.int64) * length * channels + sample
-                gy = tl.load(output, there, other=0.0).to(tl.float32)
+                gy = gys[(SAMPLES - 1 - k) * READOUTS + m]
                 sums_r = sums_r + (gCr[m] + gy[:, None] * xrs[SAMPLES - k],)
                 sums_i = sums_i + (gCi[m] - gy[:, None] * xis[SAMPLES - k],)
                 sums = sums + (gD[m] + gy * u,)

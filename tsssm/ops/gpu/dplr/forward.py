@@ -7,7 +7,7 @@ import triton.language as tl
 
 from tsssm.ops.gpu.dplr.steps import advance, load_rows
 from tsssm.ops.gpu.lanes import load_pair, store_pair
-from tsssm.ops.gpu.whole import gap_at, place, sample_at
+from tsssm.ops.gpu.whole import load_samples, place, sample_at
 
 
 @triton.jit(do_not_specialize=("batch", "length"))
@@ -59,11 +59,12 @@ def scan_series(
     for t0 in range(0, length, SAMPLES):
         if SAVE:
             store_pair(saved_ptr, (kept + 2 * (t0 // SAMPLES) * size)[:, None] + at, size, xr, xi, mask)
-        for t in range(t0, tl.minimum(t0 + SAMPLES, length)):
-            time = b * length + sample_at(t, length, REVERSE)
-            sample = time * channels + h
-            u = tl.load(u_ptr + sample, active, other=0.0).to(tl.float32)
-            s = gap_at(dt_ptr, time, active, REGULAR)
+        us, gaps = load_samples(u_ptr, dt_ptr, t0, b, h, active, length, channels, REGULAR, REVERSE, SAMPLES)
+        for j in tl.static_range(SAMPLES):
+            there = active & (t0 + j < length)
+            sample = (b * length + sample_at(t0 + j, length, REVERSE)) * channels + h
+            u = us[j]
+            s = gaps[j]
             xr, xi, _ = advance(xr, xi, u, s, alpha, Lr, Li, Br, Bi, Pr, Pi, Qr, Qi, RANK)
             for m in tl.static_range(READOUTS):
                 y = tl.sum(Cr[m] * xr - Ci[m] * xi, axis=1)
@@ -71,7 +72,7 @@ def scan_series(
                 if FEEDTHROUGH:
                     y += tl.load(D_ptr + m * channels + h, active, other=0.0) * u
                 if ADD:
-                    y += tl.load(output, active, other=0.0)
-                tl.store(output, y, active)
+                    y += tl.load(output, there, other=0.0)
+                tl.store(output, y, there)
     if FINAL:
         store_pair(final_ptr, state, size, xr, xi, mask)

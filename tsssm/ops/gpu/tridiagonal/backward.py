@@ -14,7 +14,7 @@ from tsssm.ops.gpu.tridiagonal.steps import (
     solved_transposed,
     times_transposed,
 )
-from tsssm.ops.gpu.whole import gap_at, place, sample_at
+from tsssm.ops.gpu.whole import load_outputs, load_samples, place, sample_at
 
 
 @triton.jit(do_not_specialize=("batch", "length"))
@@ -83,19 +83,19 @@ def gradients(
         xs = ()
         zetas = ()
         inverses = ()
-        us = ()
-        gaps = ()
+        us, gaps = load_samples(
+            u_ptr, dt_ptr, piece * SAMPLES, b, h, active, length, channels, REGULAR, REVERSE, SAMPLES
+        )
+        gys = load_outputs(
+            gy_ptr, piece * SAMPLES, b, h, active, batch, length, channels, READOUTS, REVERSE, SAMPLES
+        )
         for j in tl.static_range(SAMPLES):
-            there = active & (piece * SAMPLES + j < length)
-            time = b * length + sample_at(piece * SAMPLES + j, length, REVERSE)
-            u = tl.load(u_ptr + time * channels + h, there, other=0.0).to(tl.float32)
-            s = gap_at(dt_ptr, time, there, REGULAR)
+            u = us[j]
+            s = gaps[j]
             x, zeta, inverse = advance(x, u[:, None], s[:, None], alpha, T, V, B, n, MODES)
             xs = xs + (x,)
             zetas = zetas + (zeta,)
             inverses = inverses + (inverse,)
-            us = us + (u,)
-            gaps = gaps + (s,)
         for k in tl.static_range(SAMPLES):
             t = piece * SAMPLES + SAMPLES - 1 - k
             there = active & (t < length)
@@ -106,8 +106,7 @@ def gradients(
             inverse = inverses[SAMPLES - 1 - k]
             sums = ()
             for m in tl.static_range(READOUTS):
-                output = gy_ptr + m * batch.to(tl.int64) * length * channels + sample
-                gy = tl.load(output, there, other=0.0).to(tl.float32)[:, None]
+                gy = gys[(SAMPLES - 1 - k) * READOUTS + m][:, None]
                 sums = sums + (gC[m] + gy * xs[SAMPLES - 1 - k],)
                 back_x += gy * C[m]
             gC = sums

@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 
 from tsssm.ops.gpu.tridiagonal.steps import advance, load_diagonals
-from tsssm.ops.gpu.whole import gap_at, place, sample_at
+from tsssm.ops.gpu.whole import load_samples, place, sample_at
 
 
 @triton.jit(do_not_specialize=("batch", "length"))
@@ -55,17 +55,18 @@ def scan_series(
     for t0 in range(0, length, SAMPLES):
         if SAVE:
             tl.store(saved_ptr + (kept + t0 // SAMPLES * size)[:, None] + at, x, mask)
-        for t in range(t0, tl.minimum(t0 + SAMPLES, length)):
-            time = b * length + sample_at(t, length, REVERSE)
-            sample = time * channels + h
-            u = tl.load(u_ptr + sample, active, other=0.0).to(tl.float32)
-            s = gap_at(dt_ptr, time, active, REGULAR)
+        us, gaps = load_samples(u_ptr, dt_ptr, t0, b, h, active, length, channels, REGULAR, REVERSE, SAMPLES)
+        for j in tl.static_range(SAMPLES):
+            there = active & (t0 + j < length)
+            sample = (b * length + sample_at(t0 + j, length, REVERSE)) * channels + h
+            u = us[j]
+            s = gaps[j]
             x, _, _ = advance(x, u[:, None], s[:, None], alpha, T, V, B, n, MODES)
             for m in tl.static_range(READOUTS):
                 y = tl.sum(C[m] * x, axis=1)
                 output = y_ptr + m * batch.to(tl.int64) * length * channels + sample
                 if ADD:
-                    y += tl.load(output, active, other=0.0)
-                tl.store(output, y, active)
+                    y += tl.load(output, there, other=0.0)
+                tl.store(output, y, there)
     if FINAL:
         tl.store(final_ptr + state, x, mask)
