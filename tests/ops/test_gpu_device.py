@@ -170,7 +170,7 @@ def test_compiled_by_pytorch() -> None:
     torch.testing.assert_close(found, expected)
 
 
-def test_a_gradient_of_the_gaps_is_left_to_the_reference() -> None:
+def test_a_gradient_of_the_gaps_is_left_to_plain_pytorch() -> None:
     p = on_device(make_problem(length=5, gaps="distinct", dtype=torch.float32))
     dt = p.dt.clone().requires_grad_()
     (found,) = torch.autograd.grad(p._replace(dt=dt).run()[0].sum(), dt)
@@ -241,7 +241,7 @@ def test_pooling_gives_the_same_bits_whatever_the_other_series(dense: bool) -> N
 @pytest.mark.parametrize(
     ("modes", "dtype"), [(5, torch.float64), (65, torch.float32)], ids=["double precision", "many modes"]
 )
-def test_what_the_pooled_kernel_leaves_to_the_reference(modes: int, dtype: torch.dtype) -> None:
+def test_what_the_pooled_kernel_leaves_to_plain_pytorch(modes: int, dtype: torch.dtype) -> None:
     given = operands((9, 4), modes=modes, groups=2, readouts=8, dtype=dtype)
     found = pooled_on_device(given)
     torch.testing.assert_close(found, pooled_scan(**given), rtol=0, atol=10 * TOLERANCE[dtype])

@@ -231,7 +231,7 @@ def test_cuda_tensors_go_to_the_kernels(monkeypatch: pytest.MonkeyPatch) -> None
         gaps = torch.empty(1, 2, 20, device="cuda")
         assert operands.backend("diagonal", u.device) is kernels
         assert operands.runs_compiled(u, gaps, True)
-        # Without kernels, in double precision, and for a gradient of the gaps, by the reference.
+        # Without kernels, in double precision, and for a gradient of the gaps, in plain PyTorch.
         assert not operands.runs_compiled(u, gaps)
         assert not operands.runs_compiled(u.double(), None, True)
         assert not operands.runs_compiled(u, gaps.requires_grad_(), True)

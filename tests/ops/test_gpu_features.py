@@ -144,7 +144,7 @@ def test_memory_layout_does_not_matter() -> None:
 def test_features_of_irregular_series_with_missing_values(
     basis: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the transformer computes by the kernel, and by the reference."""
+    """What the transformer computes by the kernel, and without it."""
     rng = np.random.default_rng(0)
     times = [np.sort(rng.uniform(0, 6, n)) for n in (6, 4)]
     series = [rng.normal(size=(2, len(t))) for t in times]
@@ -178,7 +178,7 @@ def test_cuda_tensors_go_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("modes", "goes"), [(64, True), (65, False)])
-def test_systems_too_large_for_the_registers_go_to_the_reference(
+def test_systems_too_large_for_the_registers_go_to_plain_pytorch(
     modes: int, goes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
