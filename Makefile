@@ -15,6 +15,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 # threads, here or in the tests: they run as they do for a user.
 PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
+# The estimators from outside: both check suites, containers, files, other libraries' tools, the command line.
+ON_EVERY_PYTHON = conformance conformance_forecaster estimators forecaster import interop main meta_estimators \
+	meta_estimators_sktime panel panel_forms panel_tables persistence streaming training
+
 .PHONY: demo test test-slow test-python lint docs package test-minimum gpu-check clean
 
 demo: $(VENV)/.installed
@@ -22,6 +26,12 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(PYTEST) -m "not slow"
+
+# What may differ from one Python to another, in an environment of its own: make PYTHON=python3.10 test-python
+test-python: VENV = .venv-$(notdir $(PYTHON))
+test-python:
+	$(MAKE) PYTHON=$(PYTHON) VENV=$(VENV) $(VENV)/.installed
+	$(PYTEST) -m "not slow" $(addprefix tests/test_,$(addsuffix .py,$(ON_EVERY_PYTHON)))
 
 test-slow: $(VENV)/.installed
 	$(PYTEST) -m slow
