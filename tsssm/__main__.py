@@ -33,6 +33,7 @@ def report() -> str:
         "tsssm": __version__,
         "Python": f"{platform.python_version()} on {platform.platform()}",
         **{name: version(name) for name in _LIBRARIES},
+        "torch": torch.__version__,  # which also says for which device it was built
         "devices": ", ".join(devices),
         "accelerator='auto'": resolve_device("auto").type,
         **{f"scans on {kind}": path_on(torch.device(kind)) for kind in ("cpu", *["cuda"] * (count > 0))},
