@@ -1,7 +1,7 @@
 """What a network sees of a panel: standardised values, what is missing, and elapsed time."""
 
 from tsssm.encoding._channels import is_chart
-from tsssm.encoding._charts import ChartEncoder
+from tsssm.encoding._charts import ChartEncoder, ChartLine
 from tsssm.encoding._encoded import Batch, Encoded, EncodedOnDemand
 from tsssm.encoding._encoder import PanelEncoder
 from tsssm.encoding._limits import GAP_ROUNDING, GAP_TOLERANCE, LARGEST_VALUE, LONGEST_GAP, limited, unit_gaps
@@ -17,6 +17,7 @@ __all__ = [
     "LONGEST_GAP",
     "Batch",
     "ChartEncoder",
+    "ChartLine",
     "Encoded",
     "EncodedOnDemand",
     "Measurements",

@@ -9,6 +9,8 @@ series, d_in = s + 3 c inputs::
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -26,6 +28,39 @@ IntArray = npt.NDArray[np.int64]
 
 # Of a typical series: the line has so many spans, and a value is forgotten after so many of them.
 _SPANS, _FORGOTTEN = 48, 6.0
+
+
+class ChartLine(NamedTuple):
+    """Measurements (m,) of n charts and the L instants of all of them, of c channels that vary.
+
+    Attributes
+    ----------
+    measured : Measurements
+    score : array (m,)
+        Normal scores of the measurements.
+    instant : array (m,)
+        Whose span each measurement lies in.
+    number : array (L,)
+        Of the span of each instant, from the beginning of the series.
+    offsets : array (n + 1,)
+        Instants of series i are ``offsets[i]:offsets[i + 1]``.
+    counts : array (L, c)
+        Measurements of each channel in the span.
+    latest : array (L, c)
+        The latest instant up to this one whose span has a measurement of the channel, -1 without any.
+    carried, kept : array (L, c)
+        Mean score of that span, 0 without any, and the share of it that is left on its way to 0.
+    """
+
+    measured: Measurements
+    score: FloatArray
+    instant: IntArray
+    number: IntArray
+    offsets: IntArray
+    counts: IntArray
+    latest: IntArray
+    carried: FloatArray
+    kept: FloatArray
 
 
 class ChartEncoder(PanelEncoder):
@@ -86,9 +121,8 @@ class ChartEncoder(PanelEncoder):
         self.n_inputs = self.static.n_outputs + 3 * len(self.channels)
         return self
 
-    def encode_all(self, panel: Panel) -> Encoded:
-        """As `PanelEncoder.encode_all`."""
-        self._check(panel)
+    def line(self, panel: Panel) -> ChartLine:
+        """Return the measurements of the channels that vary, and the instants that they are read off at."""
         panel = self.in_training_unit(panel)
         measured = Measurements.of(panel, self.channels, self.grid)
         since = (measured.time - measured.begin[measured.series]) / self.span
@@ -99,38 +133,44 @@ class ChartEncoder(PanelEncoder):
         without = np.bincount(measured.series, minlength=len(panel)) == 0
         counts = np.append(np.ones(len(span), dtype=bool), without)
         key = series[counts] * (int(LONGEST_GAP) + 1) + numbers[counts]
-        instants, row = np.unique(key, return_inverse=True)
+        instants, instant = np.unique(key, return_inverse=True)
         of_series, number = np.divmod(instants, int(LONGEST_GAP) + 1)
         offsets = np.searchsorted(of_series, np.arange(len(panel) + 1))
-        carried, age, seen = self._carried(measured, row[: len(span)], number, offsets)
+        return self._carried(measured, instant[: len(span)], number, offsets)
+
+    def encode_all(self, panel: Panel) -> Encoded:
+        """As `PanelEncoder.encode_all`."""
+        self._check(panel)
+        line = self.line(panel)
         parts = [
-            np.repeat(self.static.transform(panel), np.diff(offsets), axis=0),
-            carried,
-            carried * np.exp(-age / _FORGOTTEN),
-            seen,
+            np.repeat(self.static.transform(panel), np.diff(line.offsets), axis=0),
+            line.carried,
+            line.carried * line.kept,
+            line.counts > 0,
         ]
-        dt = np.diff(number, prepend=0) * (self.span / self.time_scale_)
-        dt[offsets[:-1]] = 1.0
+        dt = np.diff(line.number, prepend=0) * (self.span / self.time_scale_)
+        dt[line.offsets[:-1]] = 1.0
         return Encoded(
             torch.from_numpy(np.concatenate(parts, axis=1, dtype=np.float32)),
             torch.from_numpy(unit_gaps(dt, 0.0).astype(np.float32)),
-            torch.from_numpy(offsets.astype(np.int64)),
+            torch.from_numpy(line.offsets.astype(np.int64)),
         )
 
     def _carried(
-        self, measured: Measurements, row: IntArray, number: IntArray, offsets: IntArray
-    ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.bool_]]:
-        """Value carried on, its age in spans, and whether it was measured there, (L, c) each.
-
-        ``row`` (m,) is the instant of each measurement, ``number`` (L,) the number of its span.
-        """
+        self, measured: Measurements, instant: IntArray, number: IntArray, offsets: IntArray
+    ) -> ChartLine:
+        """What is carried on to the instants of the spans ``number`` (L,)."""
         shape = len(number), len(self.channels)
-        where = row * shape[1] + measured.channel
+        where = instant * shape[1] + measured.channel
+        score = self.scores.transform(measured)
         count = np.bincount(where, minlength=shape[0] * shape[1]).reshape(shape)
-        total = np.bincount(where, self.scores.transform(measured), shape[0] * shape[1]).reshape(shape)
-        seen = count > 0
-        latest = np.maximum.accumulate(np.where(seen, np.arange(shape[0])[:, None], -1), axis=0)
+        total = np.bincount(where, score, shape[0] * shape[1]).reshape(shape)
+        latest = np.maximum.accumulate(np.where(count > 0, np.arange(shape[0])[:, None], -1), axis=0)
         known = latest >= np.repeat(offsets[:-1], np.diff(offsets))[:, None]
-        latest = np.maximum(latest, 0)
-        mean = np.take_along_axis(total / np.maximum(count, 1), latest, axis=0)
-        return np.where(known, mean, 0.0), (number[:, None] - number[latest]).astype(np.float64), seen
+        at = np.maximum(latest, 0)
+        carried = np.where(known, np.take_along_axis(total / np.maximum(count, 1), at, axis=0), 0.0)
+        age = (number[:, None] - number[at]).astype(np.float64)
+        kept = np.exp(-age / _FORGOTTEN)
+        return ChartLine(
+            measured, score, instant, number, offsets, count, np.where(known, latest, -1), carried, kept
+        )

@@ -3,8 +3,8 @@
 Symbols and shapes: n series, d channels, m measurements, r runs, a run being the measurements of one channel
 in one series::
 
-    series, channel, time, value  (m,)   ordered by series, channel and time
-    starts                        (r,)   first measurement of each run
+    row, series, channel, time, value  (m,)   ordered by series, channel and time
+    starts                             (r,)   first measurement of each run
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ class Measurements:
     Attributes
     ----------
     n_series, n_channels : int
+    row : array (m,)
+        Sample of the panel, counted over all series, that each measurement is of.
     series, channel, time, value : array (m,)
         In order of series, channel, and time.
     begin, end : array (n,)
@@ -37,6 +39,7 @@ class Measurements:
 
     n_series: int
     n_channels: int
+    row: IntArray
     series: IntArray
     channel: IntArray
     time: FloatArray
@@ -63,7 +66,7 @@ class Measurements:
         key = series * len(channels) + column
         starts = np.flatnonzero(np.diff(key, prepend=-1))
         value = panel.values[row, channels[column]].astype(np.float64)
-        return cls(len(panel), len(channels), series, column, times[row], value, begin, end, starts)
+        return cls(len(panel), len(channels), row, series, column, times[row], value, begin, end, starts)
 
     def rows_of_channels(self) -> list[IntArray]:
         """Which measurements are of each channel."""
