@@ -182,6 +182,17 @@ class ChartFeatures:
         varying = [f"{channels[j]}_{name}" for j in self.channels for name in _FEATURES]
         return [*varying, *self.static.names(channels), "duration"]
 
+    def origins(self) -> list[tuple[int | None, str]]:
+        """Return the channel that each feature is of, None for the duration, and what it says of it."""
+        varying = [(int(j), name) for j in self.channels for name in _FEATURES]
+        static = [(int(j), "value") for j in self.static.channels]
+        static += [
+            (int(j), f"is_{value:g}")
+            for j, found in zip(self.static.channels, self.static.categories, strict=True)
+            for value in found
+        ]
+        return [*varying, *static, (None, "duration")]
+
     def count(self) -> int:
         """Number of features that follow from the channels."""
         return len(_FEATURES) * len(self.channels) + self.static.n_outputs + 1

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor
 
 from tsssm.encoding import PanelEncoder
-from tsssm.features._systems import draw_systems
+from tsssm.features._systems import draw_systems, timescales
 from tsssm.features._timeline import Sampled, Timeline, joined
 from tsssm.ops import pooled_scan, readout_scan
 from tsssm.ops.operands import has_kernels
 from tsssm.panel import Panel
 
-POOLINGS = ("ppv", "competition")
+#: What is kept of a readout, by the pooling that keeps it.
+KINDS = {"ppv": ("low", "high"), "competition": ("max", "min")}
+POOLINGS = tuple(KINDS)
 
 _CPU = torch.device("cpu")
 _BLOCK = 8
@@ -187,10 +189,28 @@ class StateSpaceFeatures:
             features[part] = kept.reshape(len(kept), -1)
         return features
 
+    def timescales(self) -> npt.NDArray[np.float64]:
+        """Return the timescale (G,) of each system, in the unit of the training panel's times, or samples."""
+        timeline = self.timeline
+        scale = timescales(self.n_groups, self.n_scales, timeline.resolution, timeline.duration)
+        return scale * timeline.unit
+
+    def shares(self) -> npt.NDArray[np.float64]:
+        """Return the share (G, d) of each channel, with its slope, in the input of each system.
+
+        The mixtures are of unit length: shares are squares, and those of a system sum to 1.
+        """
+        mixtures = (self._systems[name].double().numpy() ** 2 for name in ("mix_u", "mix_held"))
+        squares = sum(mixtures, np.zeros((self.n_groups, self.encoder.n_channels)))
+        return squares / squares.sum(axis=1, keepdims=True)
+
+    def kinds_kept(self) -> list[str]:
+        """Return what is kept of each readout, in the order of the features of a group."""
+        return [kind for pooling in POOLINGS if pooling in self.pooling for kind in KINDS[pooling]]
+
     def names(self) -> list[str]:
         """Return a name for each feature: group, what is kept, readout."""
-        kinds = {"ppv": ("low", "high"), "competition": ("max", "min")}
-        kept = [kind for pooling in POOLINGS if pooling in self.pooling for kind in kinds[pooling]]
+        kept = self.kinds_kept()
         groups, readouts = range(self.n_groups), range(self.n_readouts)
         return [f"group{g}_{kind}{r}" for g in groups for kind in kept for r in readouts]
 

@@ -76,9 +76,7 @@ def draw_systems(
     rng : Generator
     """
     regular = resolution < _REGULAR_BELOW
-    fastest = _FASTEST_SCALE * (1.0 if regular else max(resolution, _LEAST_SLOWING))
-    scales = np.geomspace(fastest, max(duration, fastest), n_scales)
-    scale = scales[np.arange(groups) % n_scales]
+    scale = timescales(groups, n_scales, resolution, duration)
     if basis == "diagonal":
         A, B = _diagonal(scale, rng)
         C = _complex_normal((groups, readouts, A.shape[1]), rng)
@@ -94,6 +92,14 @@ def draw_systems(
     D = np.where(balanced, -(lag_0 + total), D)
     norm = np.sqrt(energy + (lag_0 + D) ** 2)
     return Systems(A, B, _mixtures(groups, channels, regular, rng), C / norm[..., None], D / norm)
+
+
+def timescales(groups: int, n_scales: int, resolution: float, duration: float) -> FloatArray:
+    """Timescale (G,) of each system, in units; arguments as of `draw_systems`."""
+    regular = resolution < _REGULAR_BELOW
+    fastest = _FASTEST_SCALE * (1.0 if regular else max(resolution, _LEAST_SLOWING))
+    scales = np.geomspace(fastest, max(duration, fastest), n_scales)
+    return scales[np.arange(groups) % n_scales]
 
 
 def _diagonal(scale: FloatArray, rng: np.random.Generator) -> tuple[Array, Array]:
