@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from tsssm import Panel, SSMClassifier
-from tsssm.inspection import channel_importance
+from tsssm.inspection import channel_importance, span_importance
 from tsssm.panel import as_panel
 
 
@@ -133,3 +133,50 @@ def test_bad_arguments_are_refused(ragged, tiny):
         channel_importance(SSMClassifier(**tiny), ragged, np.zeros(4))
     with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[4, 3\]"):
         channel_importance(Known().fit(None, None), ragged, np.zeros(3))
+
+
+def test_the_importance_of_a_span_is_known():
+    # The estimator knows the mean of a series: an exchange of a span changes it by that of the difference.
+    X = np.random.default_rng(0).normal(size=(5, 1, 12))
+    est = Known().fit(None, None)
+    result = span_importance(
+        est, X, X[:, 0].mean(axis=1), [0, 3, 12], scoring=error, n_repeats=2, random_state=0
+    )
+    rng = np.random.RandomState(0)
+    for repeat in range(2):
+        donors = rng.permutation(5)
+        for k, part in enumerate((slice(0, 3), slice(3, 12))):
+            change = (X[donors, 0, part] - X[:, 0, part]).sum(axis=1) / 12
+            assert result.importances[k, repeat] == pytest.approx(np.abs(change).mean(), rel=1e-5)
+    assert result.edges.tolist() == [0, 3, 12] and result.importances_mean.shape == (2,)
+
+
+def test_samples_of_a_span_come_from_the_same_span(ragged):
+    est = Known().fit(None, None)
+    result = span_importance(est, ragged, np.zeros(4), 2, scoring=error, n_repeats=1, random_state=1)
+    donors = np.random.RandomState(1).permutation(4)
+    _, first, second = est.seen_
+    np.testing.assert_array_equal(result.edges, [0.0, 0.5, 1.0])
+    for panel, early in ((first, True), (second, False)):
+        np.testing.assert_array_equal(panel.times, ragged.times)
+        for i, donor in enumerate(donors):
+            here, there = ((part[i].times, part[i].values) for part in (panel, ragged))
+            given = ragged[donor]
+            inside, within = (
+                ((time - time[0]) / np.ptp(time) < 0.5) == early for time in (here[0], given.times)
+            )
+            np.testing.assert_array_equal(here[1][~inside], there[1][~inside])
+            expected = np.resize(given.values[within], (inside.sum(), 2))
+            np.testing.assert_array_equal(here[1][inside], expected)
+
+
+def test_the_span_that_tells_the_classes_apart_is_found(tiny):
+    X, y = np.random.default_rng(0).normal(size=(60, 1, 12)), np.arange(60) % 2
+    X[y == 1, 0, 6:9] += 3.0
+    clf = SSMClassifier(**{**tiny, "max_epochs": 30}).fit(X[:30], y[:30])
+    result = span_importance(clf, X[30:], y[30:], 4, n_repeats=5, random_state=0)
+    assert result.importances_mean.argmax() == 2
+    with pytest.raises(ValueError, match="n_repeats must be"):
+        span_importance(clf, X, y, n_repeats=0)
+    with pytest.raises(TypeError, match="spans must be a number of spans"):
+        span_importance(clf, X, y, "all")

@@ -1,4 +1,4 @@
-"""What a fitted estimator relies on."""
+"""What the score of a fitted estimator loses when series exchange a channel, or a span of time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tsssm.estimators._alignment import aligned
+from tsssm.inspection._clock import span_numbers
 from tsssm.panel import Panel, as_panel
-
-__all__ = ["channel_importance"]
 
 
 def channel_importance(
@@ -80,8 +79,7 @@ def channel_importance(
     >>> channel_importance(clf, X[1::2], y[1::2], random_state=0).importances_mean.argmax()
     np.int64(1)
     """
-    if not isinstance(n_repeats, Integral) or isinstance(n_repeats, bool) or n_repeats < 1:
-        raise ValueError(f"n_repeats must be an integer of at least 1; got {n_repeats!r}.")
+    _check_repeats(n_repeats)
     check_is_fitted(estimator)
     # As the estimator itself reads an index that counts.
     panel = as_panel(X, counting_is_time=getattr(estimator, "_has_times", False))
@@ -91,7 +89,7 @@ def channel_importance(
     rng = check_random_state(random_state)
     donors = [rng.permutation(len(panel)) for _ in range(n_repeats)]
     is_array = isinstance(X, np.ndarray) and X.ndim == 3
-    exchanged = _exchanged_array if is_array else _exchanged_panel
+    exchanged: Callable[..., Any] = _exchanged_array if is_array else _exchanged_panel
     source = X if is_array else panel
     score = scorer(estimator, source, y)
     importances = np.array(
@@ -123,6 +121,102 @@ def _exchanged_panel(panel: Panel, channel: int, donors: npt.NDArray[np.int64]) 
     samples = np.repeat(starts[donors], lengths) + position % np.repeat(lengths[donors], lengths)
     values = panel.values.copy()
     values[:, channel] = panel.values[samples, channel]
+    return Panel(
+        values,
+        panel.offsets,
+        panel.times,
+        panel.channel_names,
+        ids=panel.ids,
+        time_unit=panel.time_unit,
+    )
+
+
+def span_importance(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    spans: int | npt.ArrayLike = 10,
+    scoring: str | Callable[..., float] | None = None,
+    n_repeats: int = 5,
+    random_state: int | np.random.RandomState | None = None,
+) -> Bunch:
+    """Importance of each span of time: how much worse the score gets when the series exchange that span.
+
+    As `channel_importance`, for all channels of the samples that lie in a span. Samples keep their times:
+    the samples of a span are replaced by those of another series in the same span, in their order, from the
+    first on again where there are fewer. Where the other series has none there, what it would have had is
+    missing.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+        Of this package, or a pipeline that ends in one.
+    X : Panel, or whatever `channel_importance` takes
+        n series, best ones that the estimator was not fitted to. It is handed on as a `Panel`.
+    y : array of shape (n,) or (n, n_outputs)
+        Targets of the series.
+    spans : int or array (k + 1,), default=10
+        So many spans of equal time in each series; or the edges of spans in the unit of the times of X
+        (numbers of samples without times), what is outside counted to the first or the last.
+    scoring, n_repeats, random_state
+        As of `channel_importance`.
+
+    Returns
+    -------
+    Bunch
+        With ``importances`` (spans, n_repeats), ``importances_mean`` and ``importances_std`` (spans,), and
+        ``edges`` (spans + 1,): those given, or shares of the time of a series from 0 to 1.
+
+    Raises
+    ------
+    NotFittedError
+        If the estimator is not fitted.
+    TypeError, ValueError
+        For X, y or parameters that are not as documented.
+    """
+    _check_repeats(n_repeats)
+    check_is_fitted(estimator)
+    panel = as_panel(X, counting_is_time=getattr(estimator, "_has_times", False))
+    y = aligned(y, panel, X, "y")
+    check_consistent_length(panel, y)
+    scorer = check_scoring(estimator, scoring=scoring)
+    numbers, edges = span_numbers(panel, spans)
+    if edges is None:
+        edges = np.linspace(0.0, 1.0, int(spans) + 1)  # type: ignore[arg-type]
+    rng = check_random_state(random_state)
+    donors = [rng.permutation(len(panel)) for _ in range(n_repeats)]
+    score = scorer(estimator, panel, y)
+    importances = np.array(
+        [
+            [score - scorer(estimator, _exchanged_span(panel, numbers == k, order), y) for order in donors]
+            for k in range(len(edges) - 1)
+        ]
+    )
+    return Bunch(
+        importances=importances,
+        importances_mean=importances.mean(axis=1),
+        importances_std=importances.std(axis=1),
+        edges=edges,
+    )
+
+
+def _check_repeats(n_repeats: Any) -> None:
+    if not isinstance(n_repeats, Integral) or isinstance(n_repeats, bool) or n_repeats < 1:
+        raise ValueError(f"n_repeats must be an integer of at least 1; got {n_repeats!r}.")
+
+
+def _exchanged_span(panel: Panel, inside: npt.NDArray[np.bool_], donors: npt.NDArray[np.int64]) -> Panel:
+    """Return a panel whose samples ``inside`` a span are, in series i, those of series donors[i]."""
+    series = np.repeat(np.arange(len(panel)), panel.lengths)[inside]
+    rows = np.flatnonzero(inside)
+    count = np.bincount(series, minlength=len(panel))
+    starts = np.cumsum(count) - count
+    position, given = np.arange(len(rows)) - starts[series], donors[series]
+    there = count[given] > 0
+    taken = rows[starts[given[there]] + position[there] % count[given[there]]]
+    values = panel.values.copy()
+    values[rows[there]] = panel.values[taken]
+    values[rows[~there]] = np.nan
     return Panel(
         values,
         panel.offsets,

@@ -1,0 +1,197 @@
+"""What each measurement of a series did to the answer of an estimator."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tsssm.estimators._along_clock import Clock
+from tsssm.estimators._along_labels import AlongTime, read_times
+from tsssm.estimators._checks import seed_of
+from tsssm.inspection._answers import ALONG, LINEAR, NETWORKS, answer_of, check_estimator
+from tsssm.inspection._attribution import Attribution, panel_like
+from tsssm.inspection._gradients import integrated_gradients
+from tsssm.inspection._spans import occlusion, shapley
+from tsssm.panel import Panel
+
+FloatArray = npt.NDArray[np.float64]
+
+_METHODS = ("auto", "integrated_gradients", "occlusion", "shapley")
+
+
+def attribute(
+    estimator: Any,
+    X: Any,
+    *,
+    target: Any = None,
+    quantile: float | None = None,
+    time: Any = None,
+    method: str = "auto",
+    spans: int | npt.ArrayLike = 12,
+    background: Any = None,
+    n_steps: int | str = "auto",
+    n_permutations: int = 20,
+    random_state: int | np.random.RandomState | None = 0,
+) -> Attribution:
+    """Attribute the answers of a fitted estimator to what was measured, and to what was not.
+
+    Needs the package Captum (``pip install 'tsssm[explain]'``).
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+        `SSMClassifier`, `SSMRegressor`, `SSMSequenceClassifier`, `SSMSequenceRegressor`,
+        `SSMFeaturesClassifier` or `SSMFeaturesRegressor`.
+    X : Panel, or whatever the estimator takes as X
+        The n series to explain.
+    target : label, number or pair, optional
+        Of a classifier the class whose log-odds against the others are explained, by default the second of
+        two; of a regressor the column of y, by name or number. For a y with several columns of classes a pair
+        (column, class).
+    quantile : float, optional
+        Of a regressor with ``loss="quantile"`` the level, by default the median.
+    time : number, date, or n of them, optional
+        When, for estimators that answer along time: as ``times`` of their ``predict``, one for all series or
+        one for each; by default at the last sample.
+    method : {"auto", "integrated_gradients", "occlusion", "shapley"}, default="auto"
+        See the notes. "auto" is "integrated_gradients" where networks alone answer, else "shapley".
+    spans : int or array, default=12
+        Of "occlusion" and "shapley": so many spans of equal time in each series, or the edges of spans in the
+        unit of its times (numbers of samples without times).
+    background : as X, optional
+        Of "integrated_gradients": series whose mean inputs are the baseline, such as the training series.
+    n_steps : int or "auto", default="auto"
+        Of "integrated_gradients": points of the integral; "auto" doubles them, from 32 to at most 512, until
+        ``delta`` is below a thousandth of the answer's change and of its unit (1 for log-odds, a standard
+        deviation of the target for numbers).
+    n_permutations : int, default=20
+        Of "shapley": random orders; more make the values less noisy, never less complete.
+    random_state : int or RandomState, default=0
+        Seed of the orders.
+
+    Returns
+    -------
+    Attribution
+
+    Raises
+    ------
+    ImportError
+        If Captum is not installed.
+    NotFittedError, TypeError, ValueError
+        Before ``fit``, and for arguments that are not as documented. "integrated_gradients" is refused where
+        a closed form answers, alone or beside networks: it has no gradients.
+
+    Notes
+    -----
+    *Integrated gradients* (arXiv 1703.01365) go from a baseline, in which every standardised value is 0 (the
+    training mean, of charts the median) and no channel was measured, or the mean of ``background``, to the
+    inputs that the network reads, at the times as they are. What the value of a measurement added is in
+    ``values``, also where the network has it carried on; what it added that a channel was measured or not,
+    and how long it had not been, is in ``missing``. Against the default baseline "not measured" is no news;
+    against a ``background`` the absence of what others have measured has its own attribution. Where values
+    were missing in training, give one: a series of which nothing was measured is unlike any that the network
+    knows, and its answer may be far off.
+
+    *Occlusion* takes out what was measured of one channel in one span, and asks again; the difference is
+    spread evenly over these measurements. Where values were missing in training, what is taken out is not
+    measured, else it is the training mean. Where a channel was not measured in a span, the difference to a
+    typical value measured in the middle of it (the training mean, of charts the median) is in ``missing``.
+    The baseline is a series of which nothing was measured. What several spans say together is in ``delta``,
+    which leaves ``missing`` out.
+
+    *Shapley* values average what a span of a channel adds over random orders in which they are measured, and
+    share what they say together; they sum to the answer less the baseline to rounding. Every second order
+    is the one before it backwards, so that what two spans say together is shared out exactly. An order takes
+    a prediction for each span of each channel.
+
+    All three say what the model does, not what is true of patients: a channel that says the same as another
+    one may have no attribution.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tsssm import SSMClassifier
+    >>> from tsssm.inspection import attribute
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.normal(size=(40, 2, 20)), np.repeat([0, 1], 20)
+    >>> X[y == 1, 1, 5:10] += 2.0  # the second channel tells the classes apart
+    >>> clf = SSMClassifier(n_layers=1, d_model=8, n_features=0, max_epochs=20, random_state=0).fit(X, y)
+    >>> int(attribute(clf, X[::8]).summary().index[0])
+    1
+    """
+    check_estimator(estimator, (*NETWORKS, *ALONG, *LINEAR))
+    if method not in _METHODS:
+        raise ValueError(f"method must be one of {', '.join(map(repr, _METHODS))}; got {method!r}.")
+    _check_count("n_permutations", n_permutations)
+    if n_steps != "auto":
+        _check_count("n_steps", n_steps)
+    along = isinstance(estimator, ALONG)
+    if time is not None and not along:
+        raise ValueError(f"time is for estimators that answer along time; got {type(estimator).__name__}.")
+    answer = answer_of(estimator, target, quantile)
+    closed = isinstance(estimator, LINEAR) or getattr(estimator, "closed_form_", None) is not None
+    if method == "auto":
+        method = "shapley" if closed else "integrated_gradients"
+    if method == "integrated_gradients" and closed:
+        raise ValueError(
+            "A closed form has no gradients: use method='shapley' or 'occlusion', or fit a network with "
+            "n_features=0."
+        )
+    if background is not None and method != "integrated_gradients":
+        raise ValueError(f"background is for method='integrated_gradients'; the method is {method!r}.")
+    panel = estimator._panel(X, reset=False)
+    at = _asked_times(estimator, X, panel, time) if along else None
+    if method == "integrated_gradients":
+        rows = None
+        if at is not None:
+            rows, _ = Clock(panel, estimator.encoder_).rows(at, estimator._delay(), "time")
+        other = None if background is None else estimator._panel(background, reset=False)
+        found = integrated_gradients(estimator, panel, answer, other, rows, n_steps)
+    else:
+
+        def ask(variants: Panel, i: int) -> FloatArray:
+            if at is None:
+                return estimator._outputs(variants)
+            own = np.repeat(np.asarray(at.times)[i], len(variants))
+            asked = AlongTime(np.empty(len(own)), np.arange(len(own) + 1), own)
+            return estimator._outputs_at(variants, asked, "time")
+
+        if method == "occlusion":
+            found = occlusion(estimator, panel, answer, ask, spans)
+        else:
+            found = shapley(estimator, panel, answer, ask, spans, int(n_permutations), seed_of(random_state))
+    # Occlusion compares what is missing with what was never there: no part of the way from the baseline.
+    parts = found.values if method == "occlusion" else found.values + found.missing
+    total = np.add.reduceat(parts.sum(axis=1), panel.offsets[:-1])
+    return Attribution(
+        panel=panel,
+        values=panel_like(panel, found.values),
+        missing=panel_like(panel, found.missing),
+        baseline=found.baseline,
+        output=found.output,
+        delta=found.output - found.baseline - total,
+        quantity=answer.quantity,
+        method=method,
+    )
+
+
+def _check_count(name: str, count: Any) -> None:
+    if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"{name} must be an integer of at least 1; got {count!r}.")
+
+
+def _asked_times(estimator: Any, X: Any, panel: Panel, time: Any) -> AlongTime:
+    """One time for each series: that given, or that of its last sample."""
+    n = len(panel)
+    if time is None:
+        last = panel.lengths - 1.0 if panel.times is None else panel.times[panel.offsets[1:] - 1]
+        return AlongTime(np.empty(n), np.arange(n + 1), np.asarray(last, dtype=np.float64))
+    several = hasattr(time, "__len__") and not isinstance(time, str)
+    each = list(time) if several else [time] * n
+    if len(each) != n:
+        raise ValueError(f"time must be one for all series, or one for each of the {n}; got {len(each)}.")
+    numbers, offsets, _ = read_times([[one] for one in each], X, panel)
+    return AlongTime(np.empty(n), offsets, numbers)
