@@ -46,6 +46,10 @@ class SharedStateLayer(SSMLayer):
         """Factors f (M, P), complex, and real matrices R (directions, M, H, P): C is the sum of R_m f_m."""
         raise NotImplementedError
 
+    def poles(self) -> Tensor:
+        with torch.no_grad():
+            return (torch.exp(self.log_dt.double()) * self.eigenvalues())[None]
+
     def input_matrix(self) -> Tensor:
         """B (P, H), complex."""
         parts = self.inputs()

@@ -105,6 +105,14 @@ class SSMLayer(nn.Module):
         """The zero state for ``batch`` sequences."""
         raise NotImplementedError
 
+    def poles(self) -> Tensor:
+        """Eigenvalues of A times Delta in 1 / (unit of ``dt``), a row for each channel that has a state.
+
+        Complex (rows, modes), one or both of a conjugate pair: a mode of pole s goes on as exp(s t). Of a
+        liquid layer they are those at rest, without input.
+        """
+        raise NotImplementedError
+
     def _run(self, u: Tensor, dt: Tensor | None, state: Any, need_state: bool) -> tuple[Tensor, Any]:
         """The layer on arguments that have been checked, in one direction or both."""
         raise NotImplementedError

@@ -196,6 +196,10 @@ class LSSL(SSMLayer):
         inner = torch.diag_embed(D) + torch.linalg.inv(dense_tridiagonal(T))
         return P[..., None] * inner * Q[..., None, :], B
 
+    def poles(self) -> Tensor:
+        with torch.no_grad():
+            return torch.exp(self.log_dt.double())[:, None] * torch.linalg.eigvals(self.transition()[0])
+
     def _factors(self, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """P, D_A, Q (d_model or 1, N) and the diagonals T (3, d_model or 1, N) of a trained A."""
         D, T = dissipative(self.A_D.to(dtype), self.A_T.to(dtype), CEILINGS[self.measure])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -113,6 +113,21 @@ class ModalLayer(SSMLayer):
     def readout(self) -> Tensor:
         """C (directions, 1, d_model, N/2) with y = Re(C x): a stored mode counts for its conjugate too."""
         return 2 * torch.view_as_complex(self.C)[:, None]
+
+    def poles(self) -> Tensor:
+        with torch.no_grad():
+            Lambda = self.eigenvalues().to(torch.complex128)
+            if hasattr(self, "P"):
+                # A x = Lambda x - sum_r P_r Re(2 P_r^* x) of the real and the imaginary part of x.
+                P = torch.view_as_complex(cast(Tensor, self.P)).to(torch.complex128)
+                rows = torch.cat([P.real, P.imag], dim=-1)
+                A = -2 * torch.einsum("rhi,rhj->hij", rows, rows)
+                blocks = ((Lambda.real, -Lambda.imag), (Lambda.imag, Lambda.real))
+                A = A + torch.cat(
+                    [torch.cat([*map(torch.diag_embed, row)], dim=-1) for row in blocks], dim=-2
+                )
+                Lambda = torch.linalg.eigvals(A)
+            return torch.exp(self.log_dt.double())[:, None] * Lambda
 
     def zero_modes(self, batch: int) -> Tensor:
         """The zero state (batch, d_model, N/2), complex."""
