@@ -9,11 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tsssm.backbone import Backbone
+from tsssm.estimators._checks import seed_of
 from tsssm.plotting._axes import axes_for, chosen, networks_of, unit_of
+from tsssm.training import isolated_rng
 
 
 class TimescaleDisplay:
-    """Timescales 1 / Delta of the systems of each layer, beside the range that they started from.
+    """Timescales 1 / Delta of the systems of each layer, before and after training.
 
     Parameters
     ----------
@@ -23,6 +26,8 @@ class TimescaleDisplay:
         Shortest and longest timescale of each layer before training.
     unit : str
         Unit of time.
+    before : list of array (n_systems,), optional
+        As ``timescales``, before training; known where ``random_state`` is a number.
 
     Attributes
     ----------
@@ -34,11 +39,16 @@ class TimescaleDisplay:
     ax_: Any
 
     def __init__(
-        self, timescales: Sequence[npt.NDArray[Any]], initial: Sequence[tuple[float, float]], unit: str
+        self,
+        timescales: Sequence[npt.NDArray[Any]],
+        initial: Sequence[tuple[float, float]],
+        unit: str,
+        before: Sequence[npt.NDArray[Any]] | None = None,
     ) -> None:
         self.timescales = [np.asarray(one, dtype=np.float64) for one in timescales]
         self.initial = list(initial)
         self.unit = unit
+        self.before = None if before is None else [np.asarray(one, dtype=np.float64) for one in before]
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, ax: Any = None) -> TimescaleDisplay:
@@ -53,15 +63,20 @@ class TimescaleDisplay:
         """
         nets: list[Any] = list(networks_of(estimator, cls.__name__))
         net, scale, n_layers = nets[0], float(estimator.time_scale_), len(nets[0].blocks)
-        alike = [[one.blocks[number].layer for one in nets] for number in range(n_layers)]
-        deltas = [np.concatenate([one.log_dt.detach().double().numpy() for one in each]) for each in alike]
-        learned = [scale * np.exp(-delta) for delta in deltas]
+        learned, before = _timescales(nets, scale), None
+        if isinstance(estimator.random_state, (int, np.integer)) and not estimator.warm_start:
+            with isolated_rng(seed_of(int(estimator.random_state))):
+                before = _timescales([Backbone(**one.config).float() for one in nets], scale)
         ends = (np.broadcast_to(net.config[name], n_layers) for name in ("dt_max", "dt_min"))
         initial = [(scale / fast, scale / slow) for fast, slow in zip(*ends, strict=True)]
-        return cls(learned, initial, unit_of(estimator)).plot(ax=ax)
+        return cls(learned, initial, unit_of(estimator), before).plot(ax=ax)
 
     def plot(self, *, ax: Any = None) -> TimescaleDisplay:
-        """Draw a box a layer, from the least to the largest, on ``ax`` or a new figure; returns itself."""
+        """Draw on ``ax`` or a new figure; returns itself.
+
+        A line a system from before training to after it, or, where those before are not known, a box a layer
+        from the least to the largest.
+        """
         self.figure_, (self.ax_,) = axes_for(ax, 1, 4.0)
         positions = np.arange(1, len(self.timescales) + 1)
         for position, (low, high) in zip(positions, self.initial, strict=True):
@@ -69,13 +84,33 @@ class TimescaleDisplay:
             self.ax_.fill_between(
                 [position - 0.4, position + 0.4], low, high, color="C0", alpha=0.2, label=label
             )
-        self.ax_.boxplot(self.timescales, positions=positions, whis=(0, 100), widths=0.5)
+        if self.before is None:
+            self.ax_.boxplot(self.timescales, positions=positions, whis=(0, 100), widths=0.5)
+        else:
+            self._draw_change(positions, self.before)
         self.ax_.set_yscale("log")
         self.ax_.set_xticks(positions, [str(position) for position in positions])
         self.ax_.set(xlabel="layer", ylabel=f"timescale 1/Δ ({self.unit})")
-        self.ax_.legend(loc="upper left")
-        self.ax_.margins(y=0.15)  # room for the legend
+        self.ax_.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, frameon=False)
         return self
+
+    def _draw_change(self, positions: npt.NDArray[Any], before: list[npt.NDArray[np.float64]]) -> None:
+        dots: dict[str, Any] = {"marker": "o", "markersize": 3, "linestyle": "none"}
+        for position, start, end in zip(positions, before, self.timescales, strict=True):
+            ends = np.array([position - 0.25, position + 0.25])
+            self.ax_.plot(ends, np.stack([start, end]), color="C0", linewidth=0.5, alpha=0.5)
+            for colour, at, values, label in (
+                ("C0", ends[0], start, "before"),
+                ("C1", ends[1], end, "after"),
+            ):
+                first = {"label": f"{label} training"} if position == 1 else {}
+                self.ax_.plot(np.full(len(values), at), values, color=colour, **dots, **first)
+
+
+def _timescales(nets: Sequence[Any], scale: float) -> list[npt.NDArray[np.float64]]:
+    """Timescales of each layer, of all networks together, in the unit of the times."""
+    deltas = [[block.layer.log_dt.detach().double().numpy() for block in net.blocks] for net in nets]
+    return [scale * np.exp(-np.concatenate(each)) for each in zip(*deltas, strict=True)]
 
 
 class ImpulseResponseDisplay:
