@@ -135,7 +135,7 @@ def max_pool(h: Tensor, dt: Tensor | None) -> Tensor:
 
 def last_pool(h: Tensor, dt: Tensor | None) -> Tensor:
     """The last sample with a positive gap, (batch, L, d_model) to (batch, d_model)."""
-    return h[:, -1] if dt is None else h[torch.arange(len(h), device=h.device), last_sample(dt)]
+    return h[:, -1] if dt is None else h[torch.arange(h.shape[0], device=h.device), last_sample(dt)]
 
 
 #: Summaries of the features over time.

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from tsssm.ops import reference
 from tsssm.ops.operands import fills_registers
+from tsssm.ops.paths import is_exporting
 
 _LEVELS = 2**16
 # Numbers below which, without noise, the calls for a block cost more than what they save.
@@ -93,7 +94,8 @@ def gated_mix(
             )
     inner, outer = noises or (None, None)
     level = dropout_level(p)
-    if (noises or h.numel() >= _SMALL) and fills_registers(h, y, weight, bias):
+    # A program of torch.export is to hold for any size, and is not trained.
+    if not is_exporting() and (noises or h.numel() >= _SMALL) and fills_registers(h, y, weight, bias):
         # Numba is imported, and its kernels are loaded, when the first CPU tensor arrives.
         from tsssm.ops.autograd import gating as compiled
 

@@ -11,8 +11,8 @@ import torch
 _LONGEST_DIRECT = 1024
 
 
-# PyTorch 2.6 does not tell export from compile.
-_is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+#: Whether `torch.export` looks on. PyTorch 2.6 does not tell export from compile.
+is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
 
 
 class _Cost(NamedTuple):
@@ -57,7 +57,7 @@ def prefers_convolution(operation: str, batch: int, length: int, modes: int, dev
     """
     if device.type != "cpu":
         return True
-    if operation == "dense" or _is_exporting():
+    if operation == "dense" or is_exporting():
         return False
     scan, kernel = ((a + b * modes) for a, b in _COSTS[operation])
     convolution = 0.8 + 0.0018 * length if length <= _LONGEST_DIRECT else math.log2(length) - 4.5
