@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tsssm.encoding import ChartEncoder
 from tsssm.estimators import SSMClassifier, SSMRegressor
 from tsssm.estimators._number_targets import LEAST_VARIANCE
+from tsssm.exporting._checks import ExportError, check_exportable
 from tsssm.exporting._graph import Graph
-from tsssm.exporting._layers import ExportError
 from tsssm.exporting._model import sample_model, series_model
+from tsssm.exporting._notes import notes_of
 from tsssm.persistence import write_atomically
 from tsssm.training import members_of
 
@@ -91,30 +91,11 @@ def to_onnx(
     >>> clf = SSMClassifier(**small, max_epochs=1, random_state=0).fit(X, np.arange(20) % 2)
     >>> model = to_onnx(clf)  # doctest: +SKIP
     """
-    if not isinstance(estimator, (SSMClassifier, SSMRegressor)):
-        raise TypeError(
-            f"estimator must be a fitted SSMClassifier or SSMRegressor; got {type(estimator).__name__}. Of a "
-            "pipeline, pass the last step."
-        )
-    if path is not None and Path(path).suffix != _ENDING:
-        raise ValueError(f"path must end in {_ENDING!r}; got {os.fspath(path)!r}.")
-    estimator.check_is_fitted("to_onnx")
+    members = members_of(check_exportable(estimator, path, _ENDING, "to_onnx"))
     try:
         import onnx  # noqa: F401
     except ImportError as error:
         raise ImportError("to_onnx needs the package onnx: pip install 'tsssm[onnx]'.") from error
-    if estimator.net_ is None:
-        raise ExportError("The estimator saw a single class in fit and has no network to export.")
-    if estimator.closed_form_ is not None:
-        raise ExportError(
-            "The closed form beside the networks cannot be exported to ONNX: fit with n_features=0."
-        )
-    if isinstance(estimator.encoder_, ChartEncoder):
-        raise ExportError(
-            "What a network reads of a clinical chart, spans of time in normal scores, cannot be exported to "
-            "ONNX: fit with bidirectional=False, which reads every sample."
-        )
-    members = members_of(estimator.net_)
     if streaming and any(member.config["bidirectional"] for member in members):
         raise ExportError(
             "A bidirectional network has to see the end of a series before it can answer: fit with "
@@ -122,26 +103,10 @@ def to_onnx(
         )
     write = sample_model if streaming else series_model
     finish = _finish_classes if isinstance(estimator, SSMClassifier) else _finish_numbers
-    model = write(members, estimator.encoder_, lambda g, raw: finish(g, raw, estimator), _notes(estimator))
+    model = write(members, estimator.encoder_, lambda g, raw: finish(g, raw, estimator), notes_of(estimator))
     if path is not None:
         write_atomically(Path(path), model.SerializeToString())
     return model
-
-
-def _notes(estimator: Any) -> dict[str, Any]:
-    """Metadata: what a user of the file has to know."""
-    encoder = estimator.encoder_
-    notes: dict[str, Any] = {"channels": encoder.n_channels, "time_unit": encoder.time_unit}
-    if hasattr(estimator, "feature_names_in_") and not estimator._fitted_on_table:
-        notes["channel_names"] = list(map(str, estimator.feature_names_in_))
-    if isinstance(estimator, SSMClassifier):
-        several = isinstance(estimator.classes_, list)
-        columns = estimator.classes_ if several else [estimator.classes_]
-        labels = [column.tolist() for column in columns]
-        notes["classes"] = labels if several else labels[0]
-    elif estimator.loss == "quantile":
-        notes["quantiles"] = list(map(float, estimator.quantiles))
-    return notes
 
 
 def _finish_classes(g: Graph, raw: str, estimator: Any) -> Answers:

@@ -20,6 +20,7 @@ from tsssm.exporting._cells import (
     SharedCell,
     TridiagonalCell,
 )
+from tsssm.exporting._checks import ExportError
 from tsssm.exporting._graph import Graph
 from tsssm.layers import DSS, LSSL, S4, S4D, S5, LinOSS, LiquidS4, SSMLayer
 from tsssm.ops.bounds import liquid_bound
@@ -28,10 +29,6 @@ Array = npt.NDArray[Any]
 
 #: From a system, inputs (batch, L, H), and whether time runs backwards, to outputs (batch, L, M H).
 RunCell = Callable[[Graph, Cell, str, bool], str]
-
-
-class ExportError(ValueError):
-    """Raised for a model that the operators of ONNX are not written for."""
 
 
 def cells_of(layer: SSMLayer) -> list[Cell]:

@@ -1,0 +1,23 @@
+"""What a user of an exported file has to know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tsssm.estimators import SSMClassifier
+
+
+def notes_of(estimator: Any) -> dict[str, Any]:
+    """Metadata: what a user of the file has to know."""
+    encoder = estimator.encoder_
+    notes: dict[str, Any] = {"channels": encoder.n_channels, "time_unit": encoder.time_unit}
+    if hasattr(estimator, "feature_names_in_") and not estimator._fitted_on_table:
+        notes["channel_names"] = list(map(str, estimator.feature_names_in_))
+    if isinstance(estimator, SSMClassifier):
+        several = isinstance(estimator.classes_, list)
+        columns = estimator.classes_ if several else [estimator.classes_]
+        labels = [column.tolist() for column in columns]
+        notes["classes"] = labels if several else labels[0]
+    elif estimator.loss == "quantile":
+        notes["quantiles"] = list(map(float, estimator.quantiles))
+    return notes
