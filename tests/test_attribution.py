@@ -218,14 +218,15 @@ class TestBruteForce:
             for channel in range(2):
                 cell = (numbers == k) & ~np.isnan(one.values[:, channel])
                 got = found.values.values[cell, channel].sum()
-                if cell.any():
-                    expected = self.changed(clf, one, cell, channel, np.nan)
-                    assert got == pytest.approx(expected, abs=1e-5)
-                elif (numbers == k).any():
-                    rows = np.flatnonzero(numbers == k)
-                    middle, mean = rows[len(rows) // 2], clf.encoder_.mean[channel]
-                    expected = self.changed(clf, one, middle, channel, mean)
-                    assert found.missing.values[rows, channel].sum() == pytest.approx(expected, abs=1e-5)
+                expected = self.changed(clf, one, cell, channel, np.nan)
+                assert got == pytest.approx(expected, abs=1e-5)
+        assert not found.missing.values.any()
+        values = np.where([False, True], np.nan, one.values)  # of a channel without any value
+        never = Panel(values, one.offsets, one.times, one.channel_names, time_unit="h")
+        absent = attribute(clf, never, method="occlusion", spans=spans)
+        expected = self.changed(clf, never, len(values) // 2, 1, clf.encoder_.mean[1])
+        assert absent.missing.values[:, 1].sum() == pytest.approx(expected, abs=1e-5)
+        assert absent.delta == pytest.approx(absent.output - absent.baseline - absent.values.values.sum())
         table = found.by_span(spans)
         assert table.columns.tolist() == spans[:-1] and table.index.names == ["id", "channel"]
         assert table.to_numpy().sum() == pytest.approx(sums(found)[0], abs=1e-5)

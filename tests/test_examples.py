@@ -203,6 +203,17 @@ def test_along_time(tmp_path, capsys):
     assert "heart rate: mean error" in printed
 
 
+@pytest.mark.slow
+def test_explaining(tmp_path, capsys):
+    pytest.importorskip("captum")
+    figure = tmp_path / "figures" / "explaining.png"
+    load_example("explaining").main(["--figure", str(figure), "--max-steps", "4", "--stays", "40"])
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert 0.6 < float(re.search(r"AUROC of other stays: (\S+)", printed)[1]) <= 1
+    assert "log-odds of 1" in printed and "Lactate" in printed and "42 h" in printed
+
+
 def test_forecasting(tmp_path, capsys):
     figure = tmp_path / "figures" / "forecasting.png"
     load_example("forecasting").main(["--figure", str(figure)])

@@ -21,7 +21,7 @@ def run(program, panel: Panel) -> dict[str, np.ndarray]:
 
 
 # An export takes a second: one of each kind of operator, the others with the slow tests.
-QUICK = ("lssl", "s4")
+QUICK = ("lssl",)
 ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES]
 
 
@@ -47,7 +47,10 @@ def test_no_path_is_taken_by_the_size_of_the_example():
         np.testing.assert_allclose(found, clf.predict_proba(X), atol=CLOSE, rtol=0)
 
 
-@pytest.mark.parametrize(("times", "missing", "pooling"), [(True, False, "last"), (False, True, "max")])
+@pytest.mark.parametrize(
+    ("times", "missing", "pooling"),
+    [pytest.param(True, False, "last", marks=pytest.mark.slow), (False, True, "max")],
+)
 def test_poolings_times_and_missing_values(times, missing, pooling):
     panel, y = series(times, missing)
     options = {**TINY, "n_members": 2, "bidirectional": missing, "pooling": pooling}

@@ -97,8 +97,9 @@ def attribute(
 
     *Occlusion* takes out what was measured of one channel in one span, and asks again; the difference is
     spread evenly over these measurements. Where values were missing in training, what is taken out is not
-    measured, else it is the training mean. Where a channel was not measured in a span, the difference to a
-    typical value measured in the middle of it (the training mean, of charts the median) is in ``missing``.
+    measured, else it is the training mean. Of a channel that was not measured in a series at all, the
+    difference to a typical value measured in the middle of it (the training mean, of charts the median) is in
+    ``missing``, spread over all samples.
     The baseline is a series of which nothing was measured. What several spans say together is in ``delta``,
     which leaves ``missing`` out.
 

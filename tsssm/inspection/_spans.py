@@ -56,10 +56,9 @@ class _Series:
         measured[inverse[seen]] = True
         number = np.cumsum(measured) - 1
         self.n_measured = int(measured.sum())
-        absent = np.flatnonzero(~measured) if reading.missing else np.empty(0, np.int64)
         self.cell = np.where(seen, number[inverse], -1)
-        # Where a typical value would have been measured of what was not, in the middle of each span.
-        self.absent = [np.argwhere(inverse == one) for one in absent]
+        #: Channels of which nothing was measured in the whole series.
+        self.absent = np.flatnonzero(~seen.any(axis=0)) if reading.missing else np.empty(0, np.int64)
         self.typical = reading.typical
         self.replaced = np.nan if reading.missing else np.broadcast_to(reading.typical, panel.values.shape)
 
@@ -71,16 +70,15 @@ class _Series:
     def answers(self, present: Tensor) -> Tensor:
         """Answers (k,) with the cells where ``present`` (k, cells) is 1 as they are, and the others turned.
 
-        Turned, what was measured is not, and what was not has a typical value.
+        Turned, what was measured is not, and a channel that never was has a typical value in the middle.
         """
         kept = present.detach().numpy() > 0.5
         original = self.panel.values.astype(np.float64)
         k, (length, d) = len(kept), original.shape
         away = np.where(self.cell >= 0, ~kept[:, self.cell], False)
         values = np.where(away, self.replaced, original)
-        for number, places in enumerate(self.absent[: kept.shape[1] - self.n_measured]):
-            row, channel = places[len(places) // 2]
-            values[~kept[:, self.n_measured + number], row, channel] = self.typical[channel]
+        for number, channel in enumerate(self.absent[: kept.shape[1] - self.n_measured]):
+            values[~kept[:, self.n_measured + number], length // 2, channel] = self.typical[channel]
         variants = Panel(
             values.reshape(-1, d),
             np.arange(k + 1) * length,
@@ -95,8 +93,8 @@ class _Series:
         values, missing = np.zeros(self.panel.values.shape), np.zeros(self.panel.values.shape)
         count = np.bincount(self.cell[self.seen], minlength=self.n_measured)
         values[self.seen] = (added[: self.n_measured] / np.maximum(count, 1))[self.cell[self.seen]]
-        for one, places in zip(added[self.n_measured :], self.absent, strict=False):
-            missing[places[:, 0], places[:, 1]] = one / len(places)
+        for one, channel in zip(added[self.n_measured :], self.absent, strict=False):
+            missing[:, channel] = one / len(missing)
         return values, missing
 
 
@@ -129,7 +127,7 @@ class Reading:
 
 
 def occlusion(estimator: Any, panel: Panel, answer: Answer, ask: Ask, spans: Any) -> Found:
-    """What each cell adds: the answer, less that without it, or of no value less that with a typical one."""
+    """What each cell adds: the answer less that without it; of absent channels, less that with a value."""
 
     def method(series: _Series) -> FloatArray:
         cells = series.n_measured + len(series.absent)
