@@ -10,7 +10,15 @@ import pytest
 import torch
 from forging import charts
 
-from tsssm import Panel, SSMClassifier, SSMFeaturesClassifier, SSMRegressor, Stream
+from tsssm import (
+    Panel,
+    SSMClassifier,
+    SSMFeatures,
+    SSMFeaturesClassifier,
+    SSMFeaturesRegressor,
+    SSMRegressor,
+    Stream,
+)
 from tsssm.backbone import BACKBONES
 from tsssm.exporting import ExportError, to_onnx
 
@@ -201,6 +209,69 @@ def test_small_steps_keep_their_digits():
     np.testing.assert_allclose(found, clf.predict_proba(panel), atol=1e-4, rtol=0)
 
 
+class TestClosedForm:
+    """Readouts at a threshold may fall on its other side by a rounding, by which an answer moves a little."""
+
+    CLOSE = 1e-4
+
+    @pytest.mark.parametrize(
+        ("channels", "options"),
+        [
+            (1, {}),
+            (1, {"normalize": None, "basis": "legs", "pooling": ("ppv",)}),
+            (2, {"normalize": "series", "pooling": ("competition",)}),
+            (2, {"basis": "legt"}),
+        ],
+    )
+    def test_it_answers_as_predict_does(self, channels, options):
+        rng = np.random.default_rng(0)
+        X = [rng.normal(3.0, 2.0, size=(channels, length)).cumsum(axis=1) for length in range(30, 48)]
+        X[0] = X[0][:, :1]  # a single sample
+        panel, y = Panel.from_arrays(X), np.arange(1, 18) % 3
+        clf = SSMFeaturesClassifier(n_features=768, n_scales=4, random_state=0, **options).fit(panel[1:], y)
+        model = to_onnx(clf)
+        found = run(model, panel)["probabilities"]
+        np.testing.assert_allclose(found, clf.predict_proba(panel), atol=self.CLOSE, rtol=0)
+        assert {prop.key: json.loads(prop.value) for prop in model.metadata_props}["classes"] == [0, 1, 2]
+
+    def test_numbers_and_a_value_missing_before_the_end(self):
+        X = np.random.default_rng(0).normal(size=(20, 1, 40))
+        y = np.stack([X.mean(axis=(1, 2)), 100 * X[:, 0, 0]], axis=1)
+        reg = SSMFeaturesRegressor(n_features=384, random_state=0).fit(X, y)
+        X[3, 0, 5] = np.nan
+        X[4, 0, 30:] = np.nan
+        found = run(to_onnx(reg), Panel.from_numpy(X))["prediction"]
+        assert np.isnan(found[3]).all()
+        others = np.arange(20) != 3
+        apart = np.abs(found - reg.predict(X))[others] / y.std(axis=0)
+        assert apart.max() < self.CLOSE
+
+    @pytest.mark.parametrize("loss", ["gaussian", "quantile"])
+    def test_beside_networks_of_a_regressor(self, loss):
+        panel, _ = series(times=False, missing=False)
+        y = np.linspace(50, 90, 16)[:, None] * [[1.0, -3.0]]
+        options = {**TINY, "n_features": 384, "n_members": 2}
+        reg = SSMRegressor(loss=loss, **options, random_state=0).fit(panel, y)
+        found = run(to_onnx(reg), panel)
+        apart = np.abs(found["prediction"] - reg.predict(panel)) / y.std(axis=0)
+        assert apart.max() < self.CLOSE
+        if loss == "gaussian":
+            spread = reg.predict(panel, return_std=True)[1]
+            np.testing.assert_allclose(found["standard_deviation"], spread, rtol=1e-3)
+        else:
+            quantiles = reg.predict_quantiles(panel)
+            np.testing.assert_allclose(found["quantiles"].ravel(), np.ravel(quantiles), atol=0.05)
+
+    def test_beside_networks_of_a_classifier(self):
+        panel, y = series(times=False, missing=False)
+        both = np.stack([y, np.resize(["a", "b", "c"], 16)], axis=1)
+        options = {**TINY, "n_features": 384, "n_members": 2}
+        clf = SSMClassifier(**options, random_state=0).fit(panel, both)
+        found = run(to_onnx(clf), panel)
+        for k, expected in enumerate(clf.predict_proba(panel)):
+            np.testing.assert_allclose(found[f"probabilities_{k}"], expected, atol=self.CLOSE, rtol=0)
+
+
 def test_what_cannot_be_exported_says_why(tmp_path):
     panel, y = series(times=False, missing=False)
     clf = SSMClassifier(**TINY, random_state=0).fit(panel, y)
@@ -211,11 +282,22 @@ def test_what_cannot_be_exported_says_why(tmp_path):
         to_onnx(clf, tmp_path / "model.pt")
     with pytest.raises(ValueError, match="has not been fitted"):
         to_onnx(SSMClassifier(), path)
-    with pytest.raises(TypeError, match="got SSMFeaturesClassifier"):
-        to_onnx(SSMFeaturesClassifier(), path)
+    with pytest.raises(TypeError, match="got SSMFeatures"):
+        to_onnx(SSMFeatures(), path)
     blended = SSMClassifier(**{**TINY, "n_features": 384}, random_state=0).fit(panel, y)
     with pytest.raises(ExportError, match="n_features=0"):
-        to_onnx(blended, path)
+        to_onnx(blended, path, streaming=True)
+    with pytest.raises(ValueError, match="has not been fitted"):
+        to_onnx(SSMFeaturesClassifier(), path)
+    for options, what in (((True, False), "times"), ((False, True), "missing values")):
+        closed = SSMFeaturesClassifier(n_features=384, random_state=0).fit(*series(*options))
+        with pytest.raises(ExportError, match=f"where training series had {what}.*n_features=0"):
+            to_onnx(closed, path)
+    closed = SSMFeaturesClassifier(random_state=0).fit(charts(), np.arange(24) % 2)
+    with pytest.raises(ExportError, match="closed form of clinical charts"):
+        to_onnx(closed, path)
+    with pytest.raises(ExportError, match="as a stream"):
+        to_onnx(closed, path, streaming=True)
     charted = SSMClassifier(**TINY, random_state=0).fit(charts(), np.arange(24) % 2)
     with pytest.raises(ExportError, match="clinical chart.* cannot be exported"):
         to_onnx(charted, path)

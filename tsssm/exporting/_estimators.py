@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.linalg import block_diag
 
-from tsssm.estimators import SSMClassifier, SSMRegressor
+from tsssm.backbone import Backbone
+from tsssm.estimators import SSMClassifier, SSMFeaturesClassifier, SSMFeaturesRegressor, SSMRegressor
 from tsssm.estimators._number_targets import LEAST_VARIANCE
-from tsssm.exporting._checks import ExportError, check_exportable
+from tsssm.exporting._checks import CLOSED_FORMS, ExportError, check_common, check_exportable
+from tsssm.exporting._features import check_features, linear_outputs
 from tsssm.exporting._graph import Graph
-from tsssm.exporting._model import sample_model, series_model
+from tsssm.exporting._model import linear_model, sample_model, series_model
 from tsssm.exporting._notes import notes_of
 from tsssm.persistence import write_atomically
 from tsssm.training import members_of
@@ -27,7 +30,7 @@ _ENDING = ".onnx"
 
 
 def to_onnx(
-    estimator: SSMClassifier | SSMRegressor,
+    estimator: SSMClassifier | SSMRegressor | SSMFeaturesClassifier | SSMFeaturesRegressor,
     path: str | os.PathLike[str] | None = None,
     *,
     streaming: bool = False,
@@ -39,8 +42,9 @@ def to_onnx(
 
     Parameters
     ----------
-    estimator : SSMClassifier or SSMRegressor
-        Fitted with ``n_features=0``: the closed form is not written.
+    estimator : SSMClassifier, SSMRegressor, SSMFeaturesClassifier or SSMFeaturesRegressor
+        Fitted. With a closed form, alone or beside networks, to series on a regular grid without times and
+        without missing values.
     path : path, optional
         Ending in ".onnx"; None writes no file.
     streaming : bool, default=False
@@ -58,8 +62,9 @@ def to_onnx(
     TypeError
         For another estimator.
     ExportError
-        For what has no ONNX form: the closed form, first-order hold, LSSL with zero-order hold, and streams
-        of bidirectional networks. It is a ValueError.
+        For what has no ONNX form: the closed form of series with times or missing values, and of a stream
+        (``n_features=0`` does without it); what reads clinical charts; first-order hold; LSSL with zero-order
+        hold; and streams of bidirectional networks. It is a ValueError.
     ValueError
         For a path with another ending.
     ImportError
@@ -76,6 +81,9 @@ def to_onnx(
     channels), ``time`` (batch, 1) and ``state_0``, ``state_1``, ..., all zeros before the first sample; what
     they become comes out as ``state_0_after`` and so on.
 
+    The closed form looks at the curve between samples; a value that is missing before the end of a series
+    makes the answer of a file with a closed form NaN.
+
     Outputs: ``probabilities`` of a classifier, one for each column of y if there are several
     (``probabilities_0``, ...), in the order of ``classes`` in the metadata; of a regressor ``prediction``
     (batch, n_outputs), with the loss "gaussian" also ``standard_deviation``, with "quantile" also
@@ -91,22 +99,70 @@ def to_onnx(
     >>> clf = SSMClassifier(**small, max_epochs=1, random_state=0).fit(X, np.arange(20) % 2)
     >>> model = to_onnx(clf)  # doctest: +SKIP
     """
-    members = members_of(check_exportable(estimator, path, _ENDING, "to_onnx"))
+    closed = isinstance(estimator, CLOSED_FORMS)
+    if closed:
+        check_common(estimator, path, _ENDING, "to_onnx")
+    else:
+        net = check_exportable(estimator, path, _ENDING, "to_onnx", closed_form=not streaming)
     try:
         import onnx  # noqa: F401
     except ImportError as error:
         raise ImportError("to_onnx needs the package onnx: pip install 'tsssm[onnx]'.") from error
+    if closed:
+        model = _closed_form_model(estimator, streaming)
+    else:
+        model = _network_model(estimator, members_of(net), streaming)
+    if path is not None:
+        write_atomically(Path(path), model.SerializeToString())
+    return model
+
+
+def _closed_form_model(estimator: Any, streaming: bool) -> onnx.ModelProto:
+    if streaming:
+        raise ExportError("A closed form cannot be exported to ONNX as a stream; networks can.")
+    features = check_features(estimator.features_)
+
+    def finish(g: Graph, closed: str) -> Answers:
+        if isinstance(estimator, SSMFeaturesClassifier):
+            return _finish_classes(g, _logits(g, closed, estimator), estimator)
+        count = len(estimator._y_mean)
+        std, mean = (g.constant(part, np.float64) for part in (estimator._y_std, estimator._y_mean))
+        prediction = g.op("Add", g.op("Mul", closed, std), mean)
+        return {"prediction": (g.cast(prediction, np.float32), (count,))}
+
+    return linear_model(features, estimator.coef_, estimator.intercept_, finish, notes_of(estimator))
+
+
+def _network_model(estimator: Any, members: list[Backbone], streaming: bool) -> onnx.ModelProto:
     if streaming and any(member.config["bidirectional"] for member in members):
         raise ExportError(
             "A bidirectional network has to see the end of a series before it can answer: fit with "
             "bidirectional=False to export a stream."
         )
     write = sample_model if streaming else series_model
-    finish = _finish_classes if isinstance(estimator, SSMClassifier) else _finish_numbers
-    model = write(members, estimator.encoder_, lambda g, raw: finish(g, raw, estimator), notes_of(estimator))
-    if path is not None:
-        write_atomically(Path(path), model.SerializeToString())
-    return model
+    form = estimator.closed_form_
+    features = None if form is None else check_features(form.features)
+
+    def finish(g: Graph, raw: str) -> Answers:
+        closed = None if features is None else linear_outputs(g, features, form.coef, form.intercept)
+        if isinstance(estimator, SSMClassifier):
+            if closed is not None:
+                sizes = [len(classes) for classes in estimator._column_classes()]
+                start, own = (g.constant(np.repeat(part, sizes)) for part in estimator.blend_.T)
+                raw = g.add(g.mul(_logits(g, closed, estimator), start), g.mul(raw, own))
+            return _finish_classes(g, raw, estimator)
+        return _finish_numbers(g, raw, estimator, closed)
+
+    return write(members, estimator.encoder_, finish, notes_of(estimator))
+
+
+def _logits(g: Graph, closed: str, estimator: Any) -> str:
+    """Logits (batch, n_outputs) that outputs (batch, m) of a linear model stand for."""
+    blocks = [
+        slope * (np.array([[-1.0, 1.0]]) if len(classes) == 2 else np.eye(len(classes)))
+        for slope, classes in zip(estimator._slopes, estimator._column_classes(), strict=True)
+    ]
+    return g.cast(g.op("MatMul", closed, g.constant(block_diag(*blocks), np.float64)), np.float32)
 
 
 def _finish_classes(g: Graph, raw: str, estimator: Any) -> Answers:
@@ -118,7 +174,7 @@ def _finish_classes(g: Graph, raw: str, estimator: Any) -> Answers:
     return {f"probabilities_{k}": (g.op("Softmax", part, axis=1), (size,)) for k, (part, size) in columns}
 
 
-def _finish_numbers(g: Graph, raw: str, estimator: Any) -> Answers:
+def _finish_numbers(g: Graph, raw: str, estimator: Any, closed: str | None) -> Answers:
     count = len(estimator._y_mean)
     z = g.op("Reshape", raw, g.constant([-1, count, estimator._outputs_per_target()], np.int64))
     mean, std = (g.constant(part[:, None]) for part in (estimator._y_mean, estimator._y_std))
@@ -129,10 +185,21 @@ def _finish_numbers(g: Graph, raw: str, estimator: Any) -> Answers:
     def column(part: str, k: int) -> str:
         return g.op("Gather", part, g.constant(k, np.int64), axis=2)
 
+    levels = list(estimator.quantiles)
+
+    def in_order(part: str) -> str:
+        return g.ops("TopK", 2, part, g.constant([len(levels)], np.int64), axis=2, largest=0)[0]
+
+    if closed is not None:
+        # Mean or median become the blend; what is said of the spread stays.
+        centre = column(in_order(z), levels.index(0.5)) if estimator.loss == "quantile" else column(z, 0)
+        start, own = (g.constant(part) for part in estimator.blend_.T)
+        blend = g.add(g.mul(g.cast(closed, np.float32), start), g.mul(centre, own))
+        moved = np.ones(estimator._outputs_per_target())
+        moved[1:] = estimator.loss == "quantile"
+        z = g.add(z, g.mul(g.axis(g.sub(blend, centre), 2), g.constant(moved)))
     if estimator.loss == "quantile":
-        levels = list(estimator.quantiles)
-        found, _ = g.ops("TopK", 2, z, g.constant([len(levels)], np.int64), axis=2, largest=0)
-        quantiles = in_units(found)
+        quantiles = in_units(in_order(z))
         middle = column(quantiles, levels.index(0.5))
         return {"prediction": (middle, (count,)), "quantiles": (quantiles, (count, len(levels)))}
     answers = {"prediction": (column(in_units(z), 0), (count,))}

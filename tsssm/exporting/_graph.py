@@ -165,6 +165,7 @@ class Graph:
         outputs: Sequence[str],
         *,
         backward: bool = False,
+        states_too: bool = False,
     ) -> list[str]:
         """Run a body over the samples of tensors (batch, L, ...), and return its outputs at each of them.
 
@@ -179,6 +180,8 @@ class Graph:
             Names in the body.
         backward : bool
             From the last sample to the first; outputs stand where their samples do.
+        states_too : bool
+            Return the states after the last sample, too, before the outputs.
         """
         from onnx import helper
 
@@ -194,6 +197,10 @@ class Graph:
             [untyped(name) for name in own],
         )
         direction = int(backward)
+        of_outputs: dict[str, Any] = {}
+        if outputs:
+            of_outputs["scan_output_axes"] = [1] * len(outputs)
+            of_outputs["scan_output_directions"] = [direction] * len(outputs)
         found = self.ops(
             "Scan",
             len(results),
@@ -202,8 +209,7 @@ class Graph:
             body=graph,
             num_scan_inputs=len(inputs),
             scan_input_axes=[1] * len(inputs),
-            scan_output_axes=[1] * len(outputs),
             scan_input_directions=[direction] * len(inputs),
-            scan_output_directions=[direction] * len(outputs),
+            **of_outputs,
         )
-        return found[len(states) :]
+        return found if states_too else found[len(states) :]

@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tsssm.backbone import Backbone
 from tsssm.encoding import PanelEncoder
 from tsssm.exporting._cells import Cell
 from tsssm.exporting._encoding import SampleEncoder
+from tsssm.exporting._features import linear_outputs
 from tsssm.exporting._graph import OPSET, Graph
 from tsssm.exporting._layers import features, head
+from tsssm.features import StateSpaceFeatures
 
 if TYPE_CHECKING:
     import onnx
@@ -48,6 +51,19 @@ def series_model(
 
     outputs = [head(g, net, _pooled(g, net.pooling, features(g, net, u, run), gaps, back)) for net in members]
     return _model(g, inputs, _answers(finish(g, _mean(g, outputs))), notes)
+
+
+def linear_model(
+    features: StateSpaceFeatures,
+    coef: npt.NDArray[np.float64],
+    intercept: npt.NDArray[np.float64],
+    finish: Finish,
+    notes: Mapping[str, Any],
+) -> onnx.ModelProto:
+    """A model of whole series that is linear in features: values (batch, length, d)."""
+    g = Graph()
+    inputs = [("values", np.float32, ["batch", "length", features.encoder.n_channels])]
+    return _model(g, inputs, _answers(finish(g, linear_outputs(g, features, coef, intercept))), notes)
 
 
 def sample_model(
