@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tsssm import (
+    DataWarning,
     Panel,
     SSMClassifier,
     SSMFeaturesClassifier,
@@ -230,6 +231,16 @@ class TestBruteForce:
         table = found.by_span(spans)
         assert table.columns.tolist() == spans[:-1] and table.index.names == ["id", "channel"]
         assert table.to_numpy().sum() == pytest.approx(sums(found)[0], abs=1e-5)
+
+    def test_what_is_taken_out_is_no_reason_to_warn(self):
+        rng = np.random.default_rng(0)
+        times, values = np.cumsum(rng.exponential(size=(6, 200)), axis=1), rng.normal(size=(6, 1, 200))
+        values[:, :, ::9] = np.nan
+        panel = Panel.from_numpy(values, times)
+        clf = SSMClassifier(**ALONE, max_steps=1).fit(panel, np.arange(6) % 2)
+        with pytest.warns(DataWarning):  # the same as a series of its own
+            clf.predict(Panel.from_numpy(values[:1, :, [1, 2, 197]], times[:1, [1, 2, 197]]))
+        attribute(clf, panel[0], method="occlusion", spans=[0.0, times[0, 3], times[0, 195], 1e3])
 
     def test_shapley_values_are_means_over_orders(self, clf, panel):
         one = panel[2:3]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from numbers import Integral
 from typing import Any
 
@@ -152,13 +153,16 @@ def attribute(
         other = None if background is None else estimator._panel(background, reset=False)
         found = integrated_gradients(estimator, panel, answer, other, rows, n_steps)
     else:
+        # What is taken out leaves gaps as training had none: no reason to warn of the data of the user.
+        asked_about = copy.copy(estimator)
+        asked_about._familiar = None
 
         def ask(variants: Panel, i: int) -> FloatArray:
             if at is None:
-                return estimator._outputs(variants)
+                return asked_about._outputs(variants)
             own = np.repeat(np.asarray(at.times)[i], len(variants))
             asked = AlongTime(np.empty(len(own)), np.arange(len(own) + 1), own)
-            return estimator._outputs_at(variants, asked, "time")
+            return asked_about._outputs_at(variants, asked, "time")
 
         if method == "occlusion":
             found = occlusion(estimator, panel, answer, ask, spans)
