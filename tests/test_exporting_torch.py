@@ -1,4 +1,7 @@
-"""Models as programs of `torch.export`: they answer as `predict` does, for series of any length."""
+"""Models as programs of `torch.export`: they answer as `predict` does, for series of any length.
+
+An export takes a second or more: two stay with the quick tests.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,8 @@ def run(program, panel: Panel) -> dict[str, np.ndarray]:
     return {name: answer.numpy() for name, answer in answers.items()}
 
 
-# An export takes a second: one of each kind of operator, the others with the slow tests.
-QUICK = ("lssl",)
-ALL = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES]
-
-
-@pytest.mark.parametrize("backbone", ALL)
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_answers_as_predict_does(backbone):
     panel, y = series(times=True, missing=True)
     clf = SSMClassifier(backbone=backbone, **{**TINY, "n_layers": 1}, random_state=0).fit(panel, y)
@@ -47,9 +46,9 @@ def test_no_path_is_taken_by_the_size_of_the_example():
         np.testing.assert_allclose(found, clf.predict_proba(X), atol=CLOSE, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("times", "missing", "pooling"),
-    [pytest.param(True, False, "last", marks=pytest.mark.slow), (False, True, "max")],
+    ("times", "missing", "pooling"), [(True, False, "last"), (False, True, "max"), (False, False, "mean")]
 )
 def test_poolings_times_and_missing_values(times, missing, pooling):
     panel, y = series(times, missing)
@@ -67,7 +66,8 @@ def test_poolings_times_and_missing_values(times, missing, pooling):
     )
 
 
-@pytest.mark.parametrize("loss", ["gaussian", pytest.param("quantile", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["gaussian", "quantile"])
 def test_numbers(loss):
     panel, _ = series(times=False, missing=False)
     y = np.linspace(50, 90, 16)[:, None] * [[1.0, -3.0]]
