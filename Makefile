@@ -74,7 +74,7 @@ gpu-check:
 	$(PYTHON) examples/benchmarks/gpu.py --json $(GPU_RESULTS) && exit $$tests
 
 clean:
-	rm -rf $(VENV) $(VENV_MINIMUM) $(VENV_PACKAGE) dist docs/_build docs/generated .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV_MINIMUM) $(VENV_PACKAGE) dist docs/_build docs/generated docs/pictures .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 # torch first and by itself: it decides which build of everything that depends on it fits.
 $(VENV)/.installed: pyproject.toml constraints.txt

@@ -15,7 +15,7 @@ import tsssm
 DOCS = Path(__file__).parents[1] / "docs"
 PACKAGE = Path(tsssm.__file__).parent
 PAGES = sorted(DOCS.rglob("*.rst"))
-PAGES = [page for page in PAGES if page.parts[len(DOCS.parts)] not in ("_build", "generated")]
+PAGES = [page for page in PAGES if page.parts[len(DOCS.parts)] not in ("_build", "generated", "pictures")]
 
 # Modules whose docstrings have examples.
 WITH_EXAMPLES = [
