@@ -31,6 +31,7 @@ from tsssm import (
     SSMFeaturesClassifier,
     SSMFeaturesForecaster,
     SSMFeaturesRegressor,
+    SSMForecaster,
     SSMRegressor,
     Stream,
     load,
@@ -112,6 +113,9 @@ def fitted(every: bool) -> Iterator[tuple[Any, Panel | None]]:
     yield SSMFeaturesForecaster().fit(together), None
     if hasattr(SSMFeaturesForecaster, "pretrain"):
         yield SSMFeaturesForecaster().pretrain(together).fit(seasonal(3)[0]), None
+    quick = {**SSMForecaster.get_test_params()[0], "max_steps": 1}
+    yield SSMForecaster(**quick).fit(*seasonal(2)), None
+    yield SSMForecaster(**{**quick, "loss": "student_t"}).fit(timed, fh=3.0), timed
     blended = {**tiny, "n_members": 2, "n_features": 384}
     yield SSMClassifier(backbone="s4d", **blended).fit(timed, y), timed
     yield SSMRegressor(backbone="s4d", **blended).fit(regular, number), regular
@@ -277,7 +281,7 @@ def outcome(path: Path, panel: Panel | None) -> str:
         model = load(path)
     except ModelFileError:
         return "refused"
-    if isinstance(model, SSMFeaturesForecaster):
+    if isinstance(model, (SSMFeaturesForecaster, SSMForecaster)):
         return forecasts(model, panel)
     try:
         expected = answers(model, panel)
@@ -312,7 +316,7 @@ def outcome(path: Path, panel: Panel | None) -> str:
     return "answers"
 
 
-def forecasts(model: SSMFeaturesForecaster, panel: Panel | None) -> str:
+def forecasts(model: SSMFeaturesForecaster | SSMForecaster, panel: Panel | None) -> str:
     """What becomes of a forecaster; what index a forged calendar leads to is for pandas to say."""
     try:
         if panel is None:

@@ -149,7 +149,7 @@ PREDICTIONS = {
     "new columns": (
         lambda: fitted(X=X.iloc[:LENGTH]).predict([1], X=X.iloc[LENGTH:].rename(columns={"x": "z"})),
         ValueError,
-        r"must have the columns that it had in fit, \['x'\]; got \['z'\]",
+        r"must have the columns that it had in fit, \['x'\], .*; got \['z'\]",
     ),
     "infinite X": (
         lambda: fitted(X=X.iloc[:LENGTH]).predict([1], X=X.iloc[LENGTH:] + np.inf),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from sktime.utils.estimator_checks import check_estimator, parametrize_with_checks
 
-from tsssm import SSMFeaturesForecaster
+from tsssm import SSMFeaturesForecaster, SSMForecaster
 
-CASES = parametrize_with_checks([SSMFeaturesForecaster], obj_varname="cls", check_varname="name").args[1]
+FORECASTERS = [SSMFeaturesForecaster, SSMForecaster]
+CASES = parametrize_with_checks(FORECASTERS, obj_varname="cls", check_varname="name").args[1]
 
 # Half of the time of the suite goes into these few, which walk through every index and horizon.
 LONG = {
@@ -16,6 +17,26 @@ LONG = {
     "test_predict_time_index_with_X",
     "test_predict_interval",
 }
+# Of one that trains, those are run at once that fit once or not at all.
+SHORT = {
+    "test_class_tags_match_mro",
+    "test_clone",
+    "test_constructor",
+    "test_get_params",
+    "test_get_test_params_coverage",
+    "test_inheritance",
+    "test_pretrain_fit_predict_workflow",
+    "test_raises_not_fitted_error",
+    "test_random_tags",
+    "test_repr",
+    "test_set_params",
+    "test_valid_object_class_tags",
+    "test_valid_object_tags",
+}
+
+
+def is_long(cls, name):
+    return name in LONG if cls is SSMFeaturesForecaster else name not in SHORT
 
 
 # The suite provokes warnings, and looks for those that it expects itself.
@@ -23,7 +44,7 @@ LONG = {
 @pytest.mark.parametrize(
     ("cls", "name"),
     [
-        pytest.param(cls, name, id=f"{cls.__name__}-{name}", marks=[pytest.mark.slow] * (name in LONG))
+        pytest.param(cls, name, id=f"{cls.__name__}-{name}", marks=[pytest.mark.slow] * is_long(cls, name))
         for cls, name in CASES
     ],
 )
@@ -33,4 +54,6 @@ def test_sktime(cls, name):
 
 
 def test_the_suite_is_there():
-    assert len(CASES) >= 50 and LONG <= {name for _, name in CASES}
+    for forecaster in FORECASTERS:
+        names = {name for cls, name in CASES if cls is forecaster}
+        assert len(names) >= 50 and names >= LONG and len(names & SHORT) >= 6

@@ -3,6 +3,7 @@
 from tsssm.estimators._classifier import SSMClassifier
 from tsssm.estimators._features import SSMFeatures
 from tsssm.estimators._forecaster import SSMFeaturesForecaster
+from tsssm.estimators._forecaster_trained import SSMForecaster
 from tsssm.estimators._persistence import load, save
 from tsssm.estimators._regressor import SSMRegressor
 from tsssm.estimators._ridge import SSMFeaturesClassifier, SSMFeaturesRegressor
@@ -15,6 +16,7 @@ __all__ = [
     "SSMFeaturesClassifier",
     "SSMFeaturesForecaster",
     "SSMFeaturesRegressor",
+    "SSMForecaster",
     "SSMRegressor",
     "SSMSequenceClassifier",
     "SSMSequenceRegressor",

@@ -11,23 +11,8 @@ from sktime.forecasting.base import BaseForecaster
 from tsssm.estimators._base import declared_tags
 from tsssm.estimators._forecaster_base import FORECASTER_TAGS, PRETRAIN_TAGS, ForecasterBase
 from tsssm.estimators._forecaster_time import FloatArray
-from tsssm.estimators._parameters import Rule, one_of
-from tsssm.forecasting import LONGEST_SEASON, SCALINGS, TRANSFORMS, ForecastModel, fit_model
-
-_COUNT = Rule(
-    (Integral, type(None)), lambda value: value is None or value >= 1, "None or an integer of at least 1"
-)
-
-
-def _are_lags(value: Any) -> bool:
-    if isinstance(value, str):
-        return value == "auto"
-    lags: list[Any] = [value] if isinstance(value, Integral) else list(value)
-    return (
-        len(lags) > 0
-        and all(isinstance(lag, Integral) and not isinstance(lag, bool) and int(lag) >= 2 for lag in lags)
-        and all(low < high for low, high in zip(lags, lags[1:], strict=False))
-    )
+from tsssm.estimators._parameters import forecast_rules, one_of
+from tsssm.forecasting import SCALINGS, TRANSFORMS, ForecastModel, fit_model
 
 
 class SSMFeaturesForecaster(ForecasterBase):
@@ -91,17 +76,7 @@ class SSMFeaturesForecaster(ForecasterBase):
 
     _tags = {**declared_tags(BaseForecaster, FORECASTER_TAGS), **PRETRAIN_TAGS}
     rules = {
-        "sp": Rule(
-            (Integral, str),
-            lambda value: value == "auto" if isinstance(value, str) else 1 <= value <= LONGEST_SEASON,
-            f"'auto' or an integer from 1 to {LONGEST_SEASON:,}",
-        ),
-        "horizon": _COUNT,
-        "lags": Rule(
-            (Integral, tuple, list, str),
-            _are_lags,
-            "'auto', an integer of at least 2, or a rising tuple of such integers",
-        ),
+        **forecast_rules(),
         "scaling": one_of(("auto", *SCALINGS)),
         "transform": one_of(("auto", *TRANSFORMS)),
     }

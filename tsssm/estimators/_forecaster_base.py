@@ -13,21 +13,19 @@ from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 from sktime.utils.validation.forecasting import check_fh
 
 from tsssm.estimators._base import NotFittedError
-from tsssm.estimators._forecaster_covariates import Target, fit_effect
+from tsssm.estimators._forecaster_covariates import Target, fit_target
 from tsssm.estimators._forecaster_files import restore
 from tsssm.estimators._forecaster_panel import PanelForecasts
 from tsssm.estimators._forecaster_series import Histories, read_histories
 from tsssm.estimators._forecaster_time import FloatArray
+from tsssm.estimators._forecaster_tracks import closed_forecasts, tracks_of
 from tsssm.estimators._parameters import Rule, check_parameters
 from tsssm.estimators._persistence import Saveable
-from tsssm.forecasting import Forecast
+from tsssm.forecasting import Forecast, Track
 from tsssm.panel import Panel
 from tsssm.persistence import Fields
 
 Estimator = TypeVar("Estimator", bound="ForecasterBase")
-
-# Each round goes on from the forecasts of the round before.
-_MOST_ROUNDS = 1000
 
 #: The tags that sktime reads, of every forecaster here.
 FORECASTER_TAGS = {
@@ -81,6 +79,9 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
     _config = {"remember_data": False}
     rules: dict[str, Rule] = {}
 
+    #: What `pretrain` sets.
+    _pretrained: tuple[str, ...] = ("pretrained_clock_", "pretrained_targets_")
+
     # sktime needs what it knows of the containers of y to give forecasts back in them.
     _of_sktime = ("_config_dynamic", "_tags_dynamic")
 
@@ -112,7 +113,7 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
 
     def _restore(self, fields: Fields) -> None:
         """Set what ``fit`` and ``pretrain`` set, as a file gives it, after checking it."""
-        restore(self, fields)
+        restore(self, fields, self._pretrained)
 
     def check_is_fitted(self, method_name: str | None = None) -> None:
         """Raise `NotFittedError` unless the forecaster is fitted."""
@@ -233,7 +234,7 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
         clock = self.pretrained_clock_ if pretrained is not None else None
         self._histories = read_histories(y, X, clock)
         if pretrained is None:
-            self.targets_ = self._learned(self._histories, self._steps_asked(fh))
+            self.__dict__.update(self._learned(self._histories, self._steps_asked(fh)))
         else:
             self.targets_ = self._from_pretrained(pretrained)
         return self
@@ -256,14 +257,15 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
     def _pretrain(self, y: pd.DataFrame, X: pd.DataFrame | None = None, fh: Any = None) -> Any:
         check_parameters(self.get_params(deep=False), self.rules)
         histories = read_histories(y, X, None)
-        self.pretrained_targets_ = self._learned(histories, self._steps_asked(fh, histories))
+        found = self._learned(histories, self._steps_asked(fh, histories))
+        self.__dict__.update({f"pretrained_{name}": value for name, value in found.items()})
         self.pretrained_clock_ = histories.clock
         return self
 
     def _update(self, y: pd.DataFrame, X: pd.DataFrame | None = None, update_params: bool = True) -> Any:
         self._histories = self._histories.extended(read_histories(y, X, self._histories.clock))
         if update_params and getattr(self, "pretrained_targets_", None) is None:
-            self.targets_ = self._learned(self._histories, self._steps_asked(self._fh))
+            self.targets_ = self._learned_targets(self._histories, self._steps_asked(self._fh))
         return self
 
     def _predict(self, fh: ForecastingHorizon, X: pd.DataFrame | None) -> pd.DataFrame:
@@ -287,21 +289,32 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
         farthest = max(float(places.max()) for places, _ in histories.due(fh))
         return max(1, math.ceil(farthest - 1e-6), self.horizon or 0)
 
-    def _learned(self, histories: Histories, horizon: int | None) -> tuple[Target, ...]:
-        found = []
-        for column in range(len(histories.targets)):
-            series = [h.y[:, column] for h in histories.each]
-            phases, seasons = [h.first for h in histories.each], histories.clock.seasons()
-            alone = self._learn(series, phases, horizon, seasons)
-            effect, beside = None, None
-            if histories.variables:
-                variables = [h.X for h in histories.each]
-                effect = fit_effect(series, variables, alone.season)
-                if effect is not None:
-                    rest = [y - effect.of(X) for y, X in zip(series, variables, strict=True)]
-                    beside = self._learn(rest, phases, horizon, seasons)
-            found.append(Target(alone, effect, beside))
-        return tuple(found)
+    def _learned(self, histories: Histories, horizon: int | None) -> dict[str, Any]:
+        """What is learned from histories, by the name of the attribute that it becomes."""
+        return {"targets_": self._learned_targets(histories, horizon)}
+
+    def _learned_targets(self, histories: Histories, horizon: int | None) -> tuple[Target, ...]:
+        phases, seasons = [h.first for h in histories.each], histories.clock.seasons()
+        variables = [h.X for h in histories.each] if histories.variables else None
+        return tuple(
+            fit_target(
+                lambda series: self._learn(series, phases, horizon, seasons),
+                [h.y[:, column] for h in histories.each],
+                variables,
+            )
+            for column in range(len(histories.targets))
+        )
+
+    def _paths(
+        self,
+        target: Target,
+        tracks: Sequence[Track],
+        steps: Sequence[FloatArray],
+        future: Sequence[FloatArray] | None,
+        levels: Sequence[float] | None,
+    ) -> list[FloatArray]:
+        """Forecasts (k_i, levels or 1) of series of one target at steps (k_i,) after their last cell."""
+        return closed_forecasts(target, tracks, steps, future, levels)
 
     def _forecasts(
         self, fh: ForecastingHorizon, X: pd.DataFrame | None, levels: Sequence[float] | None
@@ -314,57 +327,6 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
         future = None if X is None else histories.future(X, [stamps for _, stamps in due])
         columns = []
         for column, target in enumerate(self.targets_):
-            effect = target.effect if future is not None else None
-            series = [h.y[:, column] for h in histories.each]
-            if effect is not None:
-                series = [y - effect.of(h.X) for y, h in zip(series, histories.each, strict=True)]
-            model = target.alone if effect is None else target.beside
-            phases = [h.first for h in histories.each]
-            paths = at_steps(model, series, phases, steps, levels)
-            if effect is not None and future is not None:
-                paths = [p + effect.of(x)[:, None] for p, x in zip(paths, future, strict=True)]
-            columns.append(np.concatenate(paths))
+            tracks = tracks_of(histories, column, column)
+            columns.append(np.concatenate(self._paths(target, tracks, steps, future, levels)))
         return np.stack(columns, axis=1), index
-
-
-def at_steps(
-    model: Any,
-    series: Sequence[FloatArray],
-    phases: Sequence[int],
-    steps: Sequence[FloatArray],
-    levels: Sequence[float] | None,
-) -> list[FloatArray]:
-    """Forecasts (k_i, levels or 1) of series at steps (k_i,), straight lines between those of the grid.
-
-    The line to the first step starts at the last value; errors before it are taken to be as large as at it.
-
-    Raises
-    ------
-    ValueError
-        For steps that are too many times as far ahead as the model was fitted for.
-    FloatingPointError
-        If a forecast is not finite.
-    """
-    farthest = max(1, math.ceil(max(float(s.max()) for s in steps) - 1e-6))
-    if farthest > _MOST_ROUNDS * model.horizon:
-        raise ValueError(
-            f"fh asks for {farthest:,} steps ahead. The forecaster was fitted for {model.horizon} and goes "
-            f"on for at most {_MOST_ROUNDS} times as many; ask for nearer times, or name them in fit."
-        )
-    forecast = model.forecast(series, phases, farthest)
-    grid = forecast.values[:, :, None] if levels is None else model.quantiles(forecast, levels)
-    found = []
-    for y, path, middle, places in zip(series, grid, forecast.values, steps, strict=True):
-        known = np.flatnonzero(np.isfinite(y))
-        whole = np.concatenate([y[known[-1]] + path[:1] - middle[0], path])
-        below = np.clip(np.floor(places + 1e-6).astype(np.int64), 0, len(whole) - 1)
-        above = np.minimum(below + 1, len(whole) - 1)
-        share = np.clip(places - below, 0.0, 1.0)[:, None]
-        share = np.where(share < 1e-6, 0.0, share)
-        found.append((1 - share) * whole[below] + share * whole[above])
-        if not np.isfinite(found[-1]).all():
-            raise FloatingPointError(
-                f"The forecasts are not finite; the series holds values up to {np.nanmax(np.abs(y)):.3g}, "
-                "which may be too large for sums of squares. Divide it by a larger unit."
-            )
-    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,19 @@ class Target(NamedTuple):
     alone: Any
     effect: Effect | None
     beside: Any
+
+
+def fit_target(
+    learn: Callable[[Sequence[FloatArray]], Any],
+    series: Sequence[FloatArray],
+    variables: Sequence[FloatArray] | None,
+) -> Target:
+    """Fit the models of a target to series (T_i,), with variables (T_i, k) if there are any."""
+    alone = learn(series)
+    effect = None if variables is None else fit_effect(series, variables, alone.season)
+    if effect is None or variables is None:
+        return Target(alone, None, None)
+    return Target(alone, effect, learn([y - effect.of(X) for y, X in zip(series, variables, strict=True)]))
 
 
 def fit_effect(targets: Sequence[FloatArray], variables: Sequence[FloatArray], season: int) -> Effect | None:

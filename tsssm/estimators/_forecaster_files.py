@@ -6,7 +6,7 @@ parts fit together. Records of several records check those in a field against ea
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,8 +39,11 @@ _KINDS = ("integer", "period", "datetime", "timedelta")
 # Forecasters
 
 
-def restore(forecaster: Any, fields: Fields) -> None:
-    """Set what a fit set, or a pretraining, after checking it; ``forecaster`` has its parameters."""
+def restore(forecaster: Any, fields: Fields, pretrained: Sequence[str]) -> None:
+    """Set what a fit set, or a pretraining, after checking it; ``forecaster`` has its parameters.
+
+    ``pretrained`` are the names of what a pretraining sets.
+    """
     state = fields.choice("_state", ("fitted", "pretrained"))
     found: dict[str, Any] = {"_state": state}
     for name in ("_X", "_y"):
@@ -48,9 +51,7 @@ def restore(forecaster: Any, fields: Fields) -> None:
     if fields.has("_is_fitted"):  # of sktime before 1.0
         found["_is_fitted"] = fields.exactly("_is_fitted", state == "fitted")
     if fields.has("_pretrained_attrs"):
-        found["_pretrained_attrs"] = fields.exactly(
-            "_pretrained_attrs", ["pretrained_clock_", "pretrained_targets_"]
-        )
+        found["_pretrained_attrs"] = fields.exactly("_pretrained_attrs", sorted(pretrained))
     if state == "pretrained" or fields.has("pretrained_targets_"):
         found["pretrained_clock_"] = fields.instance("pretrained_clock_", Clock)
         found["pretrained_targets_"] = fields.tuple_of("pretrained_targets_", Target)
@@ -200,7 +201,9 @@ def _history(fields: Fields) -> History:
     end = fields.take("end")
     if not isinstance(end, pd.Index) or len(end) != 1:
         raise fields.refuse("end", "an index of one stamp", end)
-    return History(key, first, y, X, end)
+    # The first files do without: every sample was taken to be at its cell.
+    shift = fields.array("shift", (len(y),), np.float64, -1.0, 1.0) if fields.has("shift") else None
+    return History(key, first, y, X, end, np.zeros(len(y)) if shift is None else shift)
 
 
 def _histories(fields: Fields) -> Histories:
@@ -239,7 +242,9 @@ def _cells(fields: Fields, name: str) -> npt.NDArray[np.float64]:
     return value
 
 
-def _register_record(record: Any, read: Callable[[Fields], Any]) -> None:
+def register_record(record: Any, read: Callable[[Fields], Any]) -> None:
+    """Let model files hold a record, a named tuple, which ``read`` reads field by field."""
+
     def from_state(state: dict[str, Any]) -> Any:
         fields = Fields(record.__name__, state)
         found = read(fields)
@@ -261,7 +266,7 @@ for _record, _read in {
     Histories: _histories,
     PanelGrid: _panel_grid,
 }.items():
-    _register_record(_record, _read)
+    register_record(_record, _read)
 
 
 # Indices of time, whose constructors refuse what makes no sense

@@ -11,7 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tsssm.estimators._base import NotFittedError
+from tsssm.estimators._forecaster_covariates import Target
 from tsssm.estimators._forecaster_time import FloatArray, grid_step, to_grid
+from tsssm.forecasting import Track
 from tsssm.panel import Panel
 
 
@@ -48,36 +50,40 @@ class PanelForecasts:
                     f"With a Panel, fh must be a positive finite number, the time ahead; got {ahead!r}."
                 )
             horizon = max(1, math.ceil(float(ahead) / step - 1e-6))
-        found = []
+        each = []
         for channel in range(panel.n_channels):
-            series = [y for y in self._gridded(panel, channel) if y is not None]
-            if not series:
+            tracks = [track for track in self._gridded(panel, channel) if track is not None]
+            if not tracks:
                 name = channel if panel.channel_names is None else repr(panel.channel_names[channel])
                 raise ValueError(f"channel {name} of the panel has no value in any series.")
-            found.append(self._learn(series, [0] * len(series), horizon, ()))  # type: ignore[attr-defined]
-        self.channels_ = tuple(found)
+            each.append(tracks)
+        self.__dict__.update(self._learned_channels(each, horizon))
 
-    def _gridded(self, panel: Panel, channel: int) -> list[FloatArray | None]:
-        """Values of a channel on the grid that ends with each series; None where there are none."""
+    def _learned_channels(self, each: Sequence[Sequence[Track]], horizon: int | None) -> dict[str, Any]:
+        """What is learned from the series of each channel, by the name of the attribute that it becomes."""
+        learn = self._learn  # type: ignore[attr-defined]
+        return {"channels_": tuple(learn([t.y for t in own], [0] * len(own), horizon, ()) for own in each)}
+
+    def _gridded(self, panel: Panel, channel: int) -> list[Track | None]:
+        """A channel on the grid that ends with each series; None where it has no values."""
         grid = self._panel_grid
         assert grid is not None
-        found: list[FloatArray | None] = []
+        found: list[Track | None] = []
         for i in range(len(panel)):
             rows = slice(int(panel.offsets[i]), int(panel.offsets[i + 1]))
             values = panel.values[rows, channel].astype(np.float64)
             if not np.isfinite(values).any():
                 found.append(None)
                 continue
-            if panel.times is None:
-                found.append(values)
-                continue
-            places = (panel.times[rows] - panel.times[rows][-1]) / grid.step
-            found.append(to_grid(places, values[:, None], f"series {i} of the panel")[1][:, 0])
+            shift = np.zeros(len(values))
+            if panel.times is not None:
+                places = (panel.times[rows] - panel.times[rows][-1]) / grid.step
+                _, cells, shift = to_grid(places, values[:, None], f"series {i} of the panel")
+                values = cells[:, 0]
+            found.append(Track(channel, values, 0, shift, np.zeros((len(values), 0))))
         return found
 
     def _predict_panel(self, panel: Panel, times: Any, levels: Sequence[float] | None) -> Panel:
-        from tsssm.estimators._forecaster_base import at_steps
-
         grid = getattr(self, "_panel_grid", None)
         if not self.is_fitted:  # type: ignore[attr-defined]
             raise NotFittedError(f"This instance of {type(self).__name__} has not been fitted yet.")
@@ -90,14 +96,12 @@ class PanelForecasts:
         width = 1 if levels is None else len(levels)
         values = [np.full((grid.n_channels * width, len(own)), np.nan) for own in ahead]
         for channel, model in enumerate(self.channels_):
-            series = self._gridded(panel, channel)
-            there = [i for i, y in enumerate(series) if y is not None]
-            if not there:
+            given = {i: track for i, track in enumerate(self._gridded(panel, channel)) if track is not None}
+            if not given:
                 continue
-            known = [series[i] for i in there]
-            steps = [ahead[i] / grid.step for i in there]
-            found = at_steps(model, known, [0] * len(there), steps, levels)  # type: ignore[arg-type]
-            for i, path in zip(there, found, strict=True):
+            steps = [ahead[i] / grid.step for i in given]
+            found = self._paths(Target(model, None, None), list(given.values()), steps, None, levels)  # type: ignore[attr-defined]
+            for i, path in zip(given, found, strict=True):
                 values[i][channel * width : (channel + 1) * width] = path.T
         return _as_panel(panel, values, ahead, grid, levels)
 

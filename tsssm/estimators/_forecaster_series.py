@@ -17,13 +17,17 @@ _LARGEST = 1e300
 
 
 class History(NamedTuple):
-    """One series on the grid: its key, first cell, values (T, m), variables (T, k) and last stamp."""
+    """One series on the grid: its key, first cell, values (T, m), variables (T, k) and last stamp.
+
+    ``shift`` (T,) says how long after its cell each sample is, in grid steps.
+    """
 
     key: Any
     first: int
     y: FloatArray
     X: FloatArray
     end: pd.Index
+    shift: FloatArray
 
 
 class Histories(NamedTuple):
@@ -70,7 +74,7 @@ class Histories(NamedTuple):
         return pd.MultiIndex.from_tuples(rows, names=list(self.levels))
 
     def future(self, X: pd.DataFrame, stamps: Sequence[pd.Index]) -> list[FloatArray]:
-        """Variables (k_i, columns) at the stamps of each series.
+        """Variables (k_i, columns) at the stamps of each series; NaN in columns that X does not have.
 
         Raises
         ------
@@ -79,7 +83,7 @@ class Histories(NamedTuple):
         """
         if not self.variables:
             raise ValueError("X was given in predict, but not in fit; it has to be in both.")
-        checked_columns(X, self.variables, "X", "predict")
+        columns = _places_of(X.columns, self.variables)
         _check_finite(X, "X")
         frames = dict(_instances(X))
         found = []
@@ -97,7 +101,9 @@ class Histories(NamedTuple):
                     f"X has to have a row for every time of fh; there is none at {stamp}{_named(history)} "
                     f"(X runs from {frame.index[0]} to {frame.index[-1]})."
                 )
-            found.append(frame.to_numpy(dtype=np.float64)[order][nearest])
+            own = np.full((len(due), len(self.variables)), np.nan)
+            own[:, columns] = frame.to_numpy(dtype=np.float64)[order][nearest]
+            found.append(own)
         return found
 
     def extended(self, later: Histories) -> Histories:
@@ -146,7 +152,7 @@ def read_histories(y: pd.DataFrame, X: pd.DataFrame | None, clock: Clock | None)
         empty = ~np.isfinite(values).any(axis=0)
         if empty.any():
             raise ValueError(f"{named} has no value in column {frame.columns[int(empty.argmax())]!r}.")
-        first, cells = to_grid(clock.places(frame.index), values, named)
+        first, cells, shift = to_grid(clock.places(frame.index), values, named)
         columns = np.zeros((len(cells), 0))
         if X is not None:
             if key not in variables:
@@ -155,19 +161,21 @@ def read_histories(y: pd.DataFrame, X: pd.DataFrame | None, clock: Clock | None)
         end = get_cutoff(frame, return_index=True)
         if clock.kind == "datetime" and getattr(end, "freq", None) is None:
             end = _with_frequency(end, _frequency(frame.index))
-        each.append(History(key, first, cells, columns, end))
+        each.append(History(key, first, cells, columns, end, shift))
     levels = tuple(y.index.names) if y.index.nlevels > 1 else ()
     named_variables = () if X is None else tuple(X.columns)
     return Histories(tuple(each), clock, tuple(y.columns), named_variables, levels)
 
 
-def checked_columns(frame: pd.DataFrame, columns: Sequence[Any], name: str, method: str) -> None:
-    """Raise ValueError unless a frame has these columns in this order."""
-    if tuple(frame.columns) != tuple(columns):
+def _places_of(given: pd.Index, columns: Sequence[Any]) -> list[int]:
+    """Which columns of fit these are: all, or those that are known in the future."""
+    unknown = [name for name in given if name not in columns]
+    if unknown or not given.is_unique or not len(given):
         raise ValueError(
-            f"{name} in {method} must have the columns that it had in fit, {list(columns)}; got "
-            f"{list(frame.columns)}."
+            f"X in predict must have the columns that it had in fit, {list(columns)}, or those of them that "
+            f"are known in the future; got {list(given)}."
         )
+    return [columns.index(name) for name in given]
 
 
 def _instances(frame: pd.DataFrame) -> Iterator[tuple[Any, pd.DataFrame]]:
@@ -217,13 +225,16 @@ def _joined(old: History, new: History, width: int) -> History:
     stop = max(old.first + len(old.y), new.first + len(new.y))
     y = np.full((stop - first, old.y.shape[1]), np.nan)
     X = np.full((stop - first, width), np.nan)
+    shift = np.zeros(stop - first)
     for part in (old, new):
         at = slice(part.first - first, part.first - first + len(part.y))
-        y[at] = np.where(np.isfinite(part.y), part.y, y[at])
+        known = np.isfinite(part.y)
+        y[at] = np.where(known, part.y, y[at])
+        shift[at] = np.where(known.any(axis=1), part.shift, shift[at])
         if part.X.shape[1] == width:
             X[at] = np.where(np.isfinite(part.X), part.X, X[at])
     later = new if new.first + len(new.y) >= old.first + len(old.y) else old
-    return History(old.key, first, y, X, later.end)
+    return History(old.key, first, y, X, later.end, shift)
 
 
 def _check_finite(frame: pd.DataFrame, name: str) -> None:

@@ -26,6 +26,7 @@ _SEASONS = (
 )
 _MOST_CELLS = 50
 _MOST_MISSING = 5.0  # half of the gaps may be so many steps long
+_ON_THE_GRID = 1e-3
 _LOCAL_DAY = 22 * 3600 * 10**9
 
 
@@ -154,10 +155,11 @@ def grid_step(numbers: npt.NDArray[Any]) -> float:
     return usual
 
 
-def to_grid(places: FloatArray, values: FloatArray, name: str) -> tuple[int, FloatArray]:
-    """Return the number of the first cell, and the values (T, channels) of all cells up to the last sample.
+def to_grid(places: FloatArray, values: FloatArray, name: str) -> tuple[int, FloatArray, FloatArray]:
+    """Return the number of the first cell, the values (T, channels) of all cells, and shifts (T,).
 
-    A sample belongs to the nearest cell; several in one are averaged; a cell without is NaN.
+    A sample belongs to the nearest cell; several in one are averaged; a cell without is NaN. The shift of a
+    cell is how long after it its samples are, on average, in grid steps.
 
     Raises
     ------
@@ -173,11 +175,15 @@ def to_grid(places: FloatArray, values: FloatArray, name: str) -> tuple[int, Flo
             "for one grid; leave out what lies far from the rest, or aggregate it to a regular grid."
         )
     rows = cells - cells[0]
+    late = places - (first + rows)
+    late[np.abs(late) < _ON_THE_GRID] = 0.0
     if length == len(rows) and (np.diff(rows) == 1).all():
-        return first, values
+        return first, values, late
     known = np.isfinite(values)
     total, count = np.zeros((length, values.shape[1])), np.zeros((length, values.shape[1]))
     np.add.at(total, rows, np.where(known, values, 0.0))
     np.add.at(count, rows, known)
+    samples = np.bincount(rows, minlength=length)
+    shift = np.bincount(rows, weights=late, minlength=length) / np.maximum(samples, 1)
     with np.errstate(invalid="ignore"):
-        return first, np.where(count > 0, total / np.maximum(count, 1), np.nan)
+        return first, np.where(count > 0, total / np.maximum(count, 1), np.nan), shift

@@ -11,6 +11,7 @@ import numpy as np
 
 from tsssm.backbone import BACKBONES, NORMS, POOLINGS
 from tsssm.estimators._closed_form import LEAST_FEATURES
+from tsssm.forecasting import LONGEST_SEASON, LOSSES, SCALINGS
 from tsssm.training import RESERVED_TRAINER_KWARGS
 
 
@@ -176,6 +177,34 @@ def along_rules() -> dict[str, Rule]:
         "crop_length": _integer_or_auto(lambda value: value >= 2, "of at least 2"),
         "warm_up": _integer_or_auto(lambda value: value >= 0, "of at least 0"),
         "rare_classes": _SHARE,
+    }
+
+
+def _are_lags(value: Any) -> bool:
+    if isinstance(value, str):
+        return value == "auto"
+    lags: list[Any] = [value] if isinstance(value, Integral) else list(value)
+    return (
+        len(lags) > 0
+        and all(isinstance(lag, Integral) and not isinstance(lag, bool) and int(lag) >= 2 for lag in lags)
+        and all(low < high for low, high in zip(lags, lags[1:], strict=False))
+    )
+
+
+def forecast_rules() -> dict[str, Rule]:
+    """Rules of what only forecasters take."""
+    return {
+        "sp": _integer_or_auto(lambda value: 1 <= value <= LONGEST_SEASON, f"from 1 to {LONGEST_SEASON:,}"),
+        "horizon": _optional(_integer(1)),
+        "look_back": _integer_or_auto(lambda value: value >= 2, "of at least 2"),
+        "loss": one_of(LOSSES),
+        "quantiles": LEVELS,
+        "scaling": one_of(SCALINGS),
+        "lags": Rule(
+            (Integral, tuple, list, str),
+            _are_lags,
+            "'auto', an integer of at least 2, or a rising tuple of such integers",
+        ),
     }
 
 

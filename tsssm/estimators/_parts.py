@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -32,50 +32,57 @@ _RANGE = (float(torch.finfo(torch.float32).min), float(torch.finfo(torch.float32
 _FIRST_RULES = {"s4": "bilinear", "lssl": "bilinear", "lssl-fixed": "bilinear"}
 
 
-def _backbone_to_state(net: Backbone) -> dict[str, Any]:
+Net = TypeVar("Net", bound=Backbone)
+
+
+def network_to_state(net: Backbone) -> dict[str, Any]:
+    """What a file holds of a network: its arguments and its weights."""
     return {"config": net.config, "weights": dict(net.state_dict())}
 
 
-def _backbone_from_state(state: dict[str, Any]) -> Backbone:
-    fields = Fields("Backbone", state)
+def network_from_state(kind: type[Net], state: dict[str, Any]) -> Net:
+    """Return a network of a class; its arguments are checked against the shapes of its weights."""
+    owner = kind.__name__
+    fields = Fields(owner, state)
     config, weights = fields.mapping("config"), fields.mapping("weights").rest()
     fields.end()
     options: dict[str, Any] = {
-        **_sizes(config, weights),
+        **_sizes(config, weights, owner),
         "backbone": config.choice("backbone", BACKBONES),
         "norm": config.choice("norm", NORMS),
-        "pooling": config.choice("pooling", POOLINGS),
         "bidirectional": config.flag("bidirectional"),
         "dropout": config.number("dropout", 0.0, 1.0),
     }
+    if kind is Backbone:
+        options["pooling"] = config.choice("pooling", POOLINGS)
     # The network itself checks the others.
     others = config.rest()
     if others.get("discretization") is None:
         others["discretization"] = _FIRST_RULES.get(options["backbone"])
     with isolated_rng(0):
-        net = Backbone(**options, **others).float()
+        net = kind(**options, **others).float()
     for name, own in net.state_dict().items():
         if name.endswith(".layer.scale"):  # which the first files do without: it was 1
             weights.setdefault(name, torch.ones_like(own))
-    found = Fields("Backbone", {"weights": weights}).tensors("weights", net.state_dict(), _LARGEST)
+    found = Fields(owner, {"weights": weights}).tensors("weights", net.state_dict(), _LARGEST)
     for name, weight in found.items():
         if name.endswith("running_var") and bool((weight < 0).any()):
-            raise ModelFileError(f"its Backbone has a negative variance in {name!r}.")
+            raise ModelFileError(f"its {owner} has a negative variance in {name!r}.")
         if name.endswith(".layer.scale") and bool((weight <= 0).any()):
-            raise ModelFileError(f"its Backbone has a scale in {name!r} that is not positive.")
+            raise ModelFileError(f"its {owner} has a scale in {name!r} that is not positive.")
         if name.endswith(("log_dt", "A_real")) and bool((weight.abs() > _LARGEST_LOGARITHM).any()):
-            raise ModelFileError(f"its Backbone has logarithms beyond {_LARGEST_LOGARITHM:g} in {name!r}.")
+            raise ModelFileError(f"its {owner} has logarithms beyond {_LARGEST_LOGARITHM:g} in {name!r}.")
     net.load_state_dict(found)
     return net.eval()
 
 
-def _sizes(config: Fields, weights: dict[str, Any]) -> dict[str, int]:
+def _sizes(config: Fields, weights: dict[str, Any], owner: str) -> dict[str, int]:
     """Sizes of a network, which have to be those of its weights before anything is made of them."""
     encoder, head = weights.get("encoder.weight"), weights.get("head.weight")
     if any(not isinstance(weight, torch.Tensor) for weight in weights.values()):
-        raise ModelFileError("its Backbone has weights that are no tensors.")
+        raise ModelFileError(f"its {owner} has weights that are no tensors.")
     if encoder is None or head is None or encoder.ndim != 2 or head.ndim != 2 or 0 in encoder.shape:
-        raise ModelFileError("its Backbone has no weights of an encoder and a head.")
+        raise ModelFileError(f"its {owner} has no weights of an encoder and a head.")
     numbers = sum(weight.numel() for weight in weights.values())
     blocks = {name.split(".")[1] for name in weights if name.startswith("blocks.")}
     d_model = encoder.shape[0]
@@ -83,9 +90,10 @@ def _sizes(config: Fields, weights: dict[str, Any]) -> dict[str, int]:
     layers = max(1, len(blocks))
     work = _STATES**3 + _WORK_A_NUMBER * numbers
     states = int(min(numbers / (layers * d_model), (work / layers) ** (1 / 3)))
+    outputs = {"n_outputs": config.exactly("n_outputs", head.shape[0])} if owner == "Backbone" else {}
     return {
+        **outputs,
         "d_in": config.exactly("d_in", encoder.shape[1]),
-        "n_outputs": config.exactly("n_outputs", head.shape[0]),
         "d_model": config.exactly("d_model", d_model),
         "n_layers": config.exactly("n_layers", len(blocks)),
         "d_state": config.count("d_state", 1, states),
@@ -219,7 +227,7 @@ def _features_from_state(state: dict[str, Any]) -> StateSpaceFeatures:
 
 def register_parts() -> None:
     """Let model files hold what estimators are made of."""
-    register("Backbone", Backbone, _backbone_to_state, _backbone_from_state)
+    register("Backbone", Backbone, network_to_state, lambda state: network_from_state(Backbone, state))
     register("PanelEncoder", PanelEncoder, vars, _encoder_from_state)
     register("Committee", Committee, lambda net: {"members": list(net.members)}, _committee_from_state)
     register("ClosedForm", ClosedForm, vars, _closed_form_from_state)

@@ -119,48 +119,68 @@ class ForecastModel(NamedTuple):
         Each is made of the samples up to its origin; only the unit of the series and what stands in for
         missing values is taken from all.
         """
-        prepared = prepared_series([y], [phase], self.season)
+        return self.backtest([y], [phase], [origins])[0]
+
+    def backtest(
+        self, series: Sequence[FloatArray], phases: Sequence[int], origins: Sequence[IntArray]
+    ) -> list[FloatArray]:
+        """As `windows` of every series, from origins of its own; values should be there at the origins."""
+        prepared = prepared_series(series, phases, self.season)
         inputs = Inputs(self.lags, self.season)
-        return sum(
-            part.weight * values[0]
-            for part in self.parts
-            for values, _ in [self._part(part, prepared, inputs, origins)]
-        )
+        # Counted from the first value.
+        places = [
+            np.maximum(own - int(np.argmax(np.isfinite(y))), 0)
+            for y, own in zip(series, origins, strict=True)
+        ]
+        total = [np.zeros((len(own), self.horizon)) for own in places]
+        for part in self.parts:
+            for found, values in zip(total, self._part(part, prepared, inputs, places)[0], strict=True):
+                found += part.weight * values
+        return total
 
     def _ahead(self, series: Sequence[FloatArray], phases: Sequence[int]) -> Forecast:
         prepared = prepared_series(series, phases, self.season)
         inputs = Inputs(self.lags, self.season)
+        ends = [np.array([len(s.y) - 1]) for s in prepared]
         values = np.zeros((len(series), self.horizon))
         for part in self.parts:
-            found, spread = self._part(part, prepared, inputs, None)
-            values += part.weight * found[:, 0]
+            found, spread = self._part(part, prepared, inputs, ends)
+            values += part.weight * np.concatenate(found)
             if part.transform == "none":
                 spreads = spread
         return Forecast(values, spreads, np.zeros(len(series), dtype=np.int64))
 
     def _part(
-        self, part: Part, series: Sequence[Series], inputs: Inputs, origins: IntArray | None
-    ) -> tuple[FloatArray, FloatArray]:
-        """Forecasts (n, N, H) in the units of y and spreads (n,) at the last origin."""
+        self, part: Part, series: Sequence[Series], inputs: Inputs, origins: Sequence[IntArray]
+    ) -> tuple[list[FloatArray], FloatArray]:
+        """Forecasts (N_i, H) of each series in the units of y, and spreads (n,) at the last origin."""
         scales = [Scale.of(s.y, part.transform == "log") for s in series]
-        count = 1 if origins is None else len(origins)
-        values, spread = np.zeros((len(series), count, self.horizon)), np.zeros(len(series))
+        values, spread = [np.zeros((len(own), self.horizon)) for own in origins], np.zeros(len(series))
         lengths = [len(s.y) for s in series]
         bank_needed = part.smooth > 0 or part.transform == "none"
         for numbers in blocks(lengths, len(inputs.systems.gain)):
             z, start = aligned([scales[i].forward(series[i].y) for i in numbers])
-            places = np.array([z.shape[1] - 1]) if origins is None else origins
+            places = [origins[i] + start[row] for row, i in enumerate(numbers)]
             readouts = states(z, start, inputs.systems)
-            found = list(smooth(z, self.season, self.horizon, places)) if bank_needed else []
+            found = {}
+            if bank_needed:
+                found = {f.origin: f for f in smooth(z, self.season, self.horizon, _union(places))}
             for row, i in enumerate(numbers):
+                if len(origins[i]) == 0:
+                    continue
                 own = slice(start[row], None)
-                at = inputs.at(z[row, own], readouts[row, own], series[i].phase, places - start[row])
+                at = inputs.at(z[row, own], readouts[row, own], series[i].phase, origins[i])
                 path = at.size[:, None] * (at.inputs @ part.coef) + part.last * at.last[:, None]
                 if found:
-                    path = path + part.smooth * np.stack([f.path[row] for f in found])
-                    spread[i] = scales[i].unit * found[-1].spread[row]
+                    bank = [found[place] for place in places[row].tolist()]
+                    path = path + part.smooth * np.stack([f.path[row] for f in bank])
+                    spread[i] = scales[i].unit * bank[-1].spread[row]
                 values[i] = scales[i].back(path)
         return values, spread
+
+
+def _union(places: Sequence[IntArray]) -> IntArray:
+    return np.unique(np.concatenate(list(places)))
 
 
 def prepared_series(series: Sequence[FloatArray], phases: Sequence[int], season: int) -> list[Series]:

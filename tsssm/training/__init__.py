@@ -4,7 +4,7 @@ Lightning, which takes seconds to import, is loaded by the first call of :func:`
 """
 
 from tsssm.training._along import predict_along
-from tsssm.training._batches import Batches
+from tsssm.training._batches import Batches, LabelledBatch
 from tsssm.training._committee import Committee, members_of
 from tsssm.training._crops import Crops
 from tsssm.training._moments import check_moments
@@ -17,6 +17,7 @@ from tsssm.training._run import (
     resolve_device,
     train,
 )
+from tsssm.training._windows import Windows
 
 __all__ = [
     "RESERVED_TRAINER_KWARGS",
@@ -24,8 +25,10 @@ __all__ = [
     "Committee",
     "Crops",
     "EpochObserver",
+    "LabelledBatch",
     "TrainingOptions",
     "TrainingResult",
+    "Windows",
     "check_moments",
     "isolated_rng",
     "members_of",

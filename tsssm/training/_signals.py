@@ -14,8 +14,8 @@ _STATUS = 128 + signal.SIGTERM
 
 # Tools that fit an estimator again and again, and go on with a score or the next fit after one that returns.
 _TOOLS = ("sklearn", "sktime", "skbase", "joblib", "dask", "distributed", "ray", "optuna")
-# What of them passes a single fit on: decorators, and pipelines.
-_PASSING_ON = ("sklearn.base", "sklearn.callback", "sklearn.pipeline")
+# What of them passes a single fit on: decorators, pipelines, and the base of forecasters.
+_PASSING_ON = ("sklearn.base", "sklearn.callback", "sklearn.pipeline", "sktime.forecasting.base._base")
 
 
 class Termination:
