@@ -367,3 +367,24 @@ def test_intervals_cover_when_half_of_the_history_is_missing():
     low, high = np.moveaxis(model.quantiles(found, [0.1, 0.9]), -1, 0)
     covered = ((walks[:, 112:] >= low) & (walks[:, 112:] <= high)).mean()
     assert 0.72 < covered < 0.88
+
+
+@pytest.mark.parametrize(("power", "best"), [(1, 0), (2, 1)])
+def test_the_median_has_the_smallest_errors_and_the_mean_the_smallest_squares(power, best):
+    targets = np.random.default_rng(0).exponential(size=(500, 2))
+    forecasts = np.stack([np.full_like(targets, np.median(targets)), np.full_like(targets, targets.mean())])
+    weights = mixture(forecasts, targets, np.ones_like(targets), np.zeros(2), 10.0, power)
+    assert weights[best] == weights.max()
+
+
+def test_windows_of_squared_errors_count_alike():
+    y = np.concatenate([np.zeros(60), 50 * np.random.default_rng(0).normal(size=60)])
+    y += np.random.default_rng(1).normal(size=120)
+    even = Inputs((5,), 1, even=True)
+    z = Scale.of(y, False, True).forward(y)
+    assert z.std() == pytest.approx(1.0)
+    window = even.at(z, np.zeros((120, len(even.systems.gain))), 0, np.array([20, 100]))
+    assert window.size.tolist() == [1.0, 1.0]
+    assert_allclose(window.inputs[:, :4], [z[[19, 18, 17, 16]] - z[20], z[[99, 98, 97, 96]] - z[100]])
+    model = fit_model([y], [0], 2, 1, loss="squared_error")
+    assert model.loss == "squared_error" and np.isfinite(model.forecast([y], [0], 2).values).all()

@@ -12,7 +12,7 @@ from tsssm.estimators._base import declared_tags
 from tsssm.estimators._forecaster_base import FORECASTER_TAGS, PRETRAIN_TAGS, ForecasterBase
 from tsssm.estimators._forecaster_time import FloatArray
 from tsssm.estimators._parameters import forecast_rules, one_of
-from tsssm.forecasting import SCALINGS, TRANSFORMS, ForecastModel, fit_model
+from tsssm.forecasting import CLOSED_LOSSES, SCALINGS, TRANSFORMS, ForecastModel, fit_model
 
 
 class SSMFeaturesForecaster(ForecasterBase):
@@ -40,6 +40,10 @@ class SSMFeaturesForecaster(ForecasterBase):
         far ("none"). "auto" mixes by validation; differences to the season before always take part.
     transform : {"auto", "none", "log"}, default="auto"
         Whether logarithms of positive series are forecast; "auto" mixes by validation.
+
+    loss : {"absolute_error", "squared_error"}, default="absolute_error"
+        What the mixture is chosen by. With "absolute_error" windows are in units of their mean step, so that
+        a restless one does not rule; with "squared_error" all windows of a series count alike.
 
     Attributes
     ----------
@@ -79,6 +83,7 @@ class SSMFeaturesForecaster(ForecasterBase):
         **forecast_rules(),
         "scaling": one_of(("auto", *SCALINGS)),
         "transform": one_of(("auto", *TRANSFORMS)),
+        "loss": one_of(CLOSED_LOSSES),
     }
 
     def __init__(
@@ -88,12 +93,14 @@ class SSMFeaturesForecaster(ForecasterBase):
         lags: int | Sequence[int] | str = "auto",
         scaling: str = "auto",
         transform: str = "auto",
+        loss: str = "absolute_error",
     ) -> None:
         self.sp = sp
         self.horizon = horizon
         self.lags = lags
         self.scaling = scaling
         self.transform = transform
+        self.loss = loss
         super().__init__()
 
     def _learn(
@@ -115,6 +122,7 @@ class SSMFeaturesForecaster(ForecasterBase):
             None if lags == "auto" else lags,
             SCALINGS if self.scaling == "auto" else (self.scaling,),
             TRANSFORMS if self.transform == "auto" else (self.transform,),
+            self.loss,
         )
 
     @classmethod

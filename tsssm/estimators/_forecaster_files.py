@@ -21,6 +21,7 @@ from tsssm.estimators._forecaster_panel import PanelGrid
 from tsssm.estimators._forecaster_series import Histories, History
 from tsssm.estimators._forecaster_time import Clock
 from tsssm.forecasting import (
+    CLOSED_LOSSES,
     LONGEST_SEASON,
     SCALINGS,
     TRANSFORMS,
@@ -163,7 +164,9 @@ def _model(fields: Fields) -> ForecastModel:
         raise fields.refuse("errors", f"of {horizon} horizons", errors.growth)
     candidates = fields.tuple_of("candidates", Candidate)
     weights = fields.array("weights", (len(candidates),), np.float64, 0.0, 1.0 + 1e-6)
-    return ForecastModel(horizon, season, lags, parts, errors, candidates, weights)
+    # The first files do without.
+    loss = fields.choice("loss", CLOSED_LOSSES) if fields.has("loss") else CLOSED_LOSSES[0]
+    return ForecastModel(horizon, season, lags, parts, errors, candidates, weights, loss)
 
 
 def _effect(fields: Fields) -> Effect:

@@ -23,8 +23,7 @@ from tsssm.estimators._forecaster_training import boundaries, corrected, early, 
 from tsssm.estimators._parameters import RULES, Rule, forecast_rules
 from tsssm.estimators._saved_network import SavedNetwork
 from tsssm.forecasting import (
-    SCALINGS,
-    TRANSFORMS,
+    CLOSED_LOSSES,
     Correction,
     ForecastModel,
     Track,
@@ -216,7 +215,8 @@ class SSMForecaster(ForecasterBase):
     ) -> ForecastModel:
         if season is None and self.sp != "auto":
             season = int(self.sp)
-        return fit_model(series, phases, horizon, season, seasons, None, SCALINGS, TRANSFORMS)
+        closed = self.loss if self.loss in CLOSED_LOSSES else CLOSED_LOSSES[0]
+        return fit_model(series, phases, horizon, season, seasons, loss=closed)
 
     def _learned(self, histories: Histories, horizon: int | None) -> dict[str, Any]:
         targets = self._learned_targets(histories, horizon)

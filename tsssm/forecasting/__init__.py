@@ -13,6 +13,7 @@ from tsssm.forecasting._conformal import Errors
 from tsssm.forecasting._correction import LARGEST_TARGET, Correction, calibrated
 from tsssm.forecasting._inputs import Inputs
 from tsssm.forecasting._model import (
+    CLOSED_LOSSES,
     LONGEST_SEASON,
     SCALINGS,
     TRANSFORMS,
@@ -26,6 +27,7 @@ from tsssm.forecasting._network import ForecastNetwork
 from tsssm.forecasting._tracks import Track, Tracks, View
 
 __all__ = [
+    "CLOSED_LOSSES",
     "LARGEST_TARGET",
     "LONGEST_SEASON",
     "LOSSES",

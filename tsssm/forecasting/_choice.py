@@ -11,13 +11,18 @@ _TRIED = 12
 _MOST_PICKS = 24
 
 
-def losses(forecasts: FloatArray, targets: FloatArray, weight: FloatArray) -> FloatArray:
-    """Sums of absolute errors (C,) of forecasts (C, N, H), targets and weights (N, H)."""
-    return np.array([float((np.abs(f - targets) * weight).sum()) for f in forecasts])
+def losses(forecasts: FloatArray, targets: FloatArray, weight: FloatArray, power: int = 1) -> FloatArray:
+    """Sums of absolute errors, or their squares, (C,) of forecasts (C, N, H), targets and weights (N, H)."""
+    return np.array([float((np.abs(f - targets) ** power * weight).sum()) for f in forecasts])
 
 
 def mixture(
-    forecasts: FloatArray, targets: FloatArray, weight: FloatArray, prior: FloatArray, spans: float
+    forecasts: FloatArray,
+    targets: FloatArray,
+    weight: FloatArray,
+    prior: FloatArray,
+    spans: float,
+    power: int = 1,
 ) -> FloatArray:
     """Weights (C,) of a mixture that forward selection finds (Caruana et al., ICML 2004).
 
@@ -28,11 +33,11 @@ def mixture(
     counts = prior * max(0.0, 1 - spans / 10)
     if targets.size == 0:
         return prior / prior.sum()
-    order = np.argsort(losses(forecasts, targets, weight), kind="stable")[:_TRIED]
+    order = np.argsort(losses(forecasts, targets, weight, power), kind="stable")[:_TRIED]
     running = np.tensordot(counts, forecasts, axes=1)
     for _ in range(int(np.clip(2 + 2 * spans, 4, _MOST_PICKS))):
         n = counts.sum() + 1
-        pick = order[int(np.argmin(losses((running + forecasts[order]) / n, targets, weight)))]
+        pick = order[int(np.argmin(losses((running + forecasts[order]) / n, targets, weight, power)))]
         counts[pick] += 1
         running = running + forecasts[pick]
     return counts / counts.sum()

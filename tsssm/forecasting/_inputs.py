@@ -89,11 +89,14 @@ class Inputs:
         Rising; the last is p, the others say which shorter windows are tried.
     season : int
         Samples a season, 1 for none.
+    even : bool
+        Whether all windows are in the unit of their series, in place of their mean step.
     """
 
-    def __init__(self, lags: tuple[int, ...], season: int) -> None:
+    def __init__(self, lags: tuple[int, ...], season: int, even: bool = False) -> None:
         self.lags = lags
         self.season = season
+        self.even = even
         self.systems = fixed_systems(season, lags[0])
         self.harmonics = min(_HARMONICS, season // 2) if season > 1 else 0
         self.n_lags = lags[-1]
@@ -115,7 +118,7 @@ class Inputs:
         steps = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(z)))])
         before = np.maximum(origins - short, 0)
         size = (steps[origins] - steps[before]) / np.maximum(origins - before, 1)
-        size = np.maximum(size, _SMALLEST_STEP)
+        size = np.ones(len(origins)) if self.even else np.maximum(size, _SMALLEST_STEP)
         mean = np.cumsum(z)[origins] / (origins + 1)
         F = np.empty((len(origins), self.width))
         F[:, : p - 1] = lagged[:, 1:] - last

@@ -22,6 +22,7 @@ IntArray = npt.NDArray[np.int64]
 #: What a window's forecast falls back to: "none" is the mean of the series so far.
 SCALINGS = ("last", "mean", "robust", "none")
 TRANSFORMS = ("none", "log")
+CLOSED_LOSSES = ABSOLUTE, SQUARED = "absolute_error", "squared_error"
 #: Every system of the bank holds a season of each series.
 LONGEST_SEASON = 100_000
 _SMOOTH = "smooth"
@@ -72,6 +73,7 @@ class ForecastModel(NamedTuple):
     candidates : tuple of Candidate
         Those with a positive weight.
     weights : array (len(candidates),)
+    loss : {"absolute_error", "squared_error"}
     """
 
     horizon: int
@@ -81,6 +83,7 @@ class ForecastModel(NamedTuple):
     errors: Errors
     candidates: tuple[Candidate, ...]
     weights: FloatArray
+    loss: str = ABSOLUTE
 
     def forecast(self, series: Sequence[FloatArray], phases: Sequence[int], horizon: int) -> Forecast:
         """Forecast ``horizon`` steps ahead of the end of every series.
@@ -126,7 +129,7 @@ class ForecastModel(NamedTuple):
     ) -> list[FloatArray]:
         """As `windows` of every series, from origins of its own; values should be there at the origins."""
         prepared = prepared_series(series, phases, self.season)
-        inputs = Inputs(self.lags, self.season)
+        inputs = Inputs(self.lags, self.season, self.loss == SQUARED)
         # Counted from the first value.
         places = [
             np.maximum(own - int(np.argmax(np.isfinite(y))), 0)
@@ -140,7 +143,7 @@ class ForecastModel(NamedTuple):
 
     def _ahead(self, series: Sequence[FloatArray], phases: Sequence[int]) -> Forecast:
         prepared = prepared_series(series, phases, self.season)
-        inputs = Inputs(self.lags, self.season)
+        inputs = Inputs(self.lags, self.season, self.loss == SQUARED)
         ends = [np.array([len(s.y) - 1]) for s in prepared]
         values = np.zeros((len(series), self.horizon))
         for part in self.parts:
@@ -154,7 +157,7 @@ class ForecastModel(NamedTuple):
         self, part: Part, series: Sequence[Series], inputs: Inputs, origins: Sequence[IntArray]
     ) -> tuple[list[FloatArray], FloatArray]:
         """Forecasts (N_i, H) of each series in the units of y, and spreads (n,) at the last origin."""
-        scales = [Scale.of(s.y, part.transform == "log") for s in series]
+        scales = [Scale.of(s.y, part.transform == "log", inputs.even) for s in series]
         values, spread = [np.zeros((len(own), self.horizon)) for own in origins], np.zeros(len(series))
         lengths = [len(s.y) for s in series]
         bank_needed = part.smooth > 0 or part.transform == "none"
@@ -214,6 +217,7 @@ def fit_model(
     lags: tuple[int, ...] | None = None,
     scalings: Sequence[str] = SCALINGS,
     transforms: Sequence[str] = TRANSFORMS,
+    loss: str = ABSOLUTE,
 ) -> ForecastModel:
     """Fit a mixture to series.
 
@@ -234,6 +238,9 @@ def fit_model(
         Lengths of windows to try, rising; by default from the lengths of the series.
     scalings, transforms : sequences of str
         Of `SCALINGS` and `TRANSFORMS`, those to choose from.
+    loss : {"absolute_error", "squared_error"}
+        What the mixture is chosen by. With the former windows count in units of their mean step, so that no
+        restless one rules, with the latter all alike.
     """
     if season is None:
         season = find_season([fill(y, 1) for y in series], season_candidates)
@@ -244,7 +251,7 @@ def fit_model(
     if horizon is None:
         horizon = max(2 * season, _DEFAULT_HORIZON)
     horizon = int(min(horizon, max(1, np.median(lengths) // 3)))
-    inputs = Inputs(lags or lag_choices(lengths, season, horizon), season)
+    inputs = Inputs(lags or lag_choices(lengths, season, horizon), season, loss == SQUARED)
     plan = Plan.of(lengths, horizon)
     share_positive = np.mean([s.y.min() > 0 for s in prepared])
     # The trial without a transform always runs, because intervals are in units of its errors.
@@ -267,7 +274,7 @@ class _Trial:
         competes: bool,
     ) -> None:
         self.transform, self.inputs, self.plan, self.competes = transform, inputs, plan, competes
-        self.scales = [Scale.of(s.y, transform == "log") for s in series]
+        self.scales = [Scale.of(s.y, transform == "log", inputs.even) for s in series]
         self.found: Collected = collect(series, self.scales, inputs, plan)
         self.bases = {
             name: base
@@ -333,7 +340,7 @@ def _mixed(trials: Sequence[_Trial], series: Sequence[Series], inputs: Inputs, p
     kept = trials[0].found.kept
     rows = [candidate for trial in trials for candidate in trial.candidates()]
     # In units of each series, so that all count alike and none is too large for float32.
-    units = _error_units(series, inputs.season)[kept.owner][:, None]
+    units = _error_units(series, inputs)[kept.owner][:, None]
     forecasts = np.empty((len(rows), *kept.targets.shape), dtype=np.float32)
     place = 0
     for trial in trials:
@@ -342,7 +349,8 @@ def _mixed(trials: Sequence[_Trial], series: Sequence[Series], inputs: Inputs, p
             place += 1
     prior = np.array([float(row.base == _SMOOTH and row.lags == 0) for row in rows]) * 2
     spans = float(plan.held_out.max() - plan.horizon) / plan.horizon
-    weights = mixture(forecasts, kept.targets / units, kept.known.astype(np.float64), prior, spans)
+    power = 2 if inputs.even else 1
+    weights = mixture(forecasts, kept.targets / units, kept.known.astype(np.float64), prior, spans, power)
     chosen = [k for k in range(len(rows)) if weights[k] > 0]
     blend = np.tensordot(weights, forecasts, axes=1) * units
     errors = Errors.of(_scaled_errors(trials[0], kept, blend), kept.known)
@@ -365,12 +373,18 @@ def _mixed(trials: Sequence[_Trial], series: Sequence[Series], inputs: Inputs, p
         errors,
         tuple(rows[k] for k in chosen),
         weights[chosen],
+        SQUARED if inputs.even else ABSOLUTE,
     )
 
 
-def _error_units(series: Sequence[Series], season: int) -> FloatArray:
-    """About the mean absolute seasonal difference (n,) of each series, what MASE divides by."""
-    found = []
+def _error_units(series: Sequence[Series], inputs: Inputs) -> FloatArray:
+    """About the mean absolute seasonal difference (n,) of each series, what MASE divides by.
+
+    Where all windows count alike, the unit that the series are in.
+    """
+    if inputs.even:
+        return np.array([Scale.of(s.y, False, True).unit for s in series])
+    found, season = [], inputs.season
     for s in series:
         difference = np.abs(s.y[season:] - s.y[:-season]) if len(s.y) > season else np.zeros(0)
         size = float(difference.mean()) if len(difference) else 0.0

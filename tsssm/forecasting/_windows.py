@@ -39,11 +39,16 @@ class Scale(NamedTuple):
     limit: float
 
     @classmethod
-    def of(cls, y: FloatArray, log: bool) -> Scale:
-        """Scale of a series; the logarithm only where every value is positive."""
+    def of(cls, y: FloatArray, log: bool, even: bool = False) -> Scale:
+        """Scale of a series; the logarithm only where every value is positive.
+
+        The unit is the mean step, or the standard deviation where windows are ``even``.
+        """
         log = bool(log and y.min() > 0)
         z = np.log(y) if log else y
         unit = step_size(z)
+        if even:
+            unit = max(float(z.std()), 0.1 * unit)
         # A forecast of a logarithm may rise to some thirty times the largest value, and no further.
         return cls(unit, log, (float(z.max()) + 3.4) / unit if log else np.inf)
 
