@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
+from tsssm import SSMForecaster
+
 EXPERIMENTS = Path(__file__).parents[1] / "examples" / "experiments"
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -28,6 +30,9 @@ def experiment(monkeypatch):
 
     monkeypatch.setattr(module, "load", load)
     monkeypatch.setattr(module, "of_statsforecast", lambda name: None)
+    monkeypatch.setattr(module, "of_mlforecast", lambda: None)
+    parameters = {**SSMForecaster.get_test_params()[0], "sp": 4}
+    monkeypatch.setattr(module, "SSMForecaster", lambda **options: SSMForecaster(**parameters))
     return module
 
 
@@ -69,7 +74,7 @@ def test_tables_of_whole_and_thinned_histories(experiment, tmp_path, capsys):
     tables = [found["monash"], *found["irregular"].values()]
     for table in tables:
         rows = table["sets"]["m3_quarterly"]
-        assert rows.keys() == {experiment.OURS, "seasonal naive"}
+        assert rows.keys() == {experiment.OURS, experiment.TRAINED, "seasonal naive"}
         assert rows[experiment.OURS]["MASE"] < rows["seasonal naive"]["MASE"]
         ratio = rows[experiment.OURS]["MASE"] / rows["seasonal naive"]["MASE"]
         assert table["MASE relative to seasonal naive"][experiment.OURS] == pytest.approx(ratio)
@@ -83,3 +88,25 @@ def test_thinning_keeps_the_first_and_one_more(experiment):
     assert known[0] and 150 < known.sum() < 250
     assert_allclose(experiment.joined(thin)[: np.flatnonzero(known)[-1]], y[: np.flatnonzero(known)[-1]])
     assert np.isfinite(experiment.thinned(y[:2], 0.99, 0)).all()
+
+
+def test_what_a_network_adds_to_forecasts_from_origins_is_what_it_adds_in_predict(experiment):
+    y = np.sin(np.arange(90) * np.pi / 3) + 0.2 * np.random.default_rng(0).normal(size=90)
+    parameters = {**SSMForecaster.get_test_params()[0], "sp": 6, "max_steps": 20, "learning_rate": 0.01}
+    model = SSMForecaster(**parameters).fit(experiment.as_frame([y[:80]]), fh=[1, 2, 3])
+    added = []
+    for share in (1.0, 0.0):
+        model.network_ = model.network_._replace(shares=np.array([share]))
+        errors = experiment.errors_from(model, y[:, None], np.array([79, 85]), 3)
+        added.append([errors[0, 0], model.predict(fh=[1, 2, 3]).to_numpy()[:, 0]])
+    (from_origin, predicted), (plain, closed) = added
+    assert np.abs(predicted - closed).max() > 0.01
+    # The closed form takes the unit of the series from all of it, which the network is told.
+    assert_allclose(from_origin - plain, predicted - closed, atol=5e-3)
+
+
+def test_nlinear_learns_a_line_through_waves(experiment):
+    t = np.arange(900)
+    values = np.stack([np.sin(2 * np.pi * t / 24), 3 + np.cos(2 * np.pi * t / 24)], axis=1)
+    mse, mae = experiment.nlinear(values, 600, 150, 4, 0, look_back=48)
+    assert mse < 0.02 and mae < 0.1

@@ -1,13 +1,14 @@
-"""Forecasting: SSMFeaturesForecaster beside seasonal naive, AutoETS and AutoTheta, in one run on one thread.
+"""Forecasting: ours beside seasonal naive, AutoETS, AutoTheta, LightGBM and NLinear, on one thread.
 
 Sets of the Monash archive and of the M competitions, the last horizon of each series held back; ETTh1 on its
-published split; the same sets with half of every history dropped at random, where ours knows the times and
+published split; the same sets with half of every history dropped at random, where ours know the times and
 the peers get straight lines across the gaps; and a thousand series of a thousand samples. Run as
 
     TSSSM_DATA=FOLDER OMP_NUM_THREADS=1 python examples/experiments/forecasting.py --json forecasting.json
 
-AutoETS and AutoTheta are those of statsforecast, which need not be installed: without it their rows are left
-out. ``--parts monash --sets m3_quarterly`` runs a part of it, ``--series 50`` the first series of each set.
+AutoETS and AutoTheta are those of statsforecast, LightGBM is that of mlforecast, which need not be installed:
+without them their rows are left out. ``--parts monash --sets m3_quarterly`` runs a part of it,
+``--series 50`` the first series of each set.
 """
 
 from __future__ import annotations
@@ -19,16 +20,18 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from experiment import parser, write
+from forecasting_peers import LEVELS, Answer, nlinear, of_mlforecast, of_statsforecast, seasonal_naive
 
-from tsssm import SSMFeaturesForecaster
+from tsssm import SSMFeaturesForecaster, SSMForecaster
 from tsssm.datasets import fetch_ett
+from tsssm.forecasting import Track, Tracks
 
-LEVELS = np.arange(0.1, 0.95, 0.1)
 _LONGEST = 3000
 # File, samples a season, horizon. Where the archive gives no horizon it is that of its benchmark.
 SETS = {
@@ -42,18 +45,9 @@ SETS = {
     "saugeen": ("saugeenday_dataset", 7, 30),
     "sunspot": ("sunspot_dataset_without_missing_values", 7, 30),
 }
-OURS = "SSMFeaturesForecaster"
+OURS, TRAINED = "SSMFeaturesForecaster", "SSMForecaster"
 _IRREGULAR = ("m1_monthly", "m3_monthly", "m3_quarterly", "tourism_monthly")
 PAPER = {"ETTh1 MSE": {"NLinear": [0.374, 0.408, 0.429, 0.440], "PatchTST": [0.370, 0.413, 0.422, 0.447]}}
-
-
-class Answer(NamedTuple):
-    """Values (n, H), quantiles (n, H, 9) at `LEVELS`, the 2.5 and 97.5 % quantiles (n, H, 2), seconds."""
-
-    values: np.ndarray
-    quantiles: np.ndarray | None
-    wide: np.ndarray | None
-    seconds: float
 
 
 def read_tsf(text: str) -> list[np.ndarray]:
@@ -79,10 +73,20 @@ def as_frame(series: Sequence[np.ndarray]) -> pd.DataFrame:
 
 
 def ours(series: Sequence[np.ndarray], sp: int, horizon: int) -> Answer:
-    """One model for all series, fitted and asked."""
+    """The closed form, one model for all series."""
+    return asked(SSMFeaturesForecaster(sp=sp), series, horizon)
+
+
+def trained(series: Sequence[np.ndarray], sp: int, horizon: int) -> Answer:
+    """The network on top, one for all series."""
+    return asked(SSMForecaster(sp=sp, random_state=0), series, horizon)
+
+
+def asked(model: Any, series: Sequence[np.ndarray], horizon: int) -> Answer:
+    """Fit a model to all series and ask it."""
     started = time.process_time()
     ends = np.array([len(y) for y in series])
-    model = SSMFeaturesForecaster(sp=sp).fit(as_frame(series), fh=np.arange(1, horizon + 1))
+    model.fit(as_frame(series), fh=np.arange(1, horizon + 1))
     # A series whose last samples were dropped ends earlier; what is asked for is not moved by that.
     shift = ends - 1 - np.array([int(np.flatnonzero(np.isfinite(y))[-1]) for y in series])
     fh = np.arange(1, horizon + int(shift.max()) + 1)
@@ -93,46 +97,12 @@ def ours(series: Sequence[np.ndarray], sp: int, horizon: int) -> Answer:
     return Answer(values, quantiles[..., 1:-1], quantiles[..., [0, -1]], time.process_time() - started)
 
 
-def seasonal_naive(series: Sequence[np.ndarray], sp: int, horizon: int) -> Answer:
-    """The season before, again and again; the last value where there is none."""
-    found = [np.resize(y[-sp:], horizon) if len(y) >= sp else np.full(horizon, y[-1]) for y in series]
-    return Answer(np.array(found), None, None, 0.0)
-
-
-def of_statsforecast(name: str) -> Callable[..., Answer] | None:
-    """AutoETS or AutoTheta, a model for each series; None where statsforecast is not installed."""
-    try:
-        from statsforecast import models
-    except ImportError:
-        return None
-
-    def forecast(series: Sequence[np.ndarray], sp: int, horizon: int) -> Answer:
-        started = time.process_time()
-        values, quantiles, wide = [], [], []
-        widths = [20, 40, 60, 80, 95]
-        for y in series:
-            try:
-                found = getattr(models, name)(season_length=sp).forecast(y=y, h=horizon, level=widths)
-            except Exception:  # it gives up on some very short or constant series
-                found = {"mean": np.full(horizon, y[-1])}
-                for width in widths:
-                    found[f"lo-{width}"] = found[f"hi-{width}"] = found["mean"]
-            low = [found[f"lo-{width}"] for width in (80, 60, 40, 20)]
-            high = [found[f"hi-{width}"] for width in (20, 40, 60, 80)]
-            values.append(found["mean"])
-            quantiles.append(np.stack([*low, found["mean"], *high], axis=1))
-            wide.append(np.stack([found["lo-95"], found["hi-95"]], axis=1))
-        used = time.process_time() - started
-        return Answer(np.array(values), np.array(quantiles), np.array(wide), used)
-
-    return forecast
-
-
 def peers() -> dict[str, Callable[..., Answer]]:
     """Every method of the run by its name."""
-    rows = {"seasonal naive": seasonal_naive, OURS: ours}
+    rows = {"seasonal naive": seasonal_naive, OURS: ours, TRAINED: trained}
     rows |= {name: found for name in ("AutoETS", "AutoTheta") if (found := of_statsforecast(name))}
-    return rows
+    boosted = of_mlforecast()
+    return rows if boosted is None else {**rows, "LightGBM": boosted}
 
 
 def scores(answer: Answer, truth: np.ndarray, history: Sequence[np.ndarray], sp: int) -> dict[str, float]:
@@ -180,7 +150,7 @@ def monash(names: Sequence[str], most: int | None, dropped: float = 0.0) -> dict
         thin = [thinned(y, dropped, seed) for seed, y in enumerate(history)]
         results[name] = {}
         for method, forecast in peers().items():
-            given = thin if method == OURS else [joined(y) for y in thin]
+            given = thin if method in (OURS, TRAINED) else [joined(y) for y in thin]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 answer = forecast(given, sp, horizon)
@@ -206,46 +176,77 @@ def joined(y: np.ndarray) -> np.ndarray:
     return np.interp(np.arange(len(y)), np.flatnonzero(known), y[known])
 
 
-def etth1(horizons: Sequence[int] = (96, 192, 336, 720)) -> dict[str, Any]:
+def etth1(horizons: Sequence[int], seeds: Sequence[int], methods: Sequence[str]) -> dict[str, Any]:
     """MSE and MAE on standardised data over all windows of the test part, fitted to the training part alone.
 
-    Look-back and scaling are those with the smallest MSE on windows of the validation part.
+    Of the closed form the windows are those with the smaller MSE on the validation part. NLinear stops by
+    its loss there.
     """
     frame = fetch_ett("ETTh1").frame
     train, validation, test = 8640, 2880, 2880
     known = frame.iloc[:train]
     values = ((frame - known.mean()) / known.std(ddof=0)).to_numpy()[: train + validation + test]
     panel = as_frame(list(values[:train].T))
+    origins = np.arange(train + validation - 1, len(values))
     results: dict[str, Any] = {}
     for horizon in horizons:
-        started, found = time.process_time(), {}
-        for lags in ("auto", 96, 336):
-            for scaling in ("auto", "last"):
-                options = {"lags": lags, "scaling": scaling}
-                model = SSMFeaturesForecaster(sp=24, transform="none", **options)
-                model = model.fit(panel, fh=np.arange(1, horizon + 1)).targets_[0].alone
-                # Every third window, in the part that ends where the test part begins.
-                before = np.arange(train - 1, train + validation - horizon, 3)
-                squares = squared_errors(model, values[: train + validation], before, horizon)
-                found[np.mean(squares)] = options, model
-        options, model = found[min(found)]
-        chosen = time.process_time() - started
-        origins = np.arange(train + validation - 1, len(values) - horizon)
-        squares = squared_errors(model, values, origins, horizon)
-        results[str(horizon)] = {
-            "MSE": float(np.mean(squares)),
-            "MAE": float(np.mean(np.sqrt(squares))),
-            "chosen": {**options, "validation MSE": float(min(found))},
-            "seconds of six fits and the choice": round(chosen, 1),
-        }
-        print(f"ETTh1, {horizon}: {results[str(horizon)]}", flush=True)
+        row = results[str(horizon)] = {}
+        fh, ends = np.arange(1, horizon + 1), origins[: len(origins) - horizon]
+        if OURS in methods:
+            started, found = time.process_time(), {}
+            for lags in ("auto", (24, 96, 512)):
+                model = SSMFeaturesForecaster(sp=24, lags=lags, loss="squared_error").fit(panel, fh=fh)
+                # Every twelfth window, in the part that ends where the test part begins.
+                before = np.arange(train - 1, train + validation - horizon, 12)
+                errors = errors_from(model, values[: train + validation], before, horizon)
+                found[float(np.mean(errors**2))] = lags, model
+            lags, model = found[min(found)]
+            used = time.process_time() - started
+            errors = errors_from(model, values, ends, horizon)
+            row[OURS] = [figures(errors, used, {"lags": lags, "validation MSE": min(found)})]
+        for seed in seeds:
+            if TRAINED in methods:
+                started = time.process_time()
+                network = SSMForecaster(sp=24, loss="squared_error", random_state=seed).fit(panel, fh=fh)
+                used = time.process_time() - started
+                told = {"seed": seed, "share": network.network_.shares.tolist()}
+                errors = errors_from(network, values, ends, horizon)
+                row.setdefault(TRAINED, []).append(figures(errors, used, told))
+            if "NLinear" in methods:
+                started = time.process_time()
+                mse, mae = nlinear(values, train, validation, horizon, seed)
+                used = round(time.process_time() - started, 1)
+                row.setdefault("NLinear", []).append({"MSE": mse, "MAE": mae, "seconds": used, "seed": seed})
+        print(f"ETTh1, {horizon}: {row}", flush=True)
     return results
 
 
-def squared_errors(model: Any, values: np.ndarray, origins: np.ndarray, horizon: int) -> np.ndarray:
-    """Squares (channels, N, H) of the errors of forecasts of every channel from every origin."""
+def figures(errors: np.ndarray, seconds: float, told: dict[str, Any]) -> dict[str, Any]:
+    """MSE, MAE, the seconds of fitting, and what else is to be told."""
+    mse, mae = float(np.mean(errors**2)), float(np.mean(np.abs(errors)))
+    return {"MSE": mse, "MAE": mae, "seconds": round(seconds, 1), **told}
+
+
+def errors_from(model: Any, values: np.ndarray, origins: np.ndarray, horizon: int) -> np.ndarray:
+    """Errors (channels, N, H) of forecasts of every channel from every origin."""
     places = origins[:, None] + np.arange(1, horizon + 1)
-    return np.stack([(model.windows(column, 0, origins) - column[places]) ** 2 for column in values.T])
+    correction, found = getattr(model, "network_", None), []
+    for column in values.T:
+        path = model.targets_[0].alone.windows(column, 0, origins)
+        if correction is not None:
+            empty = np.zeros((len(column), 0))
+            data = Tracks([Track(0, column, 0, np.zeros(len(column)), empty)], correction.view)
+            for rows in np.array_split(np.arange(len(origins)), max(1, len(origins) // 256)):
+                ends = torch.as_tensor(origins[rows])
+                seen = data.seen(ends)
+                tau = torch.arange(1.0, horizon + 1).expand(len(rows), -1)
+                none = torch.zeros(len(rows), horizon, 0)
+                at = data.ahead(ends, seen, tau, torch.as_tensor(path[rows]), none, none)
+                with torch.inference_mode():
+                    z = correction.net(seen.u, seen.dt, at).double().numpy()
+                path[rows] += seen.scale.numpy()[:, None] * correction.middle(z, 0)
+        found.append(path - column[places])
+    return np.stack(found)
 
 
 def scaling(n: int = 1000, lengths: Sequence[int] = (250, 500, 1000)) -> dict[str, Any]:
@@ -275,6 +276,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--parts", nargs="+", default=["scaling", "monash", "irregular", "etth1"])
     options.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     options.add_argument("--series", type=int, help="only so many of each set")
+    options.add_argument("--horizons", nargs="+", type=int, default=[96, 192, 336, 720], help="of ETTh1")
+    options.add_argument("--methods", nargs="+", default=[OURS, TRAINED, "NLinear"], help="of ETTh1")
     chosen = options.parse_args(arguments)
     results: dict[str, Any] = {}
     for part in chosen.parts:  # scaling first, because the memory is that of the whole process
@@ -285,7 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             most = min(chosen.series or 200, 200)
             results[part] = {"whole": monash(names, most), "half dropped": monash(names, most, 0.5)}
         elif part == "etth1":
-            results[part] = etth1()
+            results[part] = etth1(chosen.horizons, chosen.seeds, chosen.methods)
         elif part == "scaling":
             results[part] = scaling()
         else:
@@ -296,7 +299,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 DIFFERS = (
     "Ours fits one model to all series of a set, AutoETS and AutoTheta one to each. Of saugeen and sunspot "
     f"every method gets the last {_LONGEST} samples. Seconds are those of the processor, intervals included. "
-    "In 'irregular' the first 200 series of a set, one mask each. ETTh1: fitted to the training part alone."
+    "In 'irregular' the first 200 series of a set, one mask each. ETTh1: fitted to the training part alone. "
+    "LightGBM without intervals; a single model, as ours are."
 )
 
 if __name__ == "__main__":
