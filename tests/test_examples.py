@@ -217,12 +217,12 @@ def test_explaining(tmp_path, capsys):
 
 def test_forecasting(tmp_path, capsys):
     figure = tmp_path / "figures" / "forecasting.png"
-    load_example("forecasting").main(["--figure", str(figure)])
+    load_example("forecasting").main(["--figure", str(figure), "--steps", "50"])
     assert figure.read_bytes().startswith(b"\x89PNG")
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    passengers, pulse = (
+    passengers, pulse, network = (
         [float(number) for number in row[-3:]] for row in rows if row[0] in ("airline", "pulse,")
     )
-    for forecast, naive, covered in (passengers, pulse):
+    for forecast, naive, covered in (passengers, pulse, network):
         assert forecast < naive
         assert covered >= 60
