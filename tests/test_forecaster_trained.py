@@ -421,3 +421,19 @@ def test_true_times_reach_the_network():
     for cell in alone:
         assert_allclose(mine[int(cell) - 1], (first - first[-1])[cells == cell], atol=1e-6)
     assert seen.dt is not None
+
+
+def test_a_channel_may_read_the_past_of_the_others(tmp_path):
+    rng = np.random.default_rng(0)
+    lead = rng.normal(size=(8, 90))
+    follow = np.roll(lead, 2, axis=1) + 0.1 * rng.normal(size=lead.shape)  # two samples later
+    history = Panel.from_arrays(np.stack([lead, follow], axis=1)[:, :, 2:80])
+    errors = {}
+    for together in (False, True):
+        forecaster = quick(sp=1, max_steps=80, look_back=4, learning_rate=1e-2, together=together)
+        found = forecaster.fit(history, fh=2).predict(history, [2])
+        errors[together] = np.abs(found.values[:, 1] - follow[:, 81]).mean()
+    assert forecaster.network_.view.n_ahead == 0 and len(forecaster.network_.view.centre) == 2
+    assert errors[True] < 0.6 * errors[False]
+    forecaster.save(tmp_path / "model.safetensors")
+    assert load(tmp_path / "model.safetensors").predict(history, [2]) == found

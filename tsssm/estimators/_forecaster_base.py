@@ -305,6 +305,10 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
             for column in range(len(histories.targets))
         )
 
+    def _reads_together(self) -> bool:
+        """Whether the forecast of a target looks at the past of the others."""
+        return False
+
     def _paths(
         self,
         target: Target,
@@ -327,6 +331,6 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
         future = None if X is None else histories.future(X, [stamps for _, stamps in due])
         columns = []
         for column, target in enumerate(self.targets_):
-            tracks = tracks_of(histories, column, column)
+            tracks = tracks_of(histories, column, self._reads_together())
             columns.append(np.concatenate(self._paths(target, tracks, steps, future, levels)))
         return np.stack(columns, axis=1), index

@@ -43,7 +43,8 @@ def _view(fields: Fields) -> View:
     static = _numbers(fields, "static", len(centre))
     if (unit <= 0).any() or not np.isin(static, (0.0, 1.0)).all():
         raise fields.refuse("unit", "positive, and static of 0 or 1", unit)
-    return View(look_back, horizon, season, scaling, level, spread, centre, unit, static)
+    n_ahead = fields.count("n_ahead", 0, len(centre))
+    return View(look_back, horizon, season, scaling, level, spread, centre, unit, static, n_ahead)
 
 
 def _numbers(fields: Fields, name: str, length: int | None) -> Any:

@@ -69,18 +69,20 @@ class PanelForecasts:
         grid = self._panel_grid
         assert grid is not None
         found: list[Track | None] = []
+        together = self._reads_together()  # type: ignore[attr-defined]
         for i in range(len(panel)):
             rows = slice(int(panel.offsets[i]), int(panel.offsets[i + 1]))
-            values = panel.values[rows, channel].astype(np.float64)
-            if not np.isfinite(values).any():
+            if not np.isfinite(panel.values[rows, channel]).any():
                 found.append(None)
                 continue
+            columns = slice(None) if together else slice(channel, channel + 1)
+            values = panel.values[rows, columns].astype(np.float64)
             shift = np.zeros(len(values))
             if panel.times is not None:
                 places = (panel.times[rows] - panel.times[rows][-1]) / grid.step
-                _, cells, shift = to_grid(places, values[:, None], f"series {i} of the panel")
-                values = cells[:, 0]
-            found.append(Track(channel, values, 0, shift, np.zeros((len(values), 0))))
+                _, values, shift = to_grid(places, values, f"series {i} of the panel")
+            own, others = values[:, channel if together else 0], values if together else None
+            found.append(Track(channel, own, 0, shift, np.zeros((len(own), 0)), others))
         return found
 
     def _predict_panel(self, panel: Panel, times: Any, levels: Sequence[float] | None) -> Panel:

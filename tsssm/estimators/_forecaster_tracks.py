@@ -17,9 +17,12 @@ from tsssm.forecasting import Track
 _MOST_ROUNDS = 1000
 
 
-def tracks_of(histories: Histories, column: int, number: int) -> list[Track]:
-    """The series of one column, told as target ``number``."""
-    return [Track(number, h.y[:, column], h.first, h.shift, h.X) for h in histories.each]
+def tracks_of(histories: Histories, column: int, together: bool) -> list[Track]:
+    """The series of one column, with what all columns were before if they are read ``together``."""
+    return [
+        Track(column, h.y[:, column], h.first, h.shift, h.X, h.y if together else None)
+        for h in histories.each
+    ]
 
 
 def closed_forecasts(

@@ -65,6 +65,8 @@ class SSMForecaster(ForecasterBase):
     scaling : {"last", "mean", "robust", "none"}, default="last"
         Centre and unit of each window: its last value, mean or median, and its spread; "none" has those of
         all series.
+    together : bool, default=False
+        Whether the forecast of a target, or channel, reads the past of the others as well.
     backbone : str, default="s4d"
         State-space layer, a key of `tsssm.backbone.BACKBONES`.
     n_layers, d_model, d_state : int, default=2, 32, 16
@@ -140,6 +142,7 @@ class SSMForecaster(ForecasterBase):
         horizon: int | None = None,
         look_back: int | str = "auto",
         scaling: str = "last",
+        together: bool = False,
         backbone: str = "s4d",
         n_layers: int = 2,
         d_model: int = 32,
@@ -170,6 +173,7 @@ class SSMForecaster(ForecasterBase):
         self.horizon = horizon
         self.look_back = look_back
         self.scaling = scaling
+        self.together = together
         self.backbone = backbone
         self.n_layers = n_layers
         self.d_model = d_model
@@ -218,9 +222,12 @@ class SSMForecaster(ForecasterBase):
         closed = self.loss if self.loss in CLOSED_LOSSES else CLOSED_LOSSES[0]
         return fit_model(series, phases, horizon, season, seasons, loss=closed)
 
+    def _reads_together(self) -> bool:
+        return bool(self.together)
+
     def _learned(self, histories: Histories, horizon: int | None) -> dict[str, Any]:
         targets = self._learned_targets(histories, horizon)
-        tracks = [tracks_of(histories, column, column) for column in range(len(targets))]
+        tracks = [tracks_of(histories, column, self._reads_together()) for column in range(len(targets))]
         return {"targets_": targets, "network_": self._learned_network(tracks, targets)}
 
     def _learned_channels(self, each: Sequence[Sequence[Track]], horizon: int | None) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def early(track: Track, boundary: int) -> Track | None:
     """What of a series is learned from while the rest is held out; None if nothing is left."""
     if boundary < 2 or not np.isfinite(track.y[:boundary]).any():
         return None
-    return track._replace(y=track.y[:boundary], shift=track.shift[:boundary], X=track.X[:boundary])
+    return track.until(boundary)
 
 
 def windows(
@@ -155,10 +155,11 @@ class Cutter:
         seen = tracks.seen(rows)
         index = rows[:, None] + steps
         tau = (steps + tracks.shift[index] - tracks.shift[rows][:, None]).clamp(min=0.0)
-        path = torch.where(told[:, None], beside, alone) if self.n_variables else alone
+        path = torch.where(told[:, None], beside, alone) if view.n_ahead else alone
         base = at_times(tracks.values[rows], path, tau)
         fixed, is_fixed = (part[:, None].expand(-1, len(steps), -1) for part in tracks.statics(rows))
-        known = tracks.X_known[index] & told[:, None, None]
+        may_be = torch.arange(self.n_variables) < view.n_ahead
+        known = tracks.X_known[index] & told[:, None, None] & may_be
         X = torch.where(known, tracks.X[index], fixed)
         near, ahead = tracks.ahead(rows, seen, tau, base, X, known | is_fixed)
         t = ((tracks.values[index] - base) / seen.scale[:, None]).clamp(-LARGEST, LARGEST)
@@ -273,6 +274,8 @@ def corrected(
         X, known = fixed, is_fixed
         if future is not None and n_variables:
             own = torch.stack([_padded(future[i], most) for i in numbers])
+            # What is known of the past alone is not known ahead.
+            own = torch.nn.functional.pad(own, (0, n_variables - own.shape[2]), value=torch.nan)
             there = own.isfinite()
             own = (own - torch.as_tensor(view.centre)) / torch.as_tensor(view.unit)
             X = torch.where(there, own.nan_to_num().clamp(-20.0, 20.0).float(), fixed)

@@ -200,6 +200,7 @@ def forecast_rules() -> dict[str, Rule]:
         "loss": one_of(LOSSES),
         "quantiles": LEVELS,
         "scaling": one_of(SCALINGS),
+        "together": _FLAG,
         "lags": Rule(
             (Integral, tuple, list, str),
             _are_lags,

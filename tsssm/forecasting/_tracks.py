@@ -30,13 +30,39 @@ _FLOOR = 0.1  # a window that hardly moves is in units of so much of a step of i
 
 
 class Track(NamedTuple):
-    """One series: the number of its target, values (T,), number of its first cell, shifts (T,), X (T, k)."""
+    """One series.
+
+    Attributes
+    ----------
+    target : int
+        The number of its target.
+    y : array (T,)
+    phase : int
+        Number of its first cell.
+    shift : array (T,)
+        How long after its cell each sample is.
+    X : array (T, k)
+        Variables that may be known ahead.
+    others : array (T, m), optional
+        What is known of the past alone.
+    """
 
     target: int
     y: FloatArray
     phase: int
     shift: FloatArray
     X: FloatArray
+    others: FloatArray | None = None
+
+    @property
+    def variables(self) -> FloatArray:
+        """X and what is known of the past alone, (T, k + m)."""
+        return self.X if self.others is None else np.concatenate([self.X, self.others], axis=1)
+
+    def until(self, stop: int) -> Track:
+        """The first samples."""
+        others = None if self.others is None else self.others[:stop]
+        return Track(self.target, self.y[:stop], self.phase, self.shift[:stop], self.X[:stop], others)
 
 
 class View(NamedTuple):
@@ -53,6 +79,8 @@ class View(NamedTuple):
         Of each variable.
     static : array (k,) of 0 or 1
         Which variables do not change within a series.
+    n_ahead : int
+        How many variables, the first ones, may be known ahead.
     """
 
     look_back: int
@@ -64,6 +92,7 @@ class View(NamedTuple):
     centre: FloatArray
     unit: FloatArray
     static: FloatArray
+    n_ahead: int
 
     @classmethod
     def of(cls, tracks: Sequence[Track], look_back: int, horizon: int, season: int, scaling: str) -> View:
@@ -72,8 +101,9 @@ class View(NamedTuple):
         level, spread = np.zeros(count), np.ones(count)
         for number in range(count):
             level[number], spread[number] = _moments([t.y for t in tracks if t.target == number])
-        width = tracks[0].X.shape[1]
-        columns = [[track.X[:, k] for track in tracks] for k in range(width)]
+        variables = [track.variables for track in tracks]
+        width = variables[0].shape[1]
+        columns = [[own[:, k] for own in variables] for k in range(width)]
         moments = np.array([_moments(column) for column in columns]).reshape(width, 2)
         several = len({id(track.X) for track in tracks}) > 1
         static = [several and all(_is_constant(own) for own in column) for column in columns]
@@ -87,6 +117,7 @@ class View(NamedTuple):
             moments[:, 0],
             moments[:, 1],
             np.array(static, dtype=np.float64),
+            tracks[0].X.shape[1],
         )
 
     @property
@@ -134,7 +165,7 @@ class Tracks:
         lengths = np.array([len(track.y) for track in tracks])
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         values = np.concatenate([track.y for track in tracks])
-        X = (np.concatenate([track.X for track in tracks]) - view.centre) / view.unit
+        X = (np.concatenate([track.variables for track in tracks]) - view.centre) / view.unit
         cell = np.concatenate([np.arange(n) for n in lengths])
         shift = np.concatenate([track.shift for track in tracks])
         self.offsets = torch.as_tensor(offsets)
