@@ -234,6 +234,15 @@ def test_scaling_is_undone_exactly():
         assert_allclose(other.predict_quantiles(), 1000 * one.predict_quantiles() + 5, rtol=1e-3, atol=0.5)
 
 
+@pytest.mark.parametrize("loss", ["quantile", "squared_error"])
+def test_extreme_units(loss):
+    unit = 1e290
+    forecaster = quick(loss=loss).fit(pd.Series(unit * wave()), fh=[1, 2])
+    expected = unit * quick(loss=loss).fit(pd.Series(wave()), fh=[1, 2]).predict()
+    assert_allclose(forecaster.predict(), expected, rtol=1e-2)
+    assert np.isfinite(forecaster.predict_interval()).all(axis=None)
+
+
 def test_short_series_are_forecast_in_closed_form():
     y = pd.Series(wave(14))
     forecaster = quick().fit(y, fh=[1, 2, 3])

@@ -25,6 +25,7 @@ FloatArray = npt.NDArray[np.float64]
 
 _HARMONICS = 3
 _LEAST_GAP = 1e-2
+_LEAST_VALUE = 1e-300
 _LARGEST = 20.0
 _FLOOR = 0.1  # a window that hardly moves is in units of so much of a step of its series
 
@@ -179,7 +180,7 @@ class Tracks:
         self.place = torch.as_tensor(cell + np.repeat([track.phase for track in tracks], lengths))
         self.owner = torch.as_tensor(np.repeat(np.arange(len(tracks)), lengths))
         self.target = torch.as_tensor([track.target for track in tracks])
-        self.least = torch.as_tensor([_FLOOR * _step(track.y) for track in tracks])
+        self.least = torch.as_tensor(np.array([_FLOOR * _step(track.y) for track in tracks]))
 
     def last_known(self) -> Tensor:
         """The row (n,) of the last value of each series."""
@@ -223,7 +224,10 @@ class Tracks:
         else:
             centre = (y * known).sum(dim=1) / count
         mean = (y * known).sum(dim=1) / count
-        scale = ((y - mean[:, None]).square() * known).sum(dim=1).div(count).sqrt()
+        # In units of the largest value, whose square might overflow.
+        largest = (y * known).abs().amax(dim=1).clamp(min=_LEAST_VALUE)
+        deviation = (y - mean[:, None]) / largest[:, None] * known
+        scale = largest * deviation.square().sum(dim=1).div(count).sqrt()
         if view.scaling == "robust":
             own = torch.where(known, y, torch.nan)
             centre = own.nanmedian(dim=1).values
@@ -246,7 +250,7 @@ class Tracks:
         """Which target (..., n_targets) a series is of; nothing where there is but one."""
         count = len(self.view.level)
         if count == 1:
-            return torch.zeros((*owner.shape, 0))
+            return torch.zeros((*owner.shape, 0), dtype=torch.float32)
         return torch.nn.functional.one_hot(self.target[owner], count).float()
 
     def ahead(
@@ -291,8 +295,9 @@ def _moments(columns: Sequence[FloatArray]) -> tuple[float, float]:
     values = values[np.isfinite(values)]
     if len(values) == 0:
         return 0.0, 1.0
-    spread = float(values.std())
-    return float(values.mean()), spread if spread > 1e-12 * max(1.0, float(np.abs(values).max())) else 1.0
+    largest = max(float(np.abs(values).max()), _LEAST_VALUE)
+    spread = largest * float((values / largest).std())
+    return float(values.mean()), spread if spread > 1e-12 * largest else 1.0
 
 
 def _is_constant(values: FloatArray) -> bool:

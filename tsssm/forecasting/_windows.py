@@ -48,7 +48,8 @@ class Scale(NamedTuple):
         z = np.log(y) if log else y
         unit = step_size(z)
         if even:
-            unit = max(float(z.std()), 0.1 * unit)
+            largest = max(float(np.abs(z).max()), 1e-300)  # whose square might overflow
+            unit = max(largest * float((z / largest).std()), 0.1 * unit)
         # A forecast of a logarithm may rise to some thirty times the largest value, and no further.
         return cls(unit, log, (float(z.max()) + 3.4) / unit if log else np.inf)
 
