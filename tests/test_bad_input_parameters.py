@@ -13,6 +13,7 @@ from tsssm import (
     SSMFeaturesClassifier,
     SSMFeaturesForecaster,
     SSMFeaturesRegressor,
+    SSMForecaster,
     SSMRegressor,
     SSMSequenceClassifier,
     SSMSequenceRegressor,
@@ -25,6 +26,7 @@ ESTIMATORS = (
     SSMFeaturesClassifier,
     SSMFeaturesForecaster,
     SSMFeaturesRegressor,
+    SSMForecaster,
     SSMSequenceClassifier,
     SSMSequenceRegressor,
 )

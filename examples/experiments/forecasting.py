@@ -179,8 +179,8 @@ def joined(y: np.ndarray) -> np.ndarray:
 def etth1(horizons: Sequence[int], seeds: Sequence[int], methods: Sequence[str]) -> dict[str, Any]:
     """MSE and MAE on standardised data over all windows of the test part, fitted to the training part alone.
 
-    Of the closed form the windows are those with the smaller MSE on the validation part. NLinear stops by
-    its loss there.
+    Of the validation part NLinear takes when to stop; ours hold out the end of the training part. That the
+    closed form looks 512 samples back by itself was chosen on the validation part.
     """
     frame = fetch_ett("ETTh1").frame
     train, validation, test = 8640, 2880, 2880
@@ -193,17 +193,10 @@ def etth1(horizons: Sequence[int], seeds: Sequence[int], methods: Sequence[str])
         row = results[str(horizon)] = {}
         fh, ends = np.arange(1, horizon + 1), origins[: len(origins) - horizon]
         if OURS in methods:
-            started, found = time.process_time(), {}
-            for lags in ("auto", (24, 96, 512)):
-                model = SSMFeaturesForecaster(sp=24, lags=lags, loss="squared_error").fit(panel, fh=fh)
-                # Every twelfth window, in the part that ends where the test part begins.
-                before = np.arange(train - 1, train + validation - horizon, 12)
-                errors = errors_from(model, values[: train + validation], before, horizon)
-                found[float(np.mean(errors**2))] = lags, model
-            lags, model = found[min(found)]
+            started = time.process_time()
+            model = SSMFeaturesForecaster(sp=24, loss="squared_error").fit(panel, fh=fh)
             used = time.process_time() - started
-            errors = errors_from(model, values, ends, horizon)
-            row[OURS] = [figures(errors, used, {"lags": lags, "validation MSE": min(found)})]
+            row[OURS] = [figures(errors_from(model, values, ends, horizon), used, {})]
         for seed in seeds:
             if TRAINED in methods:
                 started = time.process_time()

@@ -150,7 +150,7 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
             if isinstance(y, Panel):
                 if X is not None:
                     raise ValueError("X cannot go with a Panel; give the variables as channels of it.")
-                check_parameters(self.get_params(deep=False), self.rules)
+                self._check_own()
                 self.reset()
                 self._fit_panel(y, fh)
                 self._is_fitted = True
@@ -207,6 +207,10 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
         self._check_for_series()
         return super().predict_quantiles(fh, X, alpha)
 
+    def _check_own(self) -> None:
+        """Check the parameters."""
+        check_parameters(self.get_params(deep=False), self.rules)
+
     def _check_for_series(self) -> None:
         if self.is_fitted and getattr(self, "_panel_grid", None) is not None:
             raise TypeError(
@@ -228,7 +232,7 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
         return self._fh
 
     def _fit(self, y: pd.DataFrame, X: pd.DataFrame | None, fh: ForecastingHorizon | None) -> Any:
-        check_parameters(self.get_params(deep=False), self.rules)
+        self._check_own()
         self._panel_grid = None
         pretrained = getattr(self, "pretrained_targets_", None)
         clock = self.pretrained_clock_ if pretrained is not None else None
@@ -255,7 +259,7 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
         return pretrained * given if len(pretrained) == 1 else pretrained
 
     def _pretrain(self, y: pd.DataFrame, X: pd.DataFrame | None = None, fh: Any = None) -> Any:
-        check_parameters(self.get_params(deep=False), self.rules)
+        self._check_own()
         histories = read_histories(y, X, None)
         found = self._learned(histories, self._steps_asked(fh, histories))
         self.__dict__.update({f"pretrained_{name}": value for name, value in found.items()})

@@ -32,6 +32,7 @@ from tsssm.forecasting import (
 )
 from tsssm.persistence import Fields
 
+_NOTHING = Track(0, np.zeros(2), 0, np.zeros(2), np.zeros((2, 0)))
 # In place of levels: location, scale and degrees of freedom of a distribution.
 _PARAMETERS: Any = "location, scale and freedom"
 _ONE_SIGMA = (0.1586552539, 0.8413447461)
@@ -208,6 +209,12 @@ class SSMForecaster(ForecasterBase):
         super()._restore(fields)
 
     # Learning
+
+    def _check_own(self) -> None:
+        super()._check_own()
+        # What the network and its training refuse, before anything is learned.
+        options_of(self, 1, seed_of(self.random_state))
+        new_network(self, View.of([_NOTHING], 2, 1, 1, self.scaling))
 
     def _learn(
         self,

@@ -11,6 +11,7 @@ a forecast follows when a series is shifted or scaled. Symbols and shapes: T sam
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ IntArray = npt.NDArray[np.int64]
 _HARMONICS = 3
 _LEGS_MODES = 8
 _SMALLEST_STEP = 0.1
+_MOST_LAGS = 512
 
 
 class Window(NamedTuple):
@@ -78,6 +80,23 @@ def states(z: FloatArray, start: IntArray, systems: Systems) -> npt.NDArray[np.f
     C = torch.as_tensor(systems.C, dtype=torch.complex128)[:, None]
     y, _ = diagonal_scan(torch.as_tensor(u)[:, :, None], A, B, C, torch.ones(1, dtype=torch.float64))
     return y[..., 0].numpy().transpose(0, 2, 1) + first[:, None, None] * systems.gain
+
+
+def lag_choices(lengths: Sequence[int], season: int, horizon: int, far: bool = False) -> tuple[int, ...]:
+    """Lengths of windows to try: about a season, two, and fourteen where the series are long enough.
+
+    ``far`` lets them reach farther back.
+    """
+    median = int(np.median(lengths))
+    windows = sum(max(length - horizon, 0) for length in lengths)
+    most = max(2, min(median // 2, median - horizon - 1, _MOST_LAGS))
+    base = max(8, season + season // 4 + 1) if season > 1 else 12
+    wanted = [base, max(2 * season + 1, 24), 14 * season if season > 1 else 96]
+    if far:
+        wanted = [base, max(4 * season, 96), _MOST_LAGS]
+    # A ridge takes more inputs than windows, but hardly gains by them.
+    fits = [min(lags, most) for lags in wanted if lags <= max(base, windows // 20)]
+    return tuple(sorted(set(fits)))
 
 
 class Inputs:

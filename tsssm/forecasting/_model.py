@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tsssm.forecasting._choice import mixture
 from tsssm.forecasting._conformal import Errors
-from tsssm.forecasting._inputs import Inputs, states
+from tsssm.forecasting._inputs import Inputs, lag_choices, states
 from tsssm.forecasting._prepare import fill, find_season, step_size
 from tsssm.forecasting._ridge import Spectrum, Sums
 from tsssm.forecasting._smoothing import smooth
@@ -196,18 +196,6 @@ def prepared_series(series: Sequence[FloatArray], phases: Sequence[int], season:
     return found
 
 
-def lag_choices(lengths: Sequence[int], season: int, horizon: int) -> tuple[int, ...]:
-    """Lengths of windows to try: about a season, two, and fourteen where the series are long enough."""
-    median = int(np.median(lengths))
-    windows = sum(max(length - horizon, 0) for length in lengths)
-    most = max(2, min(median // 2, median - horizon - 1, 512))
-    base = max(8, season + season // 4 + 1) if season > 1 else 12
-    wanted = [base, max(2 * season + 1, 24), 14 * season if season > 1 else 96]
-    # A ridge takes more inputs than windows, but hardly gains by them.
-    fits = [min(lags, most) for lags in wanted if lags <= max(base, windows // 20)]
-    return tuple(sorted(set(fits)))
-
-
 def fit_model(
     series: Sequence[FloatArray],
     phases: Sequence[int],
@@ -251,7 +239,7 @@ def fit_model(
     if horizon is None:
         horizon = max(2 * season, _DEFAULT_HORIZON)
     horizon = int(min(horizon, max(1, np.median(lengths) // 3)))
-    inputs = Inputs(lags or lag_choices(lengths, season, horizon), season, loss == SQUARED)
+    inputs = Inputs(lags or lag_choices(lengths, season, horizon, loss == SQUARED), season, loss == SQUARED)
     plan = Plan.of(lengths, horizon)
     share_positive = np.mean([s.y.min() > 0 for s in prepared])
     # The trial without a transform always runs, because intervals are in units of its errors.
