@@ -213,7 +213,9 @@ class SSMForecaster(ForecasterBase):
     def _check_own(self) -> None:
         super()._check_own()
         # What the network and its training refuse, before anything is learned.
-        options_of(self, 1, seed_of(self.random_state))
+        if not isinstance(self.random_state, np.random.RandomState):  # which would draw
+            seed_of(self.random_state)
+        options_of(self, 1, 0)
         new_network(self, View.of([_NOTHING], 2, 1, 1, self.scaling))
 
     def _learn(
