@@ -8,7 +8,7 @@ import torch
 from tsssm.backbone import Backbone
 from tsssm.encoding import Encoded, EncodedOnDemand
 from tsssm.estimators._checks import FloatArray, IntArray
-from tsssm.estimators._closed_form import fit_closed_form, pull_of
+from tsssm.estimators._closed_form import DENSE_MEMBERS, DenseOptions, fit_closed_form, pull_of
 from tsssm.estimators._saved_network import SavedNetwork
 from tsssm.estimators._splits import Labelled, folds
 from tsssm.panel import Panel
@@ -16,7 +16,7 @@ from tsssm.training import Committee, members_of, predict_left_out, prediction_d
 
 # With more series than this, a network learns from them what the closed form and several members give.
 _FEW = 2000
-_MEMBERS, _FEATURES = 4, 12288
+_MEMBERS, _MEMBERS_OF_CHARTS, _FEATURES = 4, 6, 12288
 
 
 class Blending(SavedNetwork):
@@ -26,6 +26,7 @@ class Blending(SavedNetwork):
     n_features: int | str
     bidirectional: bool
     accelerator: str
+    max_steps: int | None
 
     _left_out: FloatArray
 
@@ -39,7 +40,7 @@ class Blending(SavedNetwork):
         few = (few or charts) and not incremental
         members, features = self.n_members, self.n_features
         if isinstance(members, str):
-            members = _MEMBERS if few else 1
+            members = (_MEMBERS_OF_CHARTS if charts else _MEMBERS) if few else 1
             if continued and self.net_ is not None:
                 members = len(members_of(self.net_))
         if isinstance(features, str):
@@ -68,6 +69,10 @@ class Blending(SavedNetwork):
             seed=seed,
             device=resolve_device(self.accelerator),
             classes=self._targets_are_classes,
+            # What streams is answered sample by sample, which many networks would take too long for.
+            dense=DenseOptions(self._folds(data, DENSE_MEMBERS, seed), self.max_steps)
+            if self.bidirectional
+            else None,
         )
         self.blend_ = self._weights_of(self._left_out, None, data.y, data.weight)
 

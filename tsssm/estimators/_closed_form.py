@@ -24,6 +24,7 @@ from scipy.special import log_softmax
 from tsssm.estimators._checks import FloatArray, IntArray
 from tsssm.features import ChartFeatures, Features, fit_features, fit_on_top, predict_ridge, smoothed_labels
 from tsssm.panel import Panel
+from tsssm.training import DenseCommittee, fit_dense
 
 # Systems as of SSMFeatures with its defaults.
 _BASIS, _SCALES, _POOLING = "diagonal", 12, "auto"
@@ -38,25 +39,45 @@ _ALONE, _PULL = (1.0, 0.0), 1.0
 # the penalty was chosen by it, and what by the networks too badly, as one of them speaks and not their mean:
 # in cross-validation on PhysioNet 2012 equal weights were better in all folds.
 _PULL_OF_CHARTS = 200.0
+# Of three voices, linear model, dense networks and networks, each a third.
+_TWO_AND_ONE = (2 / 3, 1 / 3)
+#: Dense networks beside the linear model.
+DENSE_MEMBERS = 8
+# Folds of groups are joined until there are no more: each costs a fit.
+_MOST_FITS = 4
 
 
 @dataclass(frozen=True)
 class ClosedForm:
-    """A linear model on closed-form features.
+    """A linear model on closed-form features, and with those of charts dense networks beside it.
 
     Attributes
     ----------
     features : StateSpaceFeatures or ChartFeatures
     coef, intercept : array (n_features, m), (m,)
+    dense : DenseCommittee or None
+        Networks on the features of charts, whose outputs count as much as those of the linear model.
     """
 
     features: Features
     coef: FloatArray
     intercept: FloatArray
+    dense: DenseCommittee | None = None
 
     def predict(self, panel: Panel, device: torch.device) -> FloatArray:
         """Return the outputs (n, m) for the series of a panel."""
-        return predict_ridge(_transformed(self.features, panel, device), self.coef, self.intercept)
+        values = _transformed(self.features, panel, device)
+        outputs = predict_ridge(values, self.coef, self.intercept)
+        if self.dense is None:
+            return outputs
+        return (outputs + self.dense.predict(values)) / 2
+
+
+class DenseOptions(NamedTuple):
+    """Which dense network leaves a series (n,) out, if any does, and how many steps they may take."""
+
+    fold: IntArray | None
+    max_steps: int | None
 
 
 class Fitted(NamedTuple):
@@ -77,6 +98,7 @@ def fit_closed_form(
     seed: int,
     device: torch.device,
     classes: bool = False,
+    dense: DenseOptions | None = None,
 ) -> Fitted:
     """Fit to targets (n, m) of the series of a panel.
 
@@ -92,6 +114,8 @@ def fit_closed_form(
     device : torch.device
     classes : bool
         Whether the targets are the signs of classes.
+    dense : DenseOptions, optional
+        Train dense networks beside the linear model, if the panel is a chart.
     """
     features = fit_features(panel, n_features, _BASIS, _SCALES, _POOLING, normalize, seed)
     values = _transformed(features, panel, device)
@@ -99,8 +123,24 @@ def fit_closed_form(
     ridge = fit_on_top(features, values, targets, weight, classes=classes)
     left_out = ridge.left_out
     if fold is not None:
+        if isinstance(features, ChartFeatures):
+            fold = np.where(fold < 0, fold, fold % _MOST_FITS)
         left_out = left_out_by_fold(features, values, targets, weight, fold, classes=classes)
-    return Fitted(ClosedForm(features, ridge.coef, ridge.intercept), left_out)
+    if dense is None or not isinstance(features, ChartFeatures):
+        return Fitted(ClosedForm(features, ridge.coef, ridge.intercept), left_out)
+    beside = fit_dense(
+        values,
+        targets,
+        weight,
+        dense.fold,
+        features.variables(),
+        classes=classes,
+        n_members=DENSE_MEMBERS,
+        seed=seed,
+        max_steps=dense.max_steps,
+    )
+    both = np.where(np.isnan(beside.left_out), left_out, (left_out + beside.left_out) / 2)
+    return Fitted(ClosedForm(features, ridge.coef, ridge.intercept, beside.committee), both)
 
 
 def left_out_by_fold(
@@ -123,8 +163,9 @@ def left_out_by_fold(
 
 def pull_of(closed_form: ClosedForm) -> tuple[float, tuple[float, float]]:
     """How much the weights of a closed form and of networks are pulled, and towards which."""
-    charts = isinstance(closed_form.features, ChartFeatures)
-    return (_PULL_OF_CHARTS, ALIKE) if charts else (_PULL, _ALONE)
+    if not isinstance(closed_form.features, ChartFeatures):
+        return _PULL, _ALONE
+    return _PULL_OF_CHARTS, ALIKE if closed_form.dense is None else _TWO_AND_ONE
 
 
 def _transformed(features: Features, panel: Panel, device: torch.device) -> npt.NDArray[np.float32]:

@@ -15,7 +15,7 @@ from tsssm.features import BASES, ChartFeatures, StateSpaceFeatures, Timeline
 from tsssm.features import POOLINGS as KEPT
 from tsssm.panel._checks import UNITS
 from tsssm.persistence import Fields, ModelFileError, register
-from tsssm.training import Committee, isolated_rng
+from tsssm.training import Committee, DenseCommittee, isolated_rng
 
 # To make a layer takes time that grows with the cube of its states: that of one with so many, seconds, is
 # granted to every network, and more to those that hold many numbers.
@@ -115,9 +115,31 @@ def _closed_form_from_state(state: dict[str, Any]) -> ClosedForm:
     fields = Fields("ClosedForm", state)
     features: Any = fields.instance("features", StateSpaceFeatures, ChartFeatures)
     coef = fields.array("coef", (features.n_features_out, None), "float64")
-    closed_form = ClosedForm(features, coef, fields.array("intercept", (coef.shape[1],), "float64"))
+    intercept = fields.array("intercept", (coef.shape[1],), "float64")
+    dense = None
+    # The first model files know of no dense networks.
+    if fields.has("dense") and not fields.is_none("dense"):
+        dense = fields.instance("dense", DenseCommittee)
+        sizes = dense.n_inputs, dense.weights["c"].shape[2]
+        if not isinstance(features, ChartFeatures) or sizes != coef.shape:
+            raise fields.refuse("dense", "for the features of charts and the outputs beside them", sizes)
+    fields.ignore("dense")
     fields.end()
-    return closed_form
+    return ClosedForm(features, coef, intercept, dense)
+
+
+def _dense_from_state(state: dict[str, Any]) -> DenseCommittee:
+    fields = Fields("DenseCommittee", state)
+    weights, unit = fields.mapping("weights"), fields.positive("unit")
+    fields.end()
+    W = weights.tensor("W", (None, None, None), torch.float32, _LARGEST)
+    members, size, units = W.shape
+    c = weights.tensor("c", (members, 1, None), torch.float32, _LARGEST)
+    outputs = c.shape[2]
+    shapes = {"b": (members, 1, units), "V": (members, units, outputs), "S": (members, size, outputs)}
+    others = {name: weights.tensor(name, shape, torch.float32, _LARGEST) for name, shape in shapes.items()}
+    weights.end()
+    return DenseCommittee({"W": W, "c": c, **others}, unit)
 
 
 def _encoder_from_state(state: dict[str, Any]) -> PanelEncoder:
@@ -231,6 +253,7 @@ def register_parts() -> None:
     register("PanelEncoder", PanelEncoder, vars, _encoder_from_state)
     register("Committee", Committee, lambda net: {"members": list(net.members)}, _committee_from_state)
     register("ClosedForm", ClosedForm, vars, _closed_form_from_state)
+    register("DenseCommittee", DenseCommittee, vars, _dense_from_state)
     register("Timeline", Timeline, vars, _timeline_from_state)
     register("StateSpaceFeatures", StateSpaceFeatures, vars, _features_from_state)
     register_chart_parts()

@@ -8,6 +8,7 @@ import numpy as np
 
 from tsssm.encoding import ChartEncoder, PanelEncoder, is_chart
 from tsssm.panel import Panel
+from tsssm.training import VariableDropout
 
 # Batches of an epoch of few series and of many, and their sizes.
 _BATCHES, _BATCHES_OF_MANY, _LEAST_BATCH, _LARGEST_BATCH = 10, 100, 8, 64
@@ -33,6 +34,8 @@ _OF_SERIES = Recipe(4, 0.1, "mean", 0.01, 0.1, 64)
 # Few stays, many variables, and little in each of them that tells the outcome. Chosen on 3,200 training stays
 # of PhysioNet 2012 by cross-validation (examples/experiments/physionet2012.py).
 _OF_CHARTS = Recipe(1, 0.5, "last", 3.0, 0.0, 32)
+# Of a chart, each variable is left out as often.
+_DROPPED = 0.2
 
 
 def fitted_encoder(panel: Panel, time_scale: Any, *, whole: bool) -> PanelEncoder:
@@ -52,6 +55,13 @@ def recipe_of(encoder: PanelEncoder, parameters: Any) -> Recipe:
     names = ("n_layers", "dropout", "pooling", "weight_decay", "label_smoothing")
     named: dict[str, Any] = {name: getattr(parameters, name, "auto") for name in names}
     return recipe._replace(**{name: value for name, value in named.items() if value != "auto"})
+
+
+def dropout_of(encoder: PanelEncoder) -> VariableDropout | None:
+    """Return what is left out of the inputs in training: now and then a variable of a chart."""
+    if not isinstance(encoder, ChartEncoder):
+        return None
+    return VariableDropout(encoder.static.n_outputs, len(encoder.channels), _DROPPED)
 
 
 def schedule_of(recipe: Recipe, parameters: Any, n: int, n_members: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tsssm.backbone import Backbone
 from tsssm.encoding import Encoded, EncodedOnDemand
 from tsssm.estimators._callbacks import CallbackSupportMixin, FitReport
 from tsssm.estimators._parameters import RULES, Rule, steps_of
-from tsssm.estimators._recipes import recipe_of, schedule_of
+from tsssm.estimators._recipes import dropout_of, recipe_of, schedule_of
 from tsssm.estimators._saved_network import SavedNetwork
 from tsssm.training import Batches, Committee, TrainingOptions, isolated_rng, train
 
@@ -186,6 +186,7 @@ class TrainedNetwork(CallbackSupportMixin, SavedNetwork):
             learning_rate=self.learning_rate,
             ssm_learning_rate=self.ssm_learning_rate,
             weight_decay=recipe.weight_decay,
+            dropped=dropout_of(self.encoder_),
             patience=self.n_iter_no_change,
             accelerator=self.accelerator,
             devices=self.devices,

@@ -176,6 +176,11 @@ class ChartFeatures:
         features = np.clip((raw - self.mean) / self.scale, -_LARGEST, _LARGEST)
         return np.nan_to_num(self.share * features).astype(np.float32)
 
+    def variables(self) -> npt.NDArray[np.int64]:
+        """Return the number of the channel that each feature is of, -1 for what holds of a series."""
+        own = np.repeat(np.arange(len(self.channels)), len(_FEATURES))
+        return np.concatenate([own, np.full(self.count() - len(own), -1)])
+
     def names(self) -> list[str]:
         """Return a name for each feature."""
         channels = [f"channel{j}" for j in range(self.encoder.n_channels)]

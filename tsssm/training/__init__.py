@@ -7,6 +7,8 @@ from tsssm.training._along import predict_along
 from tsssm.training._batches import Batches, LabelledBatch
 from tsssm.training._committee import Committee, members_of
 from tsssm.training._crops import Crops
+from tsssm.training._dense import DenseCommittee, fit_dense
+from tsssm.training._dropped import VariableDropout
 from tsssm.training._moments import check_moments
 from tsssm.training._options import RESERVED_TRAINER_KWARGS, EpochObserver, TrainingOptions, TrainingResult
 from tsssm.training._run import (
@@ -24,12 +26,15 @@ __all__ = [
     "Batches",
     "Committee",
     "Crops",
+    "DenseCommittee",
     "EpochObserver",
     "LabelledBatch",
     "TrainingOptions",
     "TrainingResult",
+    "VariableDropout",
     "Windows",
     "check_moments",
+    "fit_dense",
     "isolated_rng",
     "members_of",
     "predict",

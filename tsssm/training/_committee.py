@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tsssm.backbone import Backbone
 from tsssm.training._batches import LabelledBatch, moved
+from tsssm.training._dropped import VariableDropout
 
 
 class Committee(nn.Module):
@@ -58,17 +59,26 @@ def members_of(net: Backbone | Committee) -> list[Backbone]:
     return [cast(Backbone, member) for member in net.members] if isinstance(net, Committee) else [net]
 
 
-def shares_of(net: Backbone | Committee, batch: LabelledBatch) -> Iterator[tuple[Backbone, LabelledBatch]]:
-    """Yield each member with the series of a batch that it learns from, if there are any."""
+def shares_of(
+    net: Backbone | Committee,
+    batch: LabelledBatch,
+    dropped: VariableDropout | None = None,
+    generator: torch.Generator | None = None,
+) -> Iterator[tuple[Backbone, LabelledBatch]]:
+    """Yield each member with the series of a batch that it learns from, if there are any.
+
+    From the inputs of each, others are ``dropped``, as the generator draws.
+    """
     for number, member in enumerate(members_of(net)):
-        if batch.fold is None:
-            yield member, batch
-            continue
-        rows = torch.nonzero(batch.fold != number)[:, 0]
-        if len(rows):
+        share = batch
+        if batch.fold is not None:
+            rows = torch.nonzero(batch.fold != number)[:, 0]
+            if len(rows) == 0:
+                continue
             rows = moved(rows, batch.target.device)
             dt, weight = (None if part is None else part[rows] for part in (batch.dt, batch.weight))
-            yield member, LabelledBatch(batch.u[rows], dt, batch.target[rows], weight)
+            share = LabelledBatch(batch.u[rows], dt, batch.target[rows], weight)
+        yield member, share if dropped is None else share._replace(u=dropped(share.u, generator))
 
 
 def zero_of(net: Backbone | Committee) -> Tensor:

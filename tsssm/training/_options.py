@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tsssm.training._dropped import VariableDropout
+
 # Without a limit from the user: enough epochs for large data.
 DEFAULT_EPOCHS = 10
 
@@ -29,6 +31,8 @@ class TrainingOptions:
         Most series in a batch.
     learning_rate, ssm_learning_rate, weight_decay : float
         Of AdamW; the second is for the systems of the state-space layers, which are not decayed.
+    dropped : VariableDropout or None
+        What is left out of the inputs in training.
     patience : int
         Epochs without a better validation score after which training stops, if there is validation data.
     accelerator, devices, precision
@@ -59,6 +63,7 @@ class TrainingOptions:
     learning_rate: float = 4e-3
     ssm_learning_rate: float = 1e-3
     weight_decay: float = 0.01
+    dropped: VariableDropout | None = None
     patience: int = 20
     accelerator: str = "auto"
     devices: int | Sequence[int] | str = 1

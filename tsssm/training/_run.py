@@ -146,19 +146,19 @@ def train(
     """
     from tsssm.training._lightning import run
 
-    with _one_run, _threads_for(net, training):
+    features = training.samples * members_of(net)[0].config["d_model"]
+    with _one_run, threads_for(features):
         return run(net, loss, training, options, validation, observer, optimizer_state)
 
 
 @contextmanager
-def _threads_for(net: Backbone | Committee, training: Batches) -> Iterator[None]:
-    """Take no more threads than a batch has work for, and give them back.
+def threads_for(features: int) -> Iterator[None]:
+    """Take no more threads than the ``features`` of a batch make work for, and give them back.
 
     Steps of a small problem take less time than it takes to wake a second thread, and many times as long
     where other processes want its core.
     """
     before = torch.get_num_threads()
-    features = training.samples * members_of(net)[0].config["d_model"]
     torch.set_num_threads(max(1, min(before, features // _FEATURES_PER_THREAD)))
     try:
         yield

@@ -1,0 +1,90 @@
+"""Dense networks beside the linear model of charts, and variables that are dropped in training."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from test_charts import charts
+
+from tsssm import SSMClassifier, SSMRegressor, load
+from tsssm.persistence import UnsavableError
+from tsssm.training import DenseCommittee, VariableDropout, fit_dense
+
+
+def task(n=120, size=12, classes=True, seed=0):
+    """Features, of which two tell the class; and their variables."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, size)).astype(np.float32)
+    value = x[:, 0] + np.abs(x[:, 3]) - 0.8
+    targets = np.where(value > 0, 1.0, -1.0) if classes else value / value.std()
+    return x, targets[:, None], np.arange(size) // 3 - 1
+
+
+def outputs_by_hand(committee, x):
+    """The mean of the outputs of the members, number by number."""
+    w = {name: tensor.numpy().astype(np.float64) for name, tensor in committee.weights.items()}
+    x = x.astype(np.float64) / committee.unit
+    members = [
+        x @ w["S"][k] + w["c"][k] + np.maximum(x @ w["W"][k] + w["b"][k], 0.0) @ w["V"][k]
+        for k in range(len(w["W"]))
+    ]
+    return np.array(members)
+
+
+@pytest.mark.parametrize("classes", [True, False])
+def test_members_of_a_committee_learn_from_all_series_but_those_of_their_fold(classes):
+    n = 90
+    x, targets, variable = task(n, classes=classes)
+    fold = np.arange(n) % 3
+    options = {"classes": classes, "n_members": 3, "seed": 0}
+    fit = fit_dense(x, targets, np.ones(n), fold, variable, **options)
+    each = outputs_by_hand(fit.committee, x)
+    np.testing.assert_allclose(fit.committee.predict(x), each.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(fit.left_out, each[fold, np.arange(n)], atol=1e-5)
+    assert np.corrcoef(fit.left_out[:, 0], targets[:, 0])[0, 1] > 0.3
+    again = fit_dense(x, targets, np.ones(n), fold, variable, **options)
+    np.testing.assert_array_equal(again.left_out, fit.left_out)
+    # What a member says of a series that it leaves out does not depend on that series' target.
+    other = targets.copy()
+    other[fold == 1] *= -1.0
+    changed = fit_dense(x, other, np.ones(n), fold, variable, **options)
+    np.testing.assert_allclose(changed.left_out[fold == 1], fit.left_out[fold == 1], atol=1e-6)
+
+
+def test_a_committee_without_folds_or_with_one_class_has_finite_outputs():
+    x, targets, variable = task(30)
+    fit = fit_dense(
+        x, np.ones((30, 1)), np.ones(30), None, variable, classes=True, n_members=2, seed=1, max_steps=3
+    )
+    assert np.isfinite(fit.committee.predict(x)).all() and np.isnan(fit.left_out).all()
+    nothing = np.zeros((30, 4), np.float32)
+    none = np.full(4, -1)
+    fit = fit_dense(nothing, targets, np.ones(30), None, none, classes=True, n_members=2, seed=1, max_steps=3)
+    assert np.isfinite(fit.committee.predict(nothing)).all()
+
+
+def test_variables_are_dropped_at_all_samples_of_a_series():
+    u = torch.ones(400, 5, 2 + 3 * 4)
+    dropped = VariableDropout(2, 4, 0.25)(u, torch.Generator().manual_seed(0))
+    assert bool((dropped[..., :2] == 1).all())
+    own = dropped[..., 2:].unflatten(-1, (3, 4))
+    assert bool((own == own[:, :1, :1]).all()) and set(own.unique().tolist()) == {
+        0.0,
+        float(np.float32(4 / 3)),
+    }
+    assert abs(float(own.mean()) - 1.0) < 0.05
+
+
+def test_models_of_charts_keep_their_dense_networks(tmp_path):
+    panel, y = charts(40)
+    few = {"d_model": 4, "d_state": 4, "n_members": 2, "max_steps": 2, "random_state": 0}
+    reg = SSMRegressor(**few).fit(panel, y * 2.0)
+    assert type(reg.closed_form_.dense) is DenseCommittee
+    reg.save(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(load(tmp_path / "model.safetensors").predict(panel), reg.predict(panel))
+    reg.closed_form_.dense.weights["V"] = reg.closed_form_.dense.weights["V"][:, :-1]
+    with pytest.raises(UnsavableError, match="DenseCommittee"):
+        reg.save(tmp_path / "broken.safetensors")
+    streaming = SSMClassifier(**few, bidirectional=False, n_features=384).fit(panel, y)
+    assert streaming.closed_form_.dense is None

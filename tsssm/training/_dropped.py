@@ -1,0 +1,34 @@
+"""Variables that are dropped from the inputs of a network in training."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class VariableDropout(NamedTuple):
+    """Leaves each variable out of a series, at all of its samples, with some probability.
+
+    A network that leans on one variable fails where that was not measured; one that had to do without each of
+    them now and then does not (Srivastava et al., *Dropout*, JMLR 15 (2014)).
+
+    Attributes
+    ----------
+    first, n_variables : int
+        The inputs from the first on are kinds of what is known of the variables, one kind after the other.
+    share : float
+        Of the variables, below 1; what is left is as much larger as is missing.
+    """
+
+    first: int
+    n_variables: int
+    share: float
+
+    def __call__(self, u: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Return inputs u (batch, L, d_in) without some variables."""
+        others, own = u[..., : self.first], u[..., self.first :]
+        kept = torch.rand(len(u), 1, 1, self.n_variables, device=u.device, generator=generator) >= self.share
+        own = own.unflatten(-1, (-1, self.n_variables)) * (kept / (1 - self.share))
+        return torch.cat([others, own.flatten(-2)], dim=-1)
