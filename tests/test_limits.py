@@ -19,7 +19,7 @@ from tsssm import (
     SSMRegressor,
     Stream,
 )
-from tsssm.encoding import LARGEST_VALUE, LONGEST_GAP, PanelEncoder
+from tsssm.encoding import LARGEST_VALUE, LONGEST_GAP, PanelEncoder, unlimited
 from tsssm.features import Timeline, _timeline
 from tsssm.features._timeline import LONGEST_TICKS, _ticks_of
 
@@ -106,6 +106,7 @@ def test_extremes_in_training() -> None:
 
 def test_inputs_are_limited() -> None:
     encoder = PanelEncoder().fit(series())
+    encoder.limits = unlimited(2)
     encoded = encoder.encode(changed(series(1), value=1e30, gap=1e45))
     assert encoded.u.max() == LARGEST_VALUE and encoded.dt.max() == np.float32(LONGEST_GAP)
     ordinary, others = encoder.encode(series(1)), slice(20, None)

@@ -17,6 +17,7 @@ import torch
 
 from tsssm.encoding._encoded import Encoded
 from tsssm.encoding._encoder import PanelEncoder
+from tsssm.encoding._errors import unlimited
 from tsssm.encoding._limits import LONGEST_GAP, unit_gaps
 from tsssm.encoding._measurements import Measurements
 from tsssm.encoding._scores import NormalScores
@@ -107,6 +108,8 @@ class ChartEncoder(PanelEncoder):
     def fit(self, panel: Panel) -> ChartEncoder:
         """As `PanelEncoder.fit`."""
         super().fit(panel)
+        # Scores have limits of their own.
+        self.limits = unlimited(panel.n_channels)
         # Between the samples of a panel without times, in the unit of the training panel's times.
         self.grid = self.step * self.time_scale_
         self.static = StaticScores().fit(panel)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from tsssm.encoding._encoded import Encoded, EncodedOnDemand, pieces
+from tsssm.encoding._errors import beyond, error_limits
 from tsssm.encoding._limits import limited, unit_gaps
 from tsssm.panel import Panel
 
@@ -54,6 +55,8 @@ class PanelEncoder:
     step : float
         Step of the regular grid that a panel without times is taken to lie on, in units of ``time_scale_``:
         the median gap of the training panel, or 1.0 if that has no times.
+    limits : array (2, d)
+        Beyond which values count as missing.
     missing : bool
         Whether the training panel had missing values in samples that are not missing altogether.
     n_inputs : int
@@ -81,6 +84,11 @@ class PanelEncoder:
     have a gap of 0, which leaves the state of the layers untouched: the forward direction of a layer uses the
     first of them, the backward direction the last.
 
+    *Faults.* One value of 1e12 must not rule over the scale of a channel. A value further from those of
+    training than 100 times the range of their middle 99.6 % counts as missing, in training and later: that is
+    a fault. In a channel where training values are that far off side by side, or with fewer than 100 of them,
+    every value counts (`error_limits`).
+
     *Limits.* So that every output is finite, no standardised value counts for more than 10^6, that is a
     million standard deviations of the training panel, and no gap for more than 10^9 units of elapsed time.
     """
@@ -106,7 +114,10 @@ class PanelEncoder:
         has_times = self.has_times = panel.has_times
         self.time_unit = panel.time_unit
         self.n_channels = panel.n_channels
-        self.mean, self.std, observed, total = _moments(panel)
+        self.mean, self.std, observed, total, extent = _moments(panel)
+        self.limits = error_limits(panel, extent)
+        if beyond(extent, self.limits).any():
+            self.mean, self.std, *_ = _moments(panel, self.limits)
         if not observed.any():
             raise ValueError(
                 f"X has no value to learn from: all of its {len(panel)} series, {self.n_channels} "
@@ -136,7 +147,7 @@ class PanelEncoder:
     def encode_all(self, panel: Panel) -> Encoded:
         """As `encode`, and in memory in any case."""
         self._check(panel)
-        panel = self.in_training_unit(panel)
+        panel = self.without_errors(self.in_training_unit(panel))
         has_times = panel.has_times
         panel = panel.drop_missing_rows()
         dt = self._gaps(panel, has_times)
@@ -178,6 +189,15 @@ class PanelEncoder:
             "that make a Panel, or give an array where samples lie on the regular grid of training."
         )
 
+    def without_errors(self, panel: Panel) -> Panel:
+        """Return the panel with values beyond the limits missing; itself if there are none."""
+        wrong = beyond(panel.values, self.limits)
+        if not wrong.any():
+            return panel
+        values = np.where(wrong, np.nan, panel.values)
+        rest = {"ids": panel.ids, "time_unit": panel.time_unit}
+        return Panel(values, panel.offsets, panel.times, panel.channel_names, **rest)
+
     def _gaps(self, panel: Panel, has_times: bool) -> FloatArray:
         """Gaps (total,) in units of the time scale, 1 at the first sample of a series."""
         dt = panel.gaps()
@@ -204,13 +224,24 @@ def _described(has_times: bool, unit: str | None) -> str:
     return "times that are numbers without a unit" if unit is None else f"times in {unit!r}"
 
 
-def _moments(panel: Panel) -> tuple[FloatArray, FloatArray, IntArray, int]:
-    """Mean, standard deviation and number of the values seen of each channel, (d,) each; and the samples."""
+def _moments(
+    panel: Panel, limits: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray, IntArray, int, FloatArray]:
+    """Mean, standard deviation and number of the values of each channel (d,); samples; extent (2, d).
+
+    With ``limits`` no value beyond them counts.
+    """
     observed, total = np.zeros(panel.n_channels, dtype=np.int64), 0
     sums = np.zeros(panel.n_channels)
     low, high = np.full(panel.n_channels, np.nan), np.full(panel.n_channels, np.nan)
+
+    def counted(piece: Panel) -> npt.NDArray[np.floating[Any]]:
+        values = piece.values
+        return values if limits is None else np.where(beyond(values, limits), np.nan, values)
+
     for piece in pieces(panel):
-        values, seen = piece.values, ~np.isnan(piece.values)
+        values = counted(piece)
+        seen = ~np.isnan(values)
         observed += seen.sum(axis=0)
         total += len(values)
         sums += np.sum(values, axis=0, dtype=np.float64, where=seen)
@@ -220,9 +251,11 @@ def _moments(panel: Panel) -> tuple[FloatArray, FloatArray, IntArray, int]:
     mean = sums / count
     squares = np.zeros(panel.n_channels)
     for piece in pieces(panel):
-        deviation = np.where(np.isnan(piece.values), 0.0, piece.values - mean)
+        values = counted(piece)
+        deviation = np.where(np.isnan(values), 0.0, values - mean)
         squares += np.einsum("td,td->d", deviation, deviation)
-    return mean, np.where(high > low, np.sqrt(squares / count), 1.0), observed, total
+    std = np.where(high > low, np.sqrt(squares / count), 1.0)
+    return mean, std, observed, total, np.stack([low, high]).astype(np.float64)
 
 
 def _median_positive_gap(panel: Panel) -> float | None:

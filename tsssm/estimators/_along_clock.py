@@ -30,6 +30,7 @@ class Clock:
     """
 
     def __init__(self, panel: Panel, encoder: PanelEncoder) -> None:
+        panel = encoder.without_errors(panel)
         own = encoder.in_training_unit(panel)
         self._panel = panel
         self._scale = encoder.step  # of a number of samples, in units of the time scale

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tsssm.encoding import ChartEncoder, NormalScores, PanelEncoder, StaticScores
+from tsssm.encoding import ChartEncoder, NormalScores, PanelEncoder, StaticScores, unlimited
 from tsssm.features import ChartFeatures
 from tsssm.panel._checks import UNITS
 from tsssm.persistence import Fields, register
@@ -66,6 +66,7 @@ def _encoder_from_state(state: dict[str, Any]) -> ChartEncoder:
     channels = encoder.n_channels = fields.count("n_channels", 1)
     encoder.mean = fields.array("mean", (channels,), "float64", -_FLOAT32, _FLOAT32)
     encoder.std = fields.scales("std", (channels,))
+    encoder.limits = limits_of(fields, channels)
     encoder.missing = fields.flag("missing")
     _take_channels(fields, encoder, channels)
     inputs = encoder.static.n_outputs + 3 * len(encoder.channels)
@@ -79,6 +80,16 @@ def _encoder_from_state(state: dict[str, Any]) -> ChartEncoder:
         encoder.step = fields.exactly("step", encoder.grid / encoder.span)
     fields.end()
     return encoder
+
+
+def limits_of(fields: Fields, channels: int) -> Any:
+    """Limits of values, of which the first model files know none."""
+    if not fields.has("limits"):
+        return unlimited(channels)
+    limits = fields.array("limits", (2, channels), "float64")
+    if not (limits[0] < limits[1]).all():
+        raise fields.refuse("limits", "in order", limits)
+    return limits
 
 
 def _take_channels(fields: Fields, owner: ChartFeatures | ChartEncoder, n_channels: int) -> None:

@@ -9,7 +9,7 @@ import torch
 
 from tsssm.backbone import BACKBONES, NORMS, POOLINGS, Backbone
 from tsssm.encoding import PanelEncoder
-from tsssm.estimators._chart_parts import register_chart_parts
+from tsssm.estimators._chart_parts import limits_of, register_chart_parts
 from tsssm.estimators._closed_form import ClosedForm
 from tsssm.features import BASES, ChartFeatures, StateSpaceFeatures, Timeline
 from tsssm.features import POOLINGS as KEPT
@@ -154,6 +154,7 @@ def _encoder_from_state(state: dict[str, Any]) -> PanelEncoder:
     # Numbers that differ do so by more than their rounding; those of a constant channel have the scale 1.
     if bool(((np.abs(encoder.mean) > _LARGEST_MEAN * encoder.std) & (encoder.std != 1.0)).any()):
         raise fields.refuse("mean", f"no more than {_LARGEST_MEAN:g} times std", encoder.mean)
+    encoder.limits = limits_of(fields, channels)
     encoder.missing = fields.flag("missing")
     encoder.n_inputs = fields.exactly("n_inputs", channels * (3 if encoder.missing else 1))
     if given:

@@ -18,6 +18,13 @@ class Encoded(NamedTuple):
     present: str
 
 
+def seen_values(g: Graph, values: str, encoder: PanelEncoder) -> str:
+    """Which values (..., d) are neither missing nor beyond the limits; NaN is neither above nor below."""
+    exact = g.cast(values, np.float64)
+    low, high = (g.constant(limit, np.float64) for limit in encoder.limits)
+    return g.op("And", g.op("GreaterOrEqual", exact, low), g.op("LessOrEqual", exact, high))
+
+
 class SampleEncoder:
     """One sample of each series after the other.
 
@@ -46,7 +53,7 @@ class SampleEncoder:
         ``forced`` (batch, 1) is 1 where a sample without values counts all the same.
         """
         encoder, (before, last, carried) = self.encoder, state
-        seen = g.op("Not", g.op("IsNaN", values))
+        seen = seen_values(g, values, encoder)
         found = g.op("ReduceMax", g.cast(seen, np.float32), axes=[1], keepdims=1)
         present = g.op("Max", found, forced)
         is_present, started = (g.cast(name, np.bool_) for name in (present, before))

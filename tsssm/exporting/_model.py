@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tsssm.backbone import Backbone
 from tsssm.encoding import PanelEncoder
 from tsssm.exporting._cells import Cell
-from tsssm.exporting._encoding import SampleEncoder
+from tsssm.exporting._encoding import SampleEncoder, seen_values
 from tsssm.exporting._features import linear_outputs
 from tsssm.exporting._graph import OPSET, Graph
 from tsssm.exporting._layers import features, head
@@ -139,7 +139,7 @@ class _Memory:
 
 def _encoded(g: Graph, encoder: PanelEncoder) -> tuple[str, str, str]:
     """Inputs (batch, L, d_in) and gaps (batch, L, 1), forwards and backwards; 0 where there is no sample."""
-    seen = g.cast(g.op("Not", g.op("IsNaN", "values")), np.float32)
+    seen = g.cast(seen_values(g, "values", encoder), np.float32)
     length = g.op("Gather", g.op("Shape", "values"), g.constant(1, np.int64))
     numbers = g.op("Range", g.constant(0, np.int64), length, g.constant(1, np.int64))
     positions = g.axis(g.cast(numbers, np.float64), 0, 2)

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from tsssm.encoding import Measurements, NormalScores, PanelEncoder, StaticScores
+from tsssm.encoding import Measurements, NormalScores, PanelEncoder, StaticScores, unlimited
 from tsssm.ops import clock_scan
 from tsssm.panel import Panel
 
@@ -147,6 +147,8 @@ class ChartFeatures:
     def fit(self, panel: Panel) -> ChartFeatures:
         """Learn scores, scales and the unit of time from a training panel; returns self."""
         self.encoder = PanelEncoder().fit(panel)
+        # Scores have limits of their own.
+        self.encoder.limits = unlimited(panel.n_channels)
         self.static = StaticScores().fit(panel)
         self.channels = np.setdiff1d(np.arange(panel.n_channels), self.static.channels)
         measured = self._measurements(panel)

@@ -178,7 +178,7 @@ class Timeline:
         # A panel without times lies on the regular grid of the training panel.
         grid = 1.0 if panel.has_times else self.encoder.step * self.encoder.time_scale_
         per_time = grid / self.unit
-        panel = panel.drop_missing_rows()
+        panel = self.encoder.without_errors(panel).drop_missing_rows()
         values, offsets = panel.values.T.astype(np.float64), panel.offsets
         if self.normalize != "series":
             centre, reach = self.encoder.mean[:, None], LARGEST_VALUE * self.encoder.std[:, None]

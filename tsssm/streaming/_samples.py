@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsssm.encoding import LARGEST_VALUE, LONGEST_GAP, PanelEncoder, unit_gaps
+from tsssm.encoding import LARGEST_VALUE, LONGEST_GAP, PanelEncoder, beyond, unit_gaps
 from tsssm.panel import DOUBLE_FROM, LARGEST_TIME, plain, to_floats
 
 FloatArray = npt.NDArray[np.float64]
@@ -77,7 +77,12 @@ class Samples:
         if encoder is not None:
             self._reach = LARGEST_VALUE * encoder.std
             self._time_scale = np.array(encoder.time_scale_)
-            ordinary = min(ordinary, np.min(self._reach - np.abs(encoder.mean)))
+            ordinary = min(
+                ordinary,
+                np.min(self._reach - np.abs(encoder.mean)),
+                np.min(encoder.limits[1]),
+                -np.max(encoder.limits[0]),
+            )
         self._ordinary = np.array(ordinary, np.float32)
 
     def memory(self, batch: int) -> Memory:
@@ -120,6 +125,7 @@ class Samples:
             )
         if self.encoder is not None:
             floats, centre = to_floats(full), self.encoder.mean  # as a panel keeps them
+            floats = np.where(beyond(floats, self.encoder.limits), np.nan, floats)
             return np.clip(floats, centre - self._reach, centre + self._reach)
         if np.isnan(result).any():
             raise ValueError("values are inputs of a network, which cannot be missing; got NaN.")
