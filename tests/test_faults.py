@@ -94,3 +94,29 @@ def test_encoders_of_the_first_model_files_have_no_limits():
     state = {name: value for name, value in vars(PanelEncoder().fit(panel_of())).items() if name != "limits"}
     restored = kinds["PanelEncoder"].from_state(state)
     np.testing.assert_array_equal(restored.limits, unlimited(2))
+
+
+@pytest.mark.parametrize("scale", ["standard", "robust"])
+def test_the_scale_is_that_which_is_asked_for(scale, tmp_path):
+    panel, y = changed(panel_of(), 1e9), np.arange(N) % 2
+    encoder = PanelEncoder(scale=scale).fit(panel)
+    values = panel.values[:, 0]
+    if scale == "standard":
+        np.testing.assert_allclose((encoder.mean[0], encoder.std[0]), (values.mean(), values.std()))
+        np.testing.assert_array_equal(encoder.limits, unlimited(2))
+    else:
+        low, median, high = np.quantile(values[values < 1e6], (0.25, 0.5, 0.75))
+        np.testing.assert_allclose((encoder.mean[0], encoder.std[0]), (median, (high - low) / 1.34898), 1e-4)
+    assert (PanelEncoder(scale="robust").fit(Panel(np.eye(200), [0, 200])).std == np.eye(200).std(0)).all()
+    for model in (
+        SSMClassifier(**SMALL, n_members=2, n_features=384, scale=scale),
+        SSMFeaturesClassifier(n_features=64, n_scales=2, random_state=0, scale=scale),
+    ):
+        model.fit(panel, y).save(tmp_path / "model.safetensors")
+        restored = load(tmp_path / "model.safetensors")
+        np.testing.assert_array_equal(restored.predict_proba(panel), model.predict_proba(panel))
+        known = getattr(restored, "encoder_", None) or restored.features_.encoder
+        assert known.scale == scale and known.std[0] == encoder.std[0]
+    assert model.features_.encoder.scale == scale
+    with pytest.raises(ValueError, match="scale must be one of 'auto', 'standard', 'robust'; got 'normal'"):
+        SSMFeaturesClassifier(scale="normal").fit(panel, y)

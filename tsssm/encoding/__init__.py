@@ -4,7 +4,7 @@ from tsssm.encoding._channels import is_chart
 from tsssm.encoding._charts import ChartEncoder, ChartLine
 from tsssm.encoding._encoded import Batch, Encoded, EncodedOnDemand
 from tsssm.encoding._encoder import PanelEncoder
-from tsssm.encoding._errors import beyond, unlimited
+from tsssm.encoding._errors import SCALES, beyond, unlimited
 from tsssm.encoding._limits import GAP_ROUNDING, GAP_TOLERANCE, LARGEST_VALUE, LONGEST_GAP, limited, unit_gaps
 from tsssm.encoding._measurements import Measurements
 from tsssm.encoding._scores import LARGEST_SCORE, NormalScores, scores_of
@@ -16,6 +16,7 @@ __all__ = [
     "LARGEST_SCORE",
     "LARGEST_VALUE",
     "LONGEST_GAP",
+    "SCALES",
     "Batch",
     "ChartEncoder",
     "ChartLine",

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from tsssm.encoding._encoded import Encoded, EncodedOnDemand, pieces
-from tsssm.encoding._errors import beyond, error_limits
+from tsssm.encoding._errors import SCALES, beyond, error_limits, middle, unlimited
 from tsssm.encoding._limits import limited, unit_gaps
 from tsssm.panel import Panel
 
@@ -39,6 +39,10 @@ class PanelEncoder:
     ----------
     time_scale : "median" or float
         Unit of elapsed time. "median" is the median positive gap between samples of the training panel.
+    scale : {"auto", "standard", "robust"}
+        Mean and standard deviation of the values that are no faults ("auto") or of all of them ("standard");
+        or the median and 0.74 of the middle half of those that are no faults ("robust"), but the standard
+        deviation where that is 0. In place of mean and standard deviation throughout.
 
     Attributes
     ----------
@@ -86,14 +90,14 @@ class PanelEncoder:
 
     *Faults.* One value of 1e12 must not rule over the scale of a channel. A value further from those of
     training than 100 times the range of their middle 99.6 % counts as missing, in training and later: that is
-    a fault. In a channel where training values are that far off side by side, or with fewer than 100 of them,
-    every value counts (`error_limits`).
+    a fault. In a channel where training values are that far off side by side, with fewer than 100 of them,
+    or with ``scale="standard"`` every value counts (`error_limits`).
 
     *Limits.* So that every output is finite, no standardised value counts for more than 10^6, that is a
     million standard deviations of the training panel, and no gap for more than 10^9 units of elapsed time.
     """
 
-    def __init__(self, time_scale: str | float = "median") -> None:
+    def __init__(self, time_scale: str | float = "median", scale: str = "auto") -> None:
         if isinstance(time_scale, str):
             if time_scale != "median":
                 raise ValueError(f"time_scale must be 'median' or a positive number; got {time_scale!r}.")
@@ -101,7 +105,9 @@ class PanelEncoder:
             raise TypeError(f"time_scale must be 'median' or a positive number; got {time_scale!r}.")
         elif not 0 < time_scale < np.inf:
             raise ValueError(f"time_scale must be positive and finite; got {time_scale!r}.")
-        self.time_scale = time_scale
+        if scale not in SCALES:
+            raise ValueError(f"scale must be one of {', '.join(map(repr, SCALES))}; got {scale!r}.")
+        self.time_scale, self.scale = time_scale, scale
 
     def fit(self, panel: Panel) -> PanelEncoder:
         """Learn scales and units from the training panel; returns self.
@@ -115,9 +121,12 @@ class PanelEncoder:
         self.time_unit = panel.time_unit
         self.n_channels = panel.n_channels
         self.mean, self.std, observed, total, extent = _moments(panel)
-        self.limits = error_limits(panel, extent)
+        plain = self.scale == "standard"
+        self.limits = unlimited(self.n_channels) if plain else error_limits(panel, extent)
         if beyond(extent, self.limits).any():
             self.mean, self.std, *_ = _moments(panel, self.limits)
+        if self.scale == "robust":
+            self.mean, self.std = middle(panel, self.limits, self.mean, self.std)
         if not observed.any():
             raise ValueError(
                 f"X has no value to learn from: all of its {len(panel)} series, {self.n_channels} "

@@ -5,6 +5,7 @@ Symbols and shapes: d channels; limits and extents (2, d), the lowest and the hi
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,10 @@ _SHARE, _RANGES = 0.002, 100.0
 _FEWEST, _MOST = 100, 2**20
 # Of the values beyond, in a channel where all count after all, so many have a neighbour that is, too.
 _SIDE_BY_SIDE = 0.2
+#: How values may be scaled, as `PanelEncoder` says.
+SCALES = ("auto", "standard", "robust")
+# Standard deviations of a normal distribution that are between its quartiles.
+_QUARTILES = 1.3489795003921634
 #: No limit at all.
 UNLIMITED = float(np.finfo(np.float64).max)
 
@@ -49,10 +54,7 @@ def error_limits(panel: Panel, extent: FloatArray) -> FloatArray:
         Smallest and largest value of each channel.
     """
     limits = unlimited(panel.n_channels)
-    stride = -(-len(panel.values) // _MOST)
-    for channel in range(panel.n_channels):
-        values = panel.values[::stride, channel]
-        values = values[~np.isnan(values)].astype(np.float64)
+    for channel, values in enumerate(_some_values(panel)):
         if len(values) < _FEWEST:
             continue
         # Inwards: a single value in a few hundred is not to be mixed into a quantile.
@@ -64,6 +66,27 @@ def error_limits(panel: Panel, extent: FloatArray) -> FloatArray:
     if beyond(extent, limits).any():
         limits[:, _lasting(panel, limits)] = unlimited(1)
     return limits
+
+
+def middle(
+    panel: Panel, limits: FloatArray, mean: FloatArray, std: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Median and scale (d,) by the middle half of the values within limits, mean and std where that is 0."""
+    centre, spread = mean.copy(), std.copy()
+    for channel, values in enumerate(_some_values(panel)):
+        values = values[~beyond(values, limits[:, channel])]
+        low, median, high = np.quantile(values, (0.25, 0.5, 0.75)) if len(values) else (0.0, 0.0, 0.0)
+        if high > low:
+            centre[channel], spread[channel] = median, (high - low) / _QUARTILES
+    return centre, spread
+
+
+def _some_values(panel: Panel) -> Iterator[FloatArray]:
+    """Yield the values of each channel, of very many some."""
+    stride = -(-len(panel.values) // _MOST)
+    for channel in range(panel.n_channels):
+        values = panel.values[::stride, channel]
+        yield values[~np.isnan(values)].astype(np.float64)
 
 
 def _lasting(panel: Panel, limits: FloatArray) -> npt.NDArray[np.bool_]:

@@ -27,6 +27,7 @@ class Blending(SavedNetwork):
     bidirectional: bool
     accelerator: str
     max_steps: int | None
+    scale: str
 
     _left_out: FloatArray
 
@@ -69,6 +70,7 @@ class Blending(SavedNetwork):
             seed=seed,
             device=resolve_device(self.accelerator),
             classes=self._targets_are_classes,
+            scale=self.scale,
             # What streams is answered sample by sample, which many networks would take too long for.
             dense=DenseOptions(self._folds(data, DENSE_MEMBERS, seed), self.max_steps)
             if self.bidirectional

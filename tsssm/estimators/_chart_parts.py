@@ -60,6 +60,7 @@ def _charts_from_state(state: dict[str, Any]) -> ChartFeatures:
 def _encoder_from_state(state: dict[str, Any]) -> ChartEncoder:
     fields = Fields("ChartEncoder", state)
     encoder = ChartEncoder(fields.take("time_scale"))
+    fields.ignore("scale")  # which scores have none of
     given = not isinstance(encoder.time_scale, str)
     timed = encoder.has_times = fields.flag("has_times")
     encoder.time_unit = fields.choice("time_unit", (None, *UNITS) if timed else (None,))

@@ -149,6 +149,9 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         NumPy's and torch's global generators are neither used nor changed.
     verbose : int, default=0
         0 prints nothing, 1 shows a progress bar, 2 adds the model summary and Lightning's messages.
+    scale : {"auto", "standard", "robust"}, default="auto"
+        Scale of the values of a channel: mean and standard deviation, without faults more than 100 ranges off
+        ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
     missing_channels : {"error", "nan"}, default="error"
         What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
 
@@ -266,6 +269,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         resume_from: str | os.PathLike[str] | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
+        scale: str = "auto",
         missing_channels: str = "error",
     ) -> None:
         self.backbone = backbone
@@ -304,6 +308,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         self.resume_from = resume_from
         self.random_state = random_state
         self.verbose = verbose
+        self.scale = scale
         self.missing_channels = missing_channels
         super().__init__()
 
@@ -358,7 +363,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
             stacklevel=5,
         )
         self.net_ = self.closed_form_ = self.blend_ = None
-        self.encoder_ = PanelEncoder(self.time_scale).fit(data.panel)
+        self.encoder_ = PanelEncoder(self.time_scale, self.scale).fit(data.panel)
         self.time_scale_ = self.encoder_.time_scale_
         self.n_iter_ = 0
         self.loss_curve_ = []

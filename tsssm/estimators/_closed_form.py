@@ -98,6 +98,7 @@ def fit_closed_form(
     seed: int,
     device: torch.device,
     classes: bool = False,
+    scale: str = "auto",
     dense: DenseOptions | None = None,
 ) -> Fitted:
     """Fit to targets (n, m) of the series of a panel.
@@ -109,15 +110,15 @@ def fit_closed_form(
     weight : array (n,)
     fold : array (n,), optional
         Which series are left out together, -1 for those that never are; by default each one alone.
-    n_features, normalize, seed
-        As `StateSpaceFeatures`.
+    n_features, normalize, seed, scale
+        As `fit_features`.
     device : torch.device
     classes : bool
         Whether the targets are the signs of classes.
     dense : DenseOptions, optional
         Train dense networks beside the linear model, if the panel is a chart.
     """
-    features = fit_features(panel, n_features, _BASIS, _SCALES, _POOLING, normalize, seed)
+    features = fit_features(panel, n_features, _BASIS, _SCALES, _POOLING, normalize, seed, scale)
     values = _transformed(features, panel, device)
     weight = weight / weight.mean()
     ridge = fit_on_top(features, values, targets, weight, classes=classes)

@@ -57,6 +57,7 @@ FEATURE_RULES: dict[str, Rule] = {
     ),
     "n_jobs": Rule((Integral, type(None)), lambda value: value != 0, "None or an integer other than 0"),
     "accelerator": RULES["accelerator"],
+    "scale": RULES["scale"],
     "missing_channels": RULES["missing_channels"],
 }
 
@@ -82,6 +83,7 @@ class FeaturesEstimator(PanelEstimator):
     n_scales: int
     pooling: str | Sequence[str]
     normalize: str | None
+    scale: str
     random_state: int | np.random.RandomState | None
     n_jobs: int | None
     accelerator: str
@@ -94,7 +96,7 @@ class FeaturesEstimator(PanelEstimator):
         resolve_device(self.accelerator)  # raises where there is none
         seed = seed_of(self.random_state)
         options = (self.basis, self.n_scales, self.pooling, self.normalize)
-        self.features_ = fit_features(panel, self.n_features, *options, seed)
+        self.features_ = fit_features(panel, self.n_features, *options, seed, self.scale)
 
     def _restore(self, fields: Fields) -> None:
         features: Any = fields.instance("features_", StateSpaceFeatures, ChartFeatures)
@@ -145,6 +147,9 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
     accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
         Where the features are computed, as in `SSMClassifier`; they are the same up to rounding. Where there
         is no CUDA device, or no Triton to compile for it, a fitted transformer computes on the CPU.
+    scale : {"auto", "standard", "robust"}, default="auto"
+        Scale of the values of a channel: mean and standard deviation, without faults more than 100 ranges off
+        ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
     missing_channels : {"error", "nan"}, default="error"
         What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
 
@@ -201,6 +206,7 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
         accelerator: str = "auto",
+        scale: str = "auto",
         missing_channels: str = "error",
     ) -> None:
         self.n_features = n_features
@@ -211,6 +217,7 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.accelerator = accelerator
+        self.scale = scale
         self.missing_channels = missing_channels
         super().__init__()
 

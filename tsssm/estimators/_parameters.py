@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tsssm.backbone import BACKBONES, NORMS, POOLINGS
+from tsssm.encoding import SCALES
 from tsssm.estimators._closed_form import LEAST_FEATURES
 from tsssm.forecasting import LONGEST_SEASON, LOSSES, SCALINGS
 from tsssm.training import RESERVED_TRAINER_KWARGS
@@ -166,6 +167,7 @@ RULES: dict[str, Rule] = {
         f"None or a dict without {', '.join(map(repr, RESERVED_TRAINER_KWARGS))}, which are parameters here",
     ),
     "verbose": _integer(0),
+    "scale": one_of(SCALES),
     "missing_channels": MISSING_CHANNELS,
 }
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from tsssm.backbone import BACKBONES, NORMS, POOLINGS, Backbone
-from tsssm.encoding import PanelEncoder
+from tsssm.encoding import SCALES, PanelEncoder
 from tsssm.estimators._chart_parts import limits_of, register_chart_parts
 from tsssm.estimators._closed_form import ClosedForm
 from tsssm.features import BASES, ChartFeatures, StateSpaceFeatures, Timeline
@@ -144,7 +144,9 @@ def _dense_from_state(state: dict[str, Any]) -> DenseCommittee:
 
 def _encoder_from_state(state: dict[str, Any]) -> PanelEncoder:
     fields = Fields("PanelEncoder", state)
-    encoder = PanelEncoder(fields.take("time_scale"))
+    # The first model files name no scale.
+    scale = fields.choice("scale", SCALES) if fields.has("scale") else "auto"
+    encoder = PanelEncoder(fields.take("time_scale"), scale)
     given = not isinstance(encoder.time_scale, str)
     timed = encoder.has_times = fields.flag("has_times")
     encoder.time_unit = fields.choice("time_unit", (None, *UNITS) if timed else (None,))

@@ -38,12 +38,12 @@ _OF_CHARTS = Recipe(1, 0.5, "last", 3.0, 0.0, 32)
 _DROPPED = 0.2
 
 
-def fitted_encoder(panel: Panel, time_scale: Any, *, whole: bool) -> PanelEncoder:
+def fitted_encoder(panel: Panel, time_scale: Any, scale: str, *, whole: bool) -> PanelEncoder:
     """Return a fitted encoder for the training panel.
 
     Charts have their own where networks see ``whole`` series; a network that streams reads every sample.
     """
-    encoder = PanelEncoder(time_scale).fit(panel)
+    encoder = PanelEncoder(time_scale, scale).fit(panel)
     if whole and encoder.missing and is_chart(panel):
         return ChartEncoder(time_scale).fit(panel)
     return encoder

@@ -148,6 +148,9 @@ class SSMRegressor(
         NumPy's and torch's global generators are neither used nor changed.
     verbose : int, default=0
         0 prints nothing, 1 shows a progress bar, 2 adds the model summary and Lightning's messages.
+    scale : {"auto", "standard", "robust"}, default="auto"
+        Scale of the values of a channel: mean and standard deviation, without faults more than 100 ranges off
+        ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
     missing_channels : {"error", "nan"}, default="error"
         What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
 
@@ -255,6 +258,7 @@ class SSMRegressor(
         resume_from: str | os.PathLike[str] | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
+        scale: str = "auto",
         missing_channels: str = "error",
     ) -> None:
         self.backbone = backbone
@@ -292,6 +296,7 @@ class SSMRegressor(
         self.resume_from = resume_from
         self.random_state = random_state
         self.verbose = verbose
+        self.scale = scale
         self.missing_channels = missing_channels
         super().__init__()
 

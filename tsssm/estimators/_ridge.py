@@ -60,6 +60,9 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         Threads that compute features; -1 is one for each processor.
     accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
         Where the features are computed; see `SSMFeatures`. The ridge is solved on the CPU.
+    scale : {"auto", "standard", "robust"}, default="auto"
+        Scale of the values of a channel: mean and standard deviation, without faults more than 100 ranges off
+        ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
     missing_channels : {"error", "nan"}, default="error"
         What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
 
@@ -118,6 +121,7 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
         accelerator: str = "auto",
+        scale: str = "auto",
         missing_channels: str = "error",
     ) -> None:
         self.n_features = n_features
@@ -129,6 +133,7 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.accelerator = accelerator
+        self.scale = scale
         self.missing_channels = missing_channels
         super().__init__()
 
@@ -225,6 +230,9 @@ class SSMFeaturesRegressor(
         Threads that compute features; -1 is one for each processor.
     accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
         Where the features are computed; see `SSMFeatures`. The ridge is solved on the CPU.
+    scale : {"auto", "standard", "robust"}, default="auto"
+        Scale of the values of a channel: mean and standard deviation, without faults more than 100 ranges off
+        ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
     missing_channels : {"error", "nan"}, default="error"
         What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
 
@@ -270,6 +278,7 @@ class SSMFeaturesRegressor(
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
         accelerator: str = "auto",
+        scale: str = "auto",
         missing_channels: str = "error",
     ) -> None:
         self.n_features = n_features
@@ -280,6 +289,7 @@ class SSMFeaturesRegressor(
         self.random_state = random_state
         self.n_jobs = n_jobs
         self.accelerator = accelerator
+        self.scale = scale
         self.missing_channels = missing_channels
         super().__init__()
 

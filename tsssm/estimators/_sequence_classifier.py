@@ -112,6 +112,9 @@ class SSMSequenceClassifier(ClassTargets, SequenceEstimator, SktimeEstimator, Ba
         Seed; a fit repeats to the bit for the same seed, machine and number of threads.
     verbose : int, default=0
         0 prints nothing, 1 shows a progress bar, 2 adds the model summary.
+    scale : {"auto", "standard", "robust"}, default="auto"
+        Scale of the values of a channel: mean and standard deviation, without faults more than 100 ranges off
+        ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
     missing_channels : {"error", "nan"}, default="error"
         What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
 
@@ -198,6 +201,7 @@ class SSMSequenceClassifier(ClassTargets, SequenceEstimator, SktimeEstimator, Ba
         resume_from: str | os.PathLike[str] | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
+        scale: str = "auto",
         missing_channels: str = "error",
     ) -> None:
         self.lookahead = lookahead
@@ -237,6 +241,7 @@ class SSMSequenceClassifier(ClassTargets, SequenceEstimator, SktimeEstimator, Ba
         self.resume_from = resume_from
         self.random_state = random_state
         self.verbose = verbose
+        self.scale = scale
         self.missing_channels = missing_channels
         super().__init__()
 
@@ -257,7 +262,7 @@ class SSMSequenceClassifier(ClassTargets, SequenceEstimator, SktimeEstimator, Ba
             stacklevel=4,
         )
         self.net_ = None
-        self.encoder_ = PanelEncoder(self.time_scale).fit(data.panel)
+        self.encoder_ = PanelEncoder(self.time_scale, self.scale).fit(data.panel)
         self.time_scale_ = self.encoder_.time_scale_
         self.n_iter_ = 0
         self.loss_curve_ = []

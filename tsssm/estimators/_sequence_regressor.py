@@ -105,6 +105,9 @@ class SSMSequenceRegressor(NumberTargets, SequenceEstimator, SktimeEstimator, Ba
         Seed; a fit repeats to the bit for the same seed, machine and number of threads.
     verbose : int, default=0
         0 prints nothing, 1 shows a progress bar, 2 adds the model summary.
+    scale : {"auto", "standard", "robust"}, default="auto"
+        Scale of the values of a channel: mean and standard deviation, without faults more than 100 ranges off
+        ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
     missing_channels : {"error", "nan"}, default="error"
         What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
 
@@ -171,6 +174,7 @@ class SSMSequenceRegressor(NumberTargets, SequenceEstimator, SktimeEstimator, Ba
         resume_from: str | os.PathLike[str] | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
+        scale: str = "auto",
         missing_channels: str = "error",
     ) -> None:
         self.lookahead = lookahead
@@ -206,6 +210,7 @@ class SSMSequenceRegressor(NumberTargets, SequenceEstimator, SktimeEstimator, Ba
         self.resume_from = resume_from
         self.random_state = random_state
         self.verbose = verbose
+        self.scale = scale
         self.missing_channels = missing_channels
         super().__init__()
 

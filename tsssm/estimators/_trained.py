@@ -39,6 +39,7 @@ class TrainedNetwork(CallbackSupportMixin, SavedNetwork):
     discretization: str | float | None
     n_readouts: int
     time_scale: str | float
+    scale: str
     timescales: str | tuple[float, float] | Sequence[tuple[float, float]]
     max_epochs: int | None
     max_steps: int | None

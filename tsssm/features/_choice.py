@@ -30,17 +30,18 @@ def fit_features(
     pooling: str | Sequence[str],
     normalize: str | None,
     seed: int,
+    scale: str = "auto",
 ) -> Features:
     """Fit features to a training panel, of the kind that ``pooling`` asks for.
 
     "charts" are `ChartFeatures`; "auto" is that where the panel is a chart, and else everything that
-    `StateSpaceFeatures` keeps; names are what these keep. The other arguments are those of
-    `StateSpaceFeatures`.
+    `StateSpaceFeatures` keeps; names are what these keep. ``scale`` is that of `PanelEncoder`; the other
+    arguments are those of `StateSpaceFeatures`.
     """
     if pooling == "charts" or (pooling == "auto" and is_chart(panel)):
         return ChartFeatures().fit(panel)
     kept = POOLINGS if isinstance(pooling, str) else pooling
-    return StateSpaceFeatures(n_features, basis, n_scales, kept, normalize, seed).fit(panel)
+    return StateSpaceFeatures(n_features, basis, n_scales, kept, normalize, seed).fit(panel, scale)
 
 
 def fit_on_top(

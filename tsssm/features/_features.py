@@ -103,11 +103,14 @@ class StateSpaceFeatures:
                 f"one block of {_BLOCK} readouts a scale; got {n_features}."
             )
 
-    def fit(self, panel: Panel) -> StateSpaceFeatures:
-        """Draw the systems and learn scales and thresholds from a training panel; returns self."""
+    def fit(self, panel: Panel, scale: str = "auto") -> StateSpaceFeatures:
+        """Draw the systems and learn scales and thresholds from a training panel; returns self.
+
+        ``scale`` is that of `PanelEncoder`.
+        """
         rng = np.random.default_rng(self.seed)
         several = panel.n_channels > 1
-        self.timeline = Timeline(*self.normalizations(panel.n_channels)).fit(panel)
+        self.timeline = Timeline(*self.normalizations(panel.n_channels)).fit(panel, scale)
         wanted = _READOUTS_OF_SEVERAL_CHANNELS if several else _READOUTS
         self.n_groups = self.n_scales * max(1, round(self.n_features / (self.kinds * wanted * self.n_scales)))
         self.n_readouts = self.n_features // (self.kinds * self.n_groups * _BLOCK) * _BLOCK

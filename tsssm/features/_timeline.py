@@ -104,9 +104,9 @@ class Timeline:
     def __init__(self, normalize: str | None, normalize_slopes: str) -> None:
         self.normalize, self.normalize_slopes = normalize, normalize_slopes
 
-    def fit(self, panel: Panel) -> Timeline:
+    def fit(self, panel: Panel, scale: str = "auto") -> Timeline:
         """Learn units and scales from the training panel; returns self."""
-        self.encoder = PanelEncoder().fit(panel)
+        self.encoder = PanelEncoder(scale=scale).fit(panel)
         self._mean, self._std = self.encoder.mean, self.encoder.std
         if self.normalize is None:
             self._mean, self._std = _as_they_are(self._mean, self._std)
