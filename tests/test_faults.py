@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -120,3 +124,18 @@ def test_the_scale_is_that_which_is_asked_for(scale, tmp_path):
     assert model.features_.encoder.scale == scale
     with pytest.raises(ValueError, match="scale must be one of 'auto', 'standard', 'robust'; got 'normal'"):
         SSMFeaturesClassifier(scale="normal").fit(panel, y)
+
+
+def test_the_benchmark_of_faults(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "examples" / "benchmarks")
+    benchmark = importlib.import_module("faults")
+    rng = np.random.default_rng(0)
+    monkeypatch.setattr(
+        benchmark, "fetch_ucr", lambda *_, **__: (rng.normal(size=(20, 1, 100)), np.arange(20) % 2)
+    )
+    arguments = ["--sets", "GunPoint", "--estimators", "SSMFeaturesClassifier", "--json"]
+    benchmark.main([*arguments, str(tmp_path / "faults.json")])
+    report = json.loads((tmp_path / "faults.json").read_text())
+    row = report["sets"]["GunPoint"]
+    assert row["faults"] > 0 and row["faults found in the clean set"] == 0
+    assert report["mean"]["SSMFeaturesClassifier"] == row["SSMFeaturesClassifier"]
