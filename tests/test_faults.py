@@ -139,3 +139,20 @@ def test_the_benchmark_of_faults(tmp_path, monkeypatch):
     row = report["sets"]["GunPoint"]
     assert row["faults"] > 0 and row["faults found in the clean set"] == 0
     assert report["mean"]["SSMFeaturesClassifier"] == row["SSMFeaturesClassifier"]
+
+
+def test_an_onnx_model_knows_faults():
+    pytest.importorskip("onnxruntime")
+    from test_exporting import run
+
+    from tsssm.exporting import to_onnx
+
+    panel, y = panel_of(), np.arange(N) % 2
+    clf = SSMClassifier(**SMALL, n_members=1, n_features=0).fit(panel, y)
+    model = to_onnx(clf)
+    faulty = changed(panel, -1e12, rows=(0, 5, 45))
+    found = run(model, faulty)
+    expected = run(model, changed(panel, np.nan, rows=(0, 5, 45)))
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, expected[name])
+    assert any(np.allclose(values, clf.predict_proba(faulty), atol=1e-5) for values in found.values())
