@@ -69,6 +69,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--sets", nargs="+", default=SETS)
     parser.add_argument("--estimators", nargs="+", choices=list(ESTIMATORS), default=list(ESTIMATORS))
     parser.add_argument("--max-steps", type=int, help="of the networks, in place of their default")
+    parser.add_argument("--alone", action="store_true", help="networks without the closed form beside them")
     parser.add_argument("--seed", type=int, default=0, help="of estimators and faults")
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args(arguments)
@@ -77,6 +78,7 @@ def main(arguments: list[str] | None = None) -> None:
     # That is said of every spoilt test set, and rightly so.
     warnings.simplefilter("ignore", DataWarning)
     limits = {} if options.max_steps is None else {"max_steps": options.max_steps}
+    limits |= {"n_features": 0} if options.alone else {}
     results: dict[str, Any] = {}
     for name in options.sets:
         results[name] = evaluate(name, options.estimators, options.seed, limits)
@@ -93,6 +95,7 @@ def main(arguments: list[str] | None = None) -> None:
             "sizes": "1e3 to 1e12",
             "seed": options.seed,
             "max_steps": options.max_steps,
+            "networks alone": options.alone,
             "mean": means,
             "sets": results,
             "versions": {"python": platform.python_version(), "tsssm": __version__},
