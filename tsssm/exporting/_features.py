@@ -18,6 +18,7 @@ import torch
 from tsssm.discretize import discretize_dense, discretize_diagonal
 from tsssm.encoding import LARGEST_VALUE
 from tsssm.exporting._checks import ExportError
+from tsssm.exporting._encoding import seen_values
 from tsssm.exporting._graph import Graph
 from tsssm.features import ChartFeatures, Features, StateSpaceFeatures
 from tsssm.ops.features import COMPETITORS
@@ -58,7 +59,7 @@ def linear_outputs(g: Graph, features: StateSpaceFeatures, coef: Array, intercep
 
     NaN for a series with a value missing before its end: the features would be of a curve between samples.
     """
-    seen = g.cast(g.op("Not", g.op("IsNaN", "values")), np.float64)
+    seen = g.cast(seen_values(g, "values", features.encoder), np.float64)
     length = g.op("Gather", g.op("Shape", "values"), g.constant(1, np.int64))
     numbers = g.op("Range", g.constant(0, np.int64), length, g.constant(1, np.int64))
     positions = g.axis(g.cast(numbers, np.float64), 0, 2)

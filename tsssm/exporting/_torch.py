@@ -135,6 +135,7 @@ class _Program(nn.Module):
         self.net, self.finish = copy.deepcopy(net).requires_grad_(False), finish
         self.mean = nn.Buffer(torch.as_tensor(encoder.mean))
         self.std = nn.Buffer(torch.as_tensor(encoder.std))
+        self.low, self.high = (nn.Buffer(torch.as_tensor(limit.copy())) for limit in encoder.limits)
         self.missing, self.has_times = encoder.missing, encoder.has_times
         self.time_scale, self.step = float(encoder.time_scale_), float(encoder.step)
 
@@ -148,7 +149,8 @@ class _Program(nn.Module):
         values = F.pad(values, (0, 0, 0, _PADDING), value=torch.nan)
         times = None if times is None else F.pad(times, (0, _PADDING))
         position = torch.arange(values.shape[1], device=values.device).expand(values.shape[:2])
-        seen = ~values.isnan()
+        # What is beyond the limits is missing; NaN is neither above nor below them.
+        seen = (values.double() >= self.low) & (values.double() <= self.high)
         present = seen.any(dim=2)
         # A series without any value is its first sample.
         present = present | (~present.any(dim=1, keepdim=True) & (position == 0))

@@ -29,6 +29,7 @@ def spread_series(
 
     A value that is carried on, as nothing was missing in training, is attributed to its measurement.
     """
+    panel = encoder.without_errors(panel)
     u = encoder.encode_all(panel).u.numpy().astype(np.float64)
     added, kept = weight * (u - b), _kept(panel)
     values, missing = np.zeros(panel.values.shape), np.zeros(panel.values.shape)
