@@ -95,8 +95,10 @@ def test_streams_and_models_along_time_know_faults(offset, tmp_path):
 
 
 def test_encoders_of_the_first_model_files_have_no_limits():
-    state = {name: value for name, value in vars(PanelEncoder().fit(panel_of())).items() if name != "limits"}
-    restored = kinds["PanelEncoder"].from_state(state)
+    kind = kinds["PanelEncoder"]
+    state = dict(kind.to_state(PanelEncoder().fit(panel_of())))
+    del state["limits"]
+    restored = kind.from_state(state)
     np.testing.assert_array_equal(restored.limits, unlimited(2))
 
 

@@ -26,6 +26,7 @@ from sktime.base import load as sktime_load
 import tsssm.estimators
 from tsssm import SSMClassifier, SSMRegressor, load, persistence
 from tsssm.backbone import BACKBONES, Backbone
+from tsssm.encoding import Categories
 from tsssm.persistence import ModelFileError, UnsavableError, read, register, write
 from tsssm.persistence._kinds import kinds
 
@@ -61,6 +62,8 @@ def same(found: Any, expected: Any) -> bool:
         return found.equals(expected) and found.names == expected.names
     if isinstance(expected, (list, tuple)):
         return len(found) == len(expected) and all(map(same, found, expected))
+    if isinstance(expected, Categories):
+        return same(vars(found), vars(expected))
     if isinstance(expected, dict):
         return same(list(found.items()), list(expected.items()))
     if isinstance(expected, (float, np.floating)) and math.isnan(expected):

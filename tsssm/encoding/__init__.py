@@ -1,5 +1,6 @@
 """What a network sees of a panel: standardised values, what is missing, and elapsed time."""
 
+from tsssm.encoding._categories import Categories
 from tsssm.encoding._channels import is_chart
 from tsssm.encoding._charts import ChartEncoder, ChartLine
 from tsssm.encoding._encoded import Batch, Encoded, EncodedOnDemand
@@ -18,6 +19,7 @@ __all__ = [
     "LONGEST_GAP",
     "SCALES",
     "Batch",
+    "Categories",
     "ChartEncoder",
     "ChartLine",
     "Encoded",

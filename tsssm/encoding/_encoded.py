@@ -48,11 +48,17 @@ class Encoded:
         Elapsed time since the previous sample in units of the time scale; 1 at the first sample of a series.
     offsets : Tensor (n + 1,), int64
         Series i is ``u[offsets[i]:offsets[i + 1]]``.
+    codes : Tensor (total, c), int64, or None
+        Which of ``n_codes`` further inputs are 1, for each categorical channel; ``n_codes`` is none of them.
+    n_codes : int
+        Number of these inputs, which only batches have room for.
     """
 
     u: Tensor
     dt: Tensor
     offsets: Tensor
+    codes: Tensor | None = None
+    n_codes: int = 0
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -85,6 +91,15 @@ class Encoded:
         elapsed = np.add.reduceat(self.dt.numpy(), self.offsets[:-1].numpy(), dtype=np.float64)
         return torch.as_tensor(elapsed)
 
+    def inputs(self, samples: Tensor) -> Tensor:
+        """Return the inputs (*shape, d_in) of samples of these numbers, an integer tensor of any shape."""
+        u = self.u[samples]
+        if self.codes is None:
+            return u
+        known = u.new_zeros(*samples.shape, self.n_codes + 1)
+        known.scatter_(-1, self.codes[samples], 1.0)
+        return torch.cat([u, known[..., :-1]], dim=-1)
+
     def batch(self, rows: Tensor) -> Batch:
         """Return the series ``rows`` (integers, in that order) as one padded batch."""
         starts, lengths = self.offsets[rows], self.lengths[rows]
@@ -92,10 +107,10 @@ class Encoded:
         position = torch.arange(longest)
         if bool((lengths == longest).all()):
             samples = starts[:, None] + position
-            return Batch(self.u[samples], None if self.steady(rows) else self.dt[samples])
+            return Batch(self.inputs(samples), None if self.steady(rows) else self.dt[samples])
         valid = position < lengths[:, None]
         samples = torch.where(valid, starts[:, None] + position, 0)
-        return Batch(self.u[samples] * valid[..., None], self.dt[samples] * valid)
+        return Batch(self.inputs(samples) * valid[..., None], self.dt[samples] * valid)
 
 
 class EncodedOnDemand:

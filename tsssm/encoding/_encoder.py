@@ -12,6 +12,7 @@ for Multivariate Time Series with Missing Values*, arXiv 1606.01865, section 2.1
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from tsssm.encoding._categories import Categories
 from tsssm.encoding._encoded import Encoded, EncodedOnDemand, pieces
 from tsssm.encoding._errors import SCALES, beyond, error_limits, middle, unlimited
 from tsssm.encoding._limits import limited, unit_gaps
@@ -43,6 +45,8 @@ class PanelEncoder:
         Mean and standard deviation of the values that are no faults ("auto") or of all of them ("standard");
         or the median and 0.74 of the middle half of those that are no faults ("robust"), but the standard
         deviation where that is 0. In place of mean and standard deviation throughout.
+    categorical : sequence of str or int, default=()
+        Channels, by name or number, whose values are names and no amounts.
 
     Attributes
     ----------
@@ -62,9 +66,15 @@ class PanelEncoder:
     limits : array (2, d)
         Beyond which values count as missing.
     missing : bool
-        Whether the training panel had missing values in samples that are not missing altogether.
+        Whether the training panel had missing values in samples that are not missing altogether, in channels
+        that are not categorical.
+    categories : Categories
+        The values of the categorical channels.
+    numeric : array (d - c,), int64
+        Numbers of the other channels.
     n_inputs : int
-        Inputs d_in: d, or 3 d if ``missing``.
+        Inputs d_in: d, or 3 d if ``missing``, of the channels that are not categorical, and one for each
+        value of each that is.
 
     Raises
     ------
@@ -79,6 +89,10 @@ class PanelEncoder:
     in an earlier sample), counted from the start of the series before the first sighting. If nothing was
     missing in the training panel but a value is missing later, the channel keeps its last seen value, or the
     training mean before the first: inputs the network never saw in training would do harm.
+
+    *Categories.* The input of a value is 1 where the channel has it, else 0: the first map of the network
+    then holds a vector for each value, its embedding. All inputs of a channel are 0 where it is missing, and
+    for a value that training did not have.
 
     *Times.* A panel without times lies on the regular grid of the training panel (``step``). Times in another
     unit than the training panel's are converted. Times in a known unit, such as stamps, and times without one
@@ -97,7 +111,12 @@ class PanelEncoder:
     million standard deviations of the training panel, and no gap for more than 10^9 units of elapsed time.
     """
 
-    def __init__(self, time_scale: str | float = "median", scale: str = "auto") -> None:
+    def __init__(
+        self,
+        time_scale: str | float = "median",
+        scale: str = "auto",
+        categorical: Sequence[str | int] = (),
+    ) -> None:
         if isinstance(time_scale, str):
             if time_scale != "median":
                 raise ValueError(f"time_scale must be 'median' or a positive number; got {time_scale!r}.")
@@ -108,6 +127,7 @@ class PanelEncoder:
         if scale not in SCALES:
             raise ValueError(f"scale must be one of {', '.join(map(repr, SCALES))}; got {scale!r}.")
         self.time_scale, self.scale = time_scale, scale
+        self.categorical = tuple(categorical)
 
     def fit(self, panel: Panel) -> PanelEncoder:
         """Learn scales and units from the training panel; returns self.
@@ -132,13 +152,22 @@ class PanelEncoder:
                 f"X has no value to learn from: all of its {len(panel)} series, {self.n_channels} "
                 "channel(s), are missing (NaN)."
             )
-        self.missing = bool((observed < total).any())
-        self.n_inputs = self.n_channels * (3 if self.missing else 1)
+        self.set_categories(Categories.of(panel, self.categorical))
+        names = list(self.categories.channels)
+        self.mean[names], self.std[names] = 0.0, 1.0
+        self.limits[:, names] = unlimited(len(names))
+        self.missing = bool((observed < total)[self.numeric].any())
+        self.n_inputs = len(self.numeric) * (3 if self.missing else 1) + self.categories.size
         median_gap = _median_positive_gap(panel) if has_times else None
         time_scale = (median_gap or 1.0) if self.time_scale == "median" else float(self.time_scale)
         self.time_scale_ = max(time_scale, _LEAST_SCALE)
         self.step = 1.0 if median_gap is None else median_gap / self.time_scale_
         return self
+
+    def set_categories(self, categories: Categories) -> None:
+        """Take what is known of the categorical channels."""
+        self.categories = categories
+        self.numeric = np.setdiff1d(np.arange(self.n_channels), categories.channels)
 
     def encode(self, panel: Panel) -> Encoded | EncodedOnDemand:
         """Return the inputs of the network for a panel; on demand if its values are memory-mapped.
@@ -160,7 +189,10 @@ class PanelEncoder:
         has_times = panel.has_times
         panel = panel.drop_missing_rows()
         dt = self._gaps(panel, has_times)
-        values = limited((panel.values - self.mean) / self.std)
+        codes = None
+        if self.categories.size:
+            codes = torch.from_numpy(self.categories.codes(panel.values))
+        values = limited((self._numeric(panel.values) - self._numeric(self.mean)) / self._numeric(self.std))
         seen = ~np.isnan(values)
         first = np.repeat(panel.offsets[:-1], panel.lengths)
         if self.missing:
@@ -173,7 +205,13 @@ class PanelEncoder:
             torch.from_numpy(u),
             torch.from_numpy(dt.astype(np.float32)),
             torch.from_numpy(panel.offsets.copy()),
+            codes,
+            self.categories.size,
         )
+
+    def _numeric(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Values (..., d) of the channels that are not categorical."""
+        return values[..., self.numeric] if self.categories.size else values
 
     def _check(self, panel: Panel) -> None:
         if len(panel) == 0:

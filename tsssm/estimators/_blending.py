@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
@@ -24,6 +26,7 @@ class Blending(SavedNetwork):
 
     n_members: int | str
     n_features: int | str
+    categorical: Sequence[str | int] | None
     bidirectional: bool
     accelerator: str
     max_steps: int | None
@@ -45,7 +48,9 @@ class Blending(SavedNetwork):
             if continued and self.net_ is not None:
                 members = len(members_of(self.net_))
         if isinstance(features, str):
-            features = _FEATURES if few else 0
+            features = _FEATURES if few and not self.categorical else 0
+        if features and self.categorical:
+            raise ValueError(f"n_features must be 'auto' or 0 with categorical channels; got {features}.")
         return members, 0 if incremental else features
 
     def _folds(self, data: Labelled, n_members: int, seed: int) -> IntArray | None:

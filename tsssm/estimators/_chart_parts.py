@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tsssm.encoding import ChartEncoder, NormalScores, PanelEncoder, StaticScores, unlimited
+from tsssm.encoding import Categories, ChartEncoder, NormalScores, PanelEncoder, StaticScores, unlimited
+from tsssm.estimators._categories import encoder_to_state
 from tsssm.features import ChartFeatures
 from tsssm.panel._checks import UNITS
 from tsssm.persistence import Fields, register
@@ -69,6 +70,8 @@ def _encoder_from_state(state: dict[str, Any]) -> ChartEncoder:
     encoder.std = fields.scales("std", (channels,))
     encoder.limits = limits_of(fields, channels)
     encoder.missing = fields.flag("missing")
+    encoder.categorical = ()
+    encoder.set_categories(Categories((), ()))
     _take_channels(fields, encoder, channels)
     inputs = encoder.static.n_outputs + 3 * len(encoder.channels)
     encoder.n_inputs = fields.exactly("n_inputs", inputs)
@@ -132,5 +135,5 @@ def register_chart_parts() -> None:
     """Let model files hold what charts need."""
     register("NormalScores", NormalScores, vars, _scores_from_state)
     register("StaticScores", StaticScores, vars, _static_from_state)
-    register("ChartEncoder", ChartEncoder, vars, _encoder_from_state)
+    register("ChartEncoder", ChartEncoder, encoder_to_state, _encoder_from_state)
     register("ChartFeatures", ChartFeatures, vars, _charts_from_state)

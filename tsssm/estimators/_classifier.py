@@ -145,8 +145,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
     random_state : int or RandomState, optional
         Seed. A fit repeats to the bit for the same data, seed, machine and ``torch.get_num_threads()``;
         another number of threads rounds sums in another order and ends in a slightly different model.
-        None is a fresh seed.
-        NumPy's and torch's global generators are neither used nor changed.
+        None is a fresh seed. NumPy's and torch's global generators are neither used nor changed.
     verbose : int, default=0
         0 prints nothing, 1 shows a progress bar, 2 adds the model summary and Lightning's messages.
     scale : {"auto", "standard", "robust"}, default="auto"
@@ -154,6 +153,9 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
     missing_channels : {"error", "nan"}, default="error"
         What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
+    categorical : sequence of str or int, optional
+        Channels, by name or number, whose values are names: codes of events, symbols, bytes. The networks
+        learn a vector for each value of training; others count as missing. There is then no closed form.
 
     Attributes
     ----------
@@ -271,6 +273,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         verbose: int = 0,
         scale: str = "auto",
         missing_channels: str = "error",
+        categorical: Sequence[str | int] | None = None,
     ) -> None:
         self.backbone = backbone
         self.n_members = n_members
@@ -310,6 +313,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         self.verbose = verbose
         self.scale = scale
         self.missing_channels = missing_channels
+        self.categorical = categorical
         super().__init__()
 
     def partial_fit(
@@ -363,7 +367,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
             stacklevel=5,
         )
         self.net_ = self.closed_form_ = self.blend_ = None
-        self.encoder_ = PanelEncoder(self.time_scale, self.scale).fit(data.panel)
+        self.encoder_ = PanelEncoder(self.time_scale, self.scale, self.categorical or ()).fit(data.panel)
         self.time_scale_ = self.encoder_.time_scale_
         self.n_iter_ = 0
         self.loss_curve_ = []

@@ -177,7 +177,9 @@ class SSMEstimator(TrainedNetwork, Blending):
         if not continued:
             self._fit_targets(training.y, training.weight)
             whole = bool(self.bidirectional)
-            self.encoder_ = fitted_encoder(training.panel, self.time_scale, self.scale, whole=whole)
+            self.encoder_ = fitted_encoder(
+                training.panel, self.time_scale, self.scale, self.categorical, whole=whole
+            )
             self.time_scale_ = self.encoder_.time_scale_
         run_seed = self._seed_of_run(seed, continued=continued)
         encoded = self.encoder_.encode(training.panel)

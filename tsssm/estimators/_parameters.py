@@ -169,6 +169,9 @@ RULES: dict[str, Rule] = {
     "verbose": _integer(0),
     "scale": one_of(SCALES),
     "missing_channels": MISSING_CHANNELS,
+    "categorical": _optional(
+        Rule((list, tuple), lambda value: len(value) > 0, "a sequence of names or numbers of channels")
+    ),
 }
 
 

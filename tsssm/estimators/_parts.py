@@ -9,6 +9,7 @@ import torch
 
 from tsssm.backbone import BACKBONES, NORMS, POOLINGS, Backbone
 from tsssm.encoding import SCALES, PanelEncoder
+from tsssm.estimators._categories import categories_from, encoder_to_state
 from tsssm.estimators._chart_parts import limits_of, register_chart_parts
 from tsssm.estimators._closed_form import ClosedForm
 from tsssm.features import BASES, ChartFeatures, StateSpaceFeatures, Timeline
@@ -158,7 +159,10 @@ def _encoder_from_state(state: dict[str, Any]) -> PanelEncoder:
         raise fields.refuse("mean", f"no more than {_LARGEST_MEAN:g} times std", encoder.mean)
     encoder.limits = limits_of(fields, channels)
     encoder.missing = fields.flag("missing")
-    encoder.n_inputs = fields.exactly("n_inputs", channels * (3 if encoder.missing else 1))
+    encoder.set_categories(categories_from(fields, channels))
+    encoder.categorical = encoder.categories.channels
+    inputs = len(encoder.numeric) * (3 if encoder.missing else 1) + encoder.categories.size
+    encoder.n_inputs = fields.exactly("n_inputs", inputs)
     if given:
         encoder.time_scale_ = fields.exactly("time_scale_", float(encoder.time_scale))
     elif timed:
@@ -253,7 +257,7 @@ def _features_from_state(state: dict[str, Any]) -> StateSpaceFeatures:
 def register_parts() -> None:
     """Let model files hold what estimators are made of."""
     register("Backbone", Backbone, network_to_state, lambda state: network_from_state(Backbone, state))
-    register("PanelEncoder", PanelEncoder, vars, _encoder_from_state)
+    register("PanelEncoder", PanelEncoder, encoder_to_state, _encoder_from_state)
     register("Committee", Committee, lambda net: {"members": list(net.members)}, _committee_from_state)
     register("ClosedForm", ClosedForm, vars, _closed_form_from_state)
     register("DenseCommittee", DenseCommittee, vars, _dense_from_state)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,13 +39,16 @@ _OF_CHARTS = Recipe(1, 0.5, "last", 3.0, 0.0, 32)
 _DROPPED = 0.2
 
 
-def fitted_encoder(panel: Panel, time_scale: Any, scale: str, *, whole: bool) -> PanelEncoder:
+def fitted_encoder(
+    panel: Panel, time_scale: Any, scale: str, categorical: Sequence[str | int] | None = None, *, whole: bool
+) -> PanelEncoder:
     """Return a fitted encoder for the training panel.
 
-    Charts have their own where networks see ``whole`` series; a network that streams reads every sample.
+    Charts without categories have their own where networks see ``whole`` series; a network that streams
+    reads every sample.
     """
-    encoder = PanelEncoder(time_scale, scale).fit(panel)
-    if whole and encoder.missing and is_chart(panel):
+    encoder = PanelEncoder(time_scale, scale, categorical or ()).fit(panel)
+    if whole and not categorical and encoder.missing and is_chart(panel):
         return ChartEncoder(time_scale).fit(panel)
     return encoder
 

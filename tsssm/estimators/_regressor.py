@@ -109,8 +109,7 @@ class SSMRegressor(
     early_stopping : bool, default=False
         Hold out a part of the training series, of small and large targets alike, or whole groups if ``fit``
         is given ``groups``; stop when the loss on it no longer falls, and keep the weights of the best epoch.
-        Nothing is learned from the part held out, neither scales nor weights. ``fit`` also takes series to
-        judge by, as ``X_val`` and ``y_val``. Worth its price from some hundred series on.
+        Nothing is learned from what is held out. ``fit`` also takes series to judge by: ``X_val``, ``y_val``.
     validation_fraction : float, default=0.1
         Share of the series held out by ``early_stopping``.
     n_iter_no_change : int, default=20
@@ -130,8 +129,7 @@ class SSMRegressor(
     precision : {"32-true", "16-mixed", "bf16-mixed"}, default="32-true"
         Arithmetic in training.
     callbacks : list of `lightning.Callback`, optional
-        Take part in training; copied, so that a second ``fit`` finds them as they were. ``train_loss`` and,
-        with ``early_stopping``, ``val_loss`` are logged for them after each epoch.
+        Take part in training, as copies; ``train_loss`` and ``val_loss`` are logged after each epoch.
     trainer_kwargs : dict, optional
         Further arguments of `lightning.Trainer`, such as ``logger``.
     checkpoint_dir : path, optional
@@ -144,8 +142,7 @@ class SSMRegressor(
     random_state : int or RandomState, optional
         Seed. A fit repeats to the bit for the same data, seed, machine and ``torch.get_num_threads()``;
         another number of threads rounds sums in another order and ends in a slightly different model.
-        None is a fresh seed.
-        NumPy's and torch's global generators are neither used nor changed.
+        None is a fresh seed. NumPy's and torch's global generators are neither used nor changed.
     verbose : int, default=0
         0 prints nothing, 1 shows a progress bar, 2 adds the model summary and Lightning's messages.
     scale : {"auto", "standard", "robust"}, default="auto"
@@ -153,6 +150,9 @@ class SSMRegressor(
         ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
     missing_channels : {"error", "nan"}, default="error"
         What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
+    categorical : sequence of str or int, optional
+        Channels, by name or number, whose values are names: codes of events, symbols, bytes. The networks
+        learn a vector for each value of training; others count as missing. There is then no closed form.
 
     Attributes
     ----------
@@ -260,6 +260,7 @@ class SSMRegressor(
         verbose: int = 0,
         scale: str = "auto",
         missing_channels: str = "error",
+        categorical: Sequence[str | int] | None = None,
     ) -> None:
         self.backbone = backbone
         self.n_members = n_members
@@ -298,6 +299,7 @@ class SSMRegressor(
         self.verbose = verbose
         self.scale = scale
         self.missing_channels = missing_channels
+        self.categorical = categorical
         super().__init__()
 
     def partial_fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> SSMRegressor:

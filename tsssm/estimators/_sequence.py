@@ -259,7 +259,7 @@ class SequenceEstimator(TrainedNetwork):
         """Train a network, a new one unless ``continued``, and set the fitted attributes."""
         if not continued:
             self._fit_targets(data.y, data.weight * self._class_weights(data.y, data.y))
-            self.encoder_ = PanelEncoder(self.time_scale, self.scale).fit(data.panel)
+            self.encoder_ = PanelEncoder(self.time_scale, self.scale, self.categorical or ()).fit(data.panel)
             self.time_scale_ = self.encoder_.time_scale_
         run_seed = self._seed_of_run(seed, continued=continued)
         crops = self._crops(data, data.y, torch.Generator().manual_seed(run_seed))

@@ -117,6 +117,9 @@ class SSMSequenceClassifier(ClassTargets, SequenceEstimator, SktimeEstimator, Ba
         ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
     missing_channels : {"error", "nan"}, default="error"
         What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
+    categorical : sequence of str or int, optional
+        Channels, by name or number, whose values are names and no amounts: codes of events, symbols, bytes.
+        The network learns a vector for each value of the training series; others count as missing.
 
     Attributes
     ----------
@@ -203,6 +206,7 @@ class SSMSequenceClassifier(ClassTargets, SequenceEstimator, SktimeEstimator, Ba
         verbose: int = 0,
         scale: str = "auto",
         missing_channels: str = "error",
+        categorical: Sequence[str | int] | None = None,
     ) -> None:
         self.lookahead = lookahead
         self.backbone = backbone
@@ -243,6 +247,7 @@ class SSMSequenceClassifier(ClassTargets, SequenceEstimator, SktimeEstimator, Ba
         self.verbose = verbose
         self.scale = scale
         self.missing_channels = missing_channels
+        self.categorical = categorical
         super().__init__()
 
     def _are_labels(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
@@ -262,7 +267,7 @@ class SSMSequenceClassifier(ClassTargets, SequenceEstimator, SktimeEstimator, Ba
             stacklevel=4,
         )
         self.net_ = None
-        self.encoder_ = PanelEncoder(self.time_scale, self.scale).fit(data.panel)
+        self.encoder_ = PanelEncoder(self.time_scale, self.scale, self.categorical or ()).fit(data.panel)
         self.time_scale_ = self.encoder_.time_scale_
         self.n_iter_ = 0
         self.loss_curve_ = []

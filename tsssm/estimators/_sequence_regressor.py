@@ -110,6 +110,9 @@ class SSMSequenceRegressor(NumberTargets, SequenceEstimator, SktimeEstimator, Ba
         ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
     missing_channels : {"error", "nan"}, default="error"
         What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
+    categorical : sequence of str or int, optional
+        Channels, by name or number, whose values are names and no amounts: codes of events, symbols, bytes.
+        The network learns a vector for each value of the training series; others count as missing.
 
     Attributes
     ----------
@@ -176,6 +179,7 @@ class SSMSequenceRegressor(NumberTargets, SequenceEstimator, SktimeEstimator, Ba
         verbose: int = 0,
         scale: str = "auto",
         missing_channels: str = "error",
+        categorical: Sequence[str | int] | None = None,
     ) -> None:
         self.lookahead = lookahead
         self.backbone = backbone
@@ -212,6 +216,7 @@ class SSMSequenceRegressor(NumberTargets, SequenceEstimator, SktimeEstimator, Ba
         self.verbose = verbose
         self.scale = scale
         self.missing_channels = missing_channels
+        self.categorical = categorical
         super().__init__()
 
     def _are_labels(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:

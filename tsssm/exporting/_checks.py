@@ -54,6 +54,8 @@ def check_exportable(
             "What a network reads of a clinical chart, spans of time in normal scores, cannot be exported: "
             "fit with bidirectional=False, which reads every sample."
         )
+    if estimator.encoder_.categories.size:
+        raise ExportError("Categorical channels cannot be exported: give one channel for each value.")
     if estimator.closed_form_ is not None and not closed_form:
         raise ExportError("The closed form beside the networks cannot be exported: fit with n_features=0.")
     return net

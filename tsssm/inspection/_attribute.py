@@ -135,13 +135,16 @@ def attribute(
         raise ValueError(f"time is for estimators that answer along time; got {type(estimator).__name__}.")
     answer = answer_of(estimator, target, quantile)
     closed = isinstance(estimator, LINEAR) or getattr(estimator, "closed_form_", None) is not None
+    codes = not isinstance(estimator, LINEAR) and estimator.encoder_.categories.size > 0
     if method == "auto":
-        method = "shapley" if closed else "integrated_gradients"
+        method = "shapley" if closed or codes else "integrated_gradients"
     if method == "integrated_gradients" and closed:
         raise ValueError(
             "A closed form has no gradients: use method='shapley' or 'occlusion', or fit a network with "
             "n_features=0."
         )
+    if method == "integrated_gradients" and codes:
+        raise ValueError("Categories have no gradients: use method='shapley' or 'occlusion'.")
     if background is not None and method != "integrated_gradients":
         raise ValueError(f"background is for method='integrated_gradients'; the method is {method!r}.")
     panel = estimator._panel(X, reset=False)

@@ -88,7 +88,8 @@ class Samples:
     def memory(self, batch: int) -> Memory:
         """What is known before the first sample."""
         timed = True if self.encoder is not None and self.encoder.has_times else None
-        series, channels = np.full(batch, np.nan), np.zeros((batch, self.n_channels))
+        n_numeric = self.n_channels if self.encoder is None else len(self.encoder.numeric)
+        series, channels = np.full(batch, np.nan), np.zeros((batch, n_numeric))
         return Memory(timed, series, series.copy(), channels, channels.copy())
 
     def checked_values(self, values: Any, shape: tuple[int | None, ...]) -> InputArray:
@@ -214,6 +215,8 @@ class Samples:
         seen = ~np.isnan(z)
         complete = bool(seen.all())
         present = seen if complete else seen.any(axis=1)
+        if encoder.categories.size:
+            z, seen = z[:, encoder.numeric], seen[:, encoder.numeric]
         if encoder.missing:
             absent = first if complete else first | ~present
             since = memory.since + np.where(absent, 0.0, gap)[:, None]
@@ -221,6 +224,10 @@ class Samples:
             memory.since = np.where(seen, 0.0, since)
         else:
             u = memory.values = z if complete else np.where(seen, z, memory.values)
+        if encoder.categories.size:
+            known = np.zeros((len(values), encoder.categories.size + 1))
+            np.put_along_axis(known, encoder.categories.codes(values), 1.0, axis=1)
+            u = np.concatenate([u, known[:, :-1]], axis=1)
         memory.taken = time if complete else np.where(present, time, memory.taken)
         if not complete:
             gap[~present] = NO_SAMPLE

@@ -142,7 +142,7 @@ class Batches:
     def tensors(self) -> Iterator[Tensor | None]:
         """Yield everything that the batches are made of."""
         for piece in self.data.pieces():
-            yield from (piece.u, piece.dt, piece.offsets)
+            yield from (piece.u, piece.dt, piece.offsets, piece.codes)
         yield from (self.target, self.weight, self.fold)
 
 

@@ -153,7 +153,7 @@ class Crops(Batches):
         position = torch.arange(int(lengths.max()))
         valid = position < lengths[:, None]
         samples = torch.where(valid, start[:, None] + position, 0)
-        u, dt = self.data.u[samples], self.data.dt[samples]
+        u, dt = self.data.inputs(samples), self.data.dt[samples]
         gaps: Tensor | None = dt * valid
         if bool(valid.all()):
             gaps = None if bool((dt == 1).all()) else dt
