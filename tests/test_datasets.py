@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import lzma
 import os
 import struct
 import tarfile
@@ -667,6 +668,14 @@ class TestLra:
             (path / "basic_train.tsv").write_text(text)
             with pytest.raises(ValueError, match=message):
                 fetch_lra("listops", part="train")
+
+    def test_text_repacked(self, folder):
+        (folder / "lra").mkdir()
+        lines = b"train\tpos\t0_9\tgood\ntrain\tneg\t1_1\tbad\tly\ntest\tneg\t0_2\tso so\n"
+        (folder / "lra" / "imdb50k.tsv.xz").write_bytes(lzma.compress(lines))
+        text = fetch_lra("text", part="train")
+        assert text.target.tolist() == [1, 0] and text.data.lengths.tolist() == [4, 6]
+        assert text.data[1].values[:, 0].astype(np.uint8).tobytes() == b"bad\tly"
 
     def test_listops_is_made_once(self, folder, monkeypatch):
         monkeypatch.setattr(_lra, "_LISTOPS_SIZES", {"train": 3, "validation": 1, "test": 2})

@@ -379,7 +379,7 @@ class TestRegistry:
         folder = Path(__file__).parents[1] / "datasets"
         index = (folder / "README.md").read_text(encoding="utf-8")
         cards = {path.stem for path in (folder / "cards").glob("*.md")}
-        generators = {"listops", "memory", "irregular", "icu", "vitals"}
+        generators = {"listops", "memory", "irregular", "icu", "pathfinder", "vitals"}
         assert cards == (set(_registry.registry()) | generators) - {"imdb"}  # imdb is a part of lra
         for name in cards:
             text = _registry.card(name)

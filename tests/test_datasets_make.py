@@ -11,11 +11,20 @@ from sklearn.linear_model import LinearRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.utils import Bunch
 
-from tsssm.datasets import make_copy, make_delay, make_icu, make_irregular, make_listops, make_vitals
+from tsssm.datasets import (
+    _pathfinder,
+    make_copy,
+    make_delay,
+    make_icu,
+    make_irregular,
+    make_listops,
+    make_pathfinder,
+    make_vitals,
+)
 from tsssm.datasets._icu import VARIABLES
 from tsssm.panel import Panel
 
-GENERATORS = [make_copy, make_delay, make_icu, make_irregular, make_listops, make_vitals]
+GENERATORS = [make_copy, make_delay, make_icu, make_irregular, make_listops, make_pathfinder, make_vitals]
 NAN = np.nan
 
 
@@ -53,6 +62,35 @@ class TestEveryGenerator:
     def test_bad_random_state(self, make, state):
         with pytest.raises(ValueError, match=f"random_state must be .* got {state!r}"):
             make(2, random_state=state)
+
+
+class TestPathfinder:
+    def test_two_dots_on_one_path_or_on_two(self, monkeypatch):
+        seen = []
+        drawn = _pathfinder._drawn
+        monkeypatch.setattr(_pathfinder, "_drawn", lambda *args: seen.append(args) or drawn(*args))
+        made = make_pathfinder(20, size=24, n_dashes=4, n_distractors=1, random_state=0)
+        assert made.data.shape == (20, 1, 576) and 3 < made.target.sum() < 17
+        pictures = made.data[:, 0].reshape(-1, 24, 24)
+        for (_, dashes, dots), picture, joined in zip(seen, pictures, made.target, strict=True):
+            first, second, third = dashes[:4], dashes[4:8], dashes[8:]
+            assert len(third) == 2
+            ends = [first[0, 0], first[-1, 1] if joined else second[-1, 1]]
+            np.testing.assert_array_equal(dots, ends)
+            for path, other in ((first, second), (first, third), (second, third)):
+                between = np.linalg.norm(path.reshape(-1, 1, 2) - other.reshape(1, -1, 2), axis=-1)
+                assert between.min() >= 3.0
+            # The middle of a dash is bright, and its end is where the next one goes on.
+            rows, columns = np.round(dashes.mean(axis=1)).astype(int).T
+            assert (picture[rows, columns] > 0.2).all() and picture.max() == 1.0
+            steps = np.linalg.norm(first[1:, 0] - first[:-1, 1], axis=-1)
+            np.testing.assert_allclose(steps, 1.6)
+
+    def test_refused(self):
+        with pytest.raises(ValueError, match="no room for 8 paths of 40 and 13 dashes was found in 24 x 24"):
+            make_pathfinder(1, size=24, n_dashes=40, n_distractors=6)
+        with pytest.raises(ValueError, match="size must be a whole number of at least 24"):
+            make_pathfinder(1, size=16)
 
 
 class TestVitals:

@@ -6,6 +6,7 @@ import gzip
 import importlib.util
 import io
 import json
+import lzma
 import struct
 import sys
 import tarfile
@@ -228,3 +229,68 @@ class TestImages:
         recipes = [*load("smnist").PRESETS.values(), load("scifar").RECIPE, *load("speech").RECIPES.values()]
         for recipe in recipes:
             assert SSMClassifier(**recipe).get_params().items() >= recipe.items()
+
+
+class TestSmallBudgets:
+    """Scripts whose network and data are small enough as they are."""
+
+    @pytest.fixture
+    def short(self, load, tmp_path) -> Run:
+        def report(name: str, *options: str) -> dict[str, Any]:
+            path = tmp_path / f"{name}.json"
+            load(name).main([*options, "--json", str(path)])
+            return json.loads(path.read_text())["results"]
+
+        return report
+
+    def test_text(self, short, folder):
+        (folder / "lra").mkdir(parents=True)
+        words = {"pos": "a good film", "neg": "a bad one"}
+        lines = [
+            f"{part}\t{which}\t{i}\t{text} {i}"
+            for part in ("train", "test")
+            for which, text in words.items()
+            for i in range(8)
+        ]
+        (folder / "lra" / "imdb50k.tsv.xz").write_bytes(lzma.compress("\n".join(lines).encode()))
+        tiny = json.dumps({**TINY, "max_steps": 2})
+        found = short("lra_text", "--train", "12", "--test", "10", "--length", "6", "--settings", tiny)
+        assert found["logistic regression on words"] == 1.0 and "test" in found["network"]["accuracy"]
+
+    def test_retrieval(self, short, load):
+        module = load("lra_retrieval")
+        texts, y = module.made(40, 30, seed=0)
+        letters = texts.values.reshape(40, 2, 30).astype(int)
+        for (first, second), together in zip(letters, y, strict=True):
+            passages = [{tuple(text[i : i + 12]) for i in range(19)} for text in (first, second)]
+            assert bool(passages[0] & passages[1]) == bool(together)
+        tiny = ["--layers", "1", "--channels", "4", "--state", "4", "--steps", "2", "--batch-size", "4"]
+        found = short("lra_retrieval", "--train", "20", "--test", "10", "--length", "20", *tiny)
+        assert 0 <= found["accuracy"]["test"]["mean"] <= 1
+
+    def test_pathfinder(self, short):
+        tiny = json.dumps(TINY)
+        found = short("pathfinder", "--train", "30", "--test", "10", "--settings", tiny)
+        assert {"network", "boosting on where the dots are", "majority"} == set(found)
+
+    def test_convergence(self, short, folder, tmp_path):
+        write_mnist(folder, train=40, test=5)
+        tiny = ["--layers", "1", "--channels", "4", "--state", "4", "--steps", "2", "--batch-size", "4"]
+        figure = tmp_path / "figures" / "convergence.png"
+        found = short("convergence", *tiny, "--images", "20", "--figure", str(figure))
+        assert set(found["layers"]) == {"LSSL", "LSSL, fixed", "S4D", "GRU"} and len(found["liquid"]) == 8
+        assert all(set(row["accuracy"]) == {"1", "2"} for row in found["liquid"].values())
+        assert figure.stat().st_size > 1000
+
+    def test_rates(self, short, folder):
+        rng = np.random.default_rng(0)
+        (folder / "uea").mkdir(parents=True)
+        y = np.arange(8) % 2
+        X = np.sin(np.arange(24) * (0.2 + 0.3 * y[:, None])) + 0.1 * rng.normal(size=(8, 24))
+        arrays = {"X_train": X[:, None], "y_train": y, "X_test": X[:, None], "y_test": y}
+        np.savez(folder / "uea" / "CharacterTrajectories.npz", **arrays)
+        small = json.dumps({"n_features": 384})
+        tiny = json.dumps({**TINY, "n_members": 1, "n_features": 0})
+        found = short("rates", "--settings", tiny, "--features", small)
+        rates = found["SSMFeaturesClassifier"]["accuracy"]
+        assert len(rates) == 11 and rates["as trained"]["mean"] == 1.0 and rates["twice"]["mean"] == 1.0

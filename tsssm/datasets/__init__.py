@@ -21,6 +21,7 @@ from tsssm.datasets._ludb import fetch_ludb
 from tsssm.datasets._memory import make_copy, make_delay
 from tsssm.datasets._mitbih import fetch_mitbih
 from tsssm.datasets._oscillators import make_irregular
+from tsssm.datasets._pathfinder import make_pathfinder
 from tsssm.datasets._physionet import fetch_physionet2012
 from tsssm.datasets._physionet2019 import fetch_physionet2019
 from tsssm.datasets._vitals import make_vitals
@@ -46,5 +47,6 @@ __all__ = [
     "make_icu",
     "make_irregular",
     "make_listops",
+    "make_pathfinder",
     "make_vitals",
 ]

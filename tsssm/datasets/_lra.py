@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import random
 from os import PathLike
 from pathlib import Path, PurePosixPath
@@ -158,6 +159,9 @@ def _write_listops(path: Path, part: str) -> None:
 
 def _read_text(store: Store, part: str) -> Sequences:
     """Film reviews as bytes; 1 is positive."""
+    repacked = store.find("lra", "imdb50k.tsv.xz")
+    if repacked is not None:
+        return _read_repacked_text(repacked, part)
     path = store.get("imdb", "aclImdb_v1.tar.gz")
 
     def wanted(name: PurePosixPath) -> bool:
@@ -171,6 +175,21 @@ def _read_text(store: Store, part: str) -> Sequences:
         raise ValueError(f"{path} holds no reviews of part {part!r}.")
     keys = sorted(reviews)
     return [reviews[key] for key in keys], [int(sentiment == "pos") for sentiment, _ in keys]
+
+
+def _read_repacked_text(path: Path, part: str) -> Sequences:
+    """The same from one table: part, sentiment, name of the file, and text, parted by tabs."""
+    sequences: list[Tokens] = []
+    labels = []
+    with lzma.open(path) as lines:
+        for number, line in enumerate(lines, 1):
+            fields = line.rstrip(b"\n").split(b"\t", 3)
+            if len(fields) != 4 or fields[1] not in (b"pos", b"neg", b"0", b"1"):
+                raise ValueError(f"{path}, line {number} must have part, sentiment, name and text.")
+            if fields[0].decode() == part:
+                sequences.append(_as_tokens(fields[3], _TEXT_LENGTH))
+                labels.append(int(fields[1] in (b"pos", b"1")))
+    return sequences, labels
 
 
 def _read_retrieval(store: Store, part: str) -> Sequences:
