@@ -43,7 +43,7 @@ def load(part: str) -> tuple[list[np.ndarray], np.ndarray]:
     """Series (3, length_i), and the letters."""
     X, y = fetch_uea(SET, part=part, return_X_y=True)
     return [
-        np.asarray(x, dtype=np.float64)[:, ~np.isnan(np.asarray(x)).all(axis=0)] for x in map(channels, X)
+        np.asarray(x, dtype=np.float64)[:, ~np.isnan(np.asarray(x)).any(axis=0)] for x in map(channels, X)
     ], y
 
 
