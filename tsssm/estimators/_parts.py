@@ -158,9 +158,9 @@ def _encoder_from_state(state: dict[str, Any]) -> PanelEncoder:
     if bool(((np.abs(encoder.mean) > _LARGEST_MEAN * encoder.std) & (encoder.std != 1.0)).any()):
         raise fields.refuse("mean", f"no more than {_LARGEST_MEAN:g} times std", encoder.mean)
     encoder.limits = limits_of(fields, channels)
-    encoder.missing = fields.flag("missing")
     encoder.set_categories(categories_from(fields, channels))
     encoder.categorical = encoder.categories.channels
+    encoder.missing = fields.flag("missing")
     inputs = len(encoder.numeric) * (3 if encoder.missing else 1) + encoder.categories.size
     encoder.n_inputs = fields.exactly("n_inputs", inputs)
     if given:
