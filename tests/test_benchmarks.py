@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 
+pytestmark = pytest.mark.scripts
+
 BENCHMARKS = Path(__file__).parents[1] / "examples" / "benchmarks"
 
 

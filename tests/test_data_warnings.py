@@ -144,6 +144,14 @@ class TestLater:
         with pytest.warns(DataWarning, match="1 of the 360 of channel 'HR'"):
             fitted.predict(changed(vitals(1), change))
 
+    def test_one_in_training_does_not_make_others_usual(self, rate):
+        def change(values):
+            values[7, 1] = 1e12
+
+        model = SSMFeaturesRegressor(**FEATURES).fit(changed(vitals(), change), rate)
+        with pytest.warns(DataWarning, match="360 of the 360 of channel 'Temp'"):
+            model.predict(fahrenheit(vitals()))
+
     @pytest.mark.parametrize(
         ("factor", "told"),
         [(1000, "times as long as the longest"), (0.001, "less than 0.05 times the median")],

@@ -84,6 +84,7 @@ def test_transfer_by_times_alone():
     assert scores["rate x 0.5, times withheld"] < 0.7  # half the rate is taken for twice the frequency
 
 
+@pytest.mark.scripts
 class TestBenchmarkSktime:
     """Ours, MiniRocket's place taken by a dummy, whose compilation alone takes half a minute."""
 
@@ -171,6 +172,7 @@ class TestBenchmarkSktime:
         assert benchmark.cliques(means, 9.0) == [(1.0, 4.0)]
 
 
+@pytest.mark.scripts
 @pytest.mark.skipif(sys.platform != "linux", reason="limits its memory as Linux does")
 def test_distributed(tmp_path, as_a_user):
     """Two processes find what one finds, and 150 MB of memory take a panel of 300 MB."""

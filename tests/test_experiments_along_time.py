@@ -15,6 +15,8 @@ from sklearn.utils import Bunch
 
 from tsssm import Panel
 
+pytestmark = pytest.mark.scripts
+
 EXPERIMENTS = Path(__file__).parents[1] / "examples" / "experiments"
 
 

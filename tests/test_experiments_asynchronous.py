@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+pytestmark = pytest.mark.scripts
+
 EXPERIMENTS = Path(__file__).parents[1] / "examples" / "experiments"
 
 

@@ -17,6 +17,8 @@ from sklearn.utils import Bunch
 
 from tsssm.datasets import make_vitals
 
+pytestmark = pytest.mark.scripts
+
 EXPERIMENTS = Path(__file__).parents[1] / "examples" / "experiments"
 HERTZ = 62.5
 KEPT = 5  # one sample in so many

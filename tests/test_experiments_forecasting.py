@@ -14,7 +14,7 @@ from tsssm import SSMForecaster
 
 EXPERIMENTS = Path(__file__).parents[1] / "examples" / "experiments"
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore::FutureWarning"), pytest.mark.scripts]
 
 
 @pytest.fixture

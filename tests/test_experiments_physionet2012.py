@@ -14,6 +14,8 @@ import torch
 
 from tsssm import Panel
 
+pytestmark = pytest.mark.scripts
+
 EXPERIMENTS = Path(__file__).parents[1] / "examples" / "experiments"
 N_CHANNELS = 41
 

@@ -16,6 +16,8 @@ from sklearn.utils import Bunch
 from tsssm import Panel
 from tsssm.datasets._physionet2019 import SERIES, STATIC
 
+pytestmark = pytest.mark.scripts
+
 EXPERIMENTS = Path(__file__).parents[1] / "examples" / "experiments"
 
 

@@ -22,6 +22,8 @@ import pytest
 
 from tsssm import Panel, SSMClassifier
 
+pytestmark = pytest.mark.scripts
+
 EXPERIMENTS = Path(__file__).parents[1] / "examples" / "experiments"
 TINY = {"n_layers": 1, "d_model": 4, "d_state": 4, "max_epochs": None, "max_steps": 2, "batch_size": 8}
 

@@ -17,6 +17,8 @@ from numpy.testing import assert_allclose
 from tsssm import SSMClassifier, SSMRegressor, hippo
 from tsssm.layers import S4D
 
+pytestmark = pytest.mark.scripts
+
 SMALL = {"n_members": 2, "n_features": 384, "n_layers": 1, "d_model": 8, "d_state": 4}
 EXPERIMENTS = Path(__file__).parents[1] / "examples" / "experiments"
 

@@ -201,6 +201,7 @@ def test_without_warm_start_parameters_forget_the_fit(labelled, tiny):
     assert not hasattr(clf, "net_")
 
 
+@pytest.mark.filterwarnings("ignore::tsssm.DataWarning")  # of other levels
 def test_a_warm_start_keeps_scales_and_may_see_fewer_classes(labelled, tiny):
     X, y = labelled
     clf = SSMClassifier(**tiny, warm_start=True).fit(X, y)

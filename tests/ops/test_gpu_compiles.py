@@ -76,7 +76,7 @@ def liquid(capability: int, kernel: int, order: int, *, slow: bool = True, **opt
         diagonal(80, 0, LIQUID=True, REGULAR=True),
         diagonal(90, 1, LIQUID=True, REGULAR=False, READOUTS=2),
         diagonal(75, 2, REGULAR=False),
-        liquid(90, 1, 2, REGULAR=True, GROUP=1, slow=False),
+        liquid(90, 1, 2, REGULAR=True, GROUP=1),
         liquid(80, 0, 2, REGULAR=False),
         liquid(80, 0, 3, RULE=0, REGULAR=True),
         liquid(90, 1, 4, REGULAR=False),

@@ -88,6 +88,8 @@ def fetch_physionet2012(
             )
         outcomes.append(some.set_index("RecordID").assign(set=name))
     table = pd.concat(tables, ignore_index=True)
+    # Other rows, such as the number of the stay, say nothing but that there is such a stay.
+    table.loc[~table["variable"].isin([*STATIC, *SERIES]), ["variable", "value"]] = STATIC[0], np.nan
     outcome = pd.concat(outcomes)
     panel = Panel.from_long(
         table, id="RecordID", time="hours", variables=[*STATIC, *SERIES], static=STATIC, time_unit="h"

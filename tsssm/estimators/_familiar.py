@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsssm.encoding._encoded import pieces
+from tsssm.encoding._errors import beyond, error_limits
 from tsssm.panel import Panel, warn_of_data
 from tsssm.panel._checks import UNITS
 from tsssm.persistence import Fields, register
@@ -21,8 +22,8 @@ FloatArray = npt.NDArray[np.float64]
 # sampling, does not come near.
 _RANGES = 5.0
 _GAPS = 20.0
-# So few values say nothing about what is usual.
-_LEAST_VALUES = 20
+# So few values, or gaps, say nothing about what is usual.
+_LEAST_VALUES, _LEAST_GAPS = 20, 10
 # An array (n, channels, length) with so many channels for so few samples has most likely been given as
 # (n, length, channels).
 _MOST_SAMPLES = 16
@@ -54,8 +55,11 @@ class Familiar:
 
     @classmethod
     def of(cls, panel: Panel) -> Familiar:
-        """Learn what a panel shows."""
+        """Learn what a panel shows, without the values that no measurement has (`PanelEncoder`)."""
         count, low, high = _extremes(panel)
+        limits = error_limits(panel, np.stack([low, high]))
+        if beyond(np.stack([low, high]), limits).any():
+            count, low, high = _extremes(panel, limits)
         gaps = _positive_gaps(panel) if panel.has_times else np.empty(0)
         usual, longest = (float(np.median(gaps)), float(gaps.max())) if len(gaps) else (0.0, 0.0)
         return cls(
@@ -124,7 +128,7 @@ class Familiar:
         if long:
             times = f"up to {largest / self.longest:.3g} times as long as the longest of those"
             told = f"{long} of {len(gaps)} are {times}, {self.longest:.6g}{unit}"
-        elif largest * _GAPS < self.usual:
+        elif len(gaps) >= _LEAST_GAPS and largest * _GAPS < self.usual:
             times = f"less than {1 / _GAPS:g} times the median of those"
             told = f"all {len(gaps)} are {times}, {self.usual:.6g}{unit}"
         else:
@@ -152,12 +156,16 @@ def tell_of_training(panel: Panel, X: Any, familiar: Familiar) -> None:
         )
 
 
-def _extremes(panel: Panel) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
-    """Number of values of each channel, the least and the largest (NaN without any); (d,) each."""
+def _extremes(
+    panel: Panel, limits: FloatArray | None = None
+) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
+    """Number of values of each channel within limits, least and largest (NaN without any); (d,) each."""
     d = panel.n_channels
     count, low, high = np.zeros(d, dtype=np.int64), np.full(d, np.nan), np.full(d, np.nan)
     for piece in pieces(panel):
         values = piece.values
+        if limits is not None:
+            values = np.where(beyond(values, limits), np.nan, values)
         if len(values):
             count += len(values) - np.count_nonzero(np.isnan(values), axis=0)
             low = np.fmin(low, np.fmin.reduce(values, axis=0))
