@@ -154,6 +154,7 @@ clf.save("model.safetensors")
 """
 
 
+@pytest.mark.slow
 def test_a_killed_fit_resumes_to_the_same_bits(labelled, tmp_path):
     X, y = labelled
     np.save(tmp_path / "X.npy", X)

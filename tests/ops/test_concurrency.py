@@ -159,6 +159,7 @@ def importable(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], dict[str, Ten
     return getattr(sys.modules[__name__], "answers")  # noqa: B009
 
 
+@pytest.mark.slow
 def test_loky(importable: Callable[[int], dict[str, Tensor]]) -> None:
     expected = [answers(seed) for seed in range(3)]
     with joblib.parallel_config("loky", n_jobs=2):

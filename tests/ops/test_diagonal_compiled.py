@@ -105,7 +105,7 @@ def test_plain_scan_equals_reference(method: str | float, gaps: str, dtype: torc
 @BOTH_DTYPES
 @pytest.mark.parametrize("gaps", ["regular", "constant", "few", "padded", "distinct"])
 @pytest.mark.parametrize("size", [0.1, 3.0], ids=["within the bound", "beyond it"])
-@pytest.mark.parametrize("modes", [1, 4, 6, 7])
+@pytest.mark.parametrize("modes", [1, 4, 6, pytest.param(7, marks=pytest.mark.slow)])
 def test_plain_liquid_scan_equals_reference(modes: int, size: float, gaps: str, dtype: torch.dtype) -> None:
     """One readout from rest by zero-order hold: modes are run four and two at a time, the last ones alone."""
     problem = make_problem(
