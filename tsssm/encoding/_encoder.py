@@ -24,7 +24,7 @@ from tsssm.encoding._categories import Categories
 from tsssm.encoding._encoded import Encoded, EncodedOnDemand, pieces
 from tsssm.encoding._errors import SCALES, beyond, error_limits, middle, unlimited
 from tsssm.encoding._limits import limited, unit_gaps
-from tsssm.panel import Panel
+from tsssm.panel import Panel, panel_like
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -241,9 +241,7 @@ class PanelEncoder:
         wrong = beyond(panel.values, self.limits)
         if not wrong.any():
             return panel
-        values = np.where(wrong, np.nan, panel.values)
-        rest = {"ids": panel.ids, "time_unit": panel.time_unit}
-        return Panel(values, panel.offsets, panel.times, panel.channel_names, **rest)
+        return panel_like(panel, np.where(wrong, np.nan, panel.values))
 
     def _gaps(self, panel: Panel, has_times: bool) -> FloatArray:
         """Gaps (total,) in units of the time scale, 1 at the first sample of a series."""

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from tsssm.estimators._checks import is_table
-from tsssm.panel import Panel, plain
+from tsssm.panel import Panel, panel_like, plain
 
 
 def aligned(values: Any, panel: Panel, X: Any, name: str) -> Any:
@@ -105,11 +105,4 @@ def _with_missing(panel: Panel, names: tuple[str, ...]) -> Panel:
     """Return the panel with channels of these names, NaN where it has none."""
     values = np.full((len(panel.values), len(names)), np.nan, dtype=panel.values.dtype)
     values[:, [names.index(name) for name in panel.channel_names or ()]] = panel.values
-    return Panel(
-        values,
-        panel.offsets,
-        times=panel.times,
-        channel_names=names,
-        ids=panel.ids,
-        time_unit=panel.time_unit,
-    )
+    return panel_like(panel, values, names)

@@ -13,10 +13,10 @@ from tsssm.estimators._along_clock import Clock
 from tsssm.estimators._along_labels import AlongTime, read_times
 from tsssm.estimators._checks import seed_of
 from tsssm.inspection._answers import ALONG, LINEAR, NETWORKS, answer_of, check_estimator
-from tsssm.inspection._attribution import Attribution, panel_like
+from tsssm.inspection._attribution import Attribution
 from tsssm.inspection._gradients import integrated_gradients
 from tsssm.inspection._spans import occlusion, shapley
-from tsssm.panel import Panel
+from tsssm.panel import Panel, panel_like
 
 FloatArray = npt.NDArray[np.float64]
 

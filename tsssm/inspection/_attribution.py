@@ -130,15 +130,3 @@ class Attribution:
 
     def _total(self) -> FloatArray:
         return self.values.values.astype(np.float64) + self.missing.values
-
-
-def panel_like(panel: Panel, values: FloatArray) -> Panel:
-    """Return a panel of other values (total, channels) at the samples of a panel."""
-    return Panel(
-        values,
-        panel.offsets,
-        panel.times,
-        panel.channel_names,
-        ids=panel.ids,
-        time_unit=panel.time_unit,
-    )

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tsssm.estimators._alignment import aligned
 from tsssm.inspection._clock import span_numbers
-from tsssm.panel import Panel, as_panel
+from tsssm.panel import Panel, as_panel, panel_like
 
 
 def channel_importance(
@@ -121,14 +121,7 @@ def _exchanged_panel(panel: Panel, channel: int, donors: npt.NDArray[np.int64]) 
     samples = np.repeat(starts[donors], lengths) + position % np.repeat(lengths[donors], lengths)
     values = panel.values.copy()
     values[:, channel] = panel.values[samples, channel]
-    return Panel(
-        values,
-        panel.offsets,
-        panel.times,
-        panel.channel_names,
-        ids=panel.ids,
-        time_unit=panel.time_unit,
-    )
+    return panel_like(panel, values)
 
 
 def span_importance(
@@ -217,11 +210,4 @@ def _exchanged_span(panel: Panel, inside: npt.NDArray[np.bool_], donors: npt.NDA
     values = panel.values.copy()
     values[rows[there]] = panel.values[taken]
     values[rows[~there]] = np.nan
-    return Panel(
-        values,
-        panel.offsets,
-        panel.times,
-        panel.channel_names,
-        ids=panel.ids,
-        time_unit=panel.time_unit,
-    )
+    return panel_like(panel, values)

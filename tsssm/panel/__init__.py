@@ -7,7 +7,7 @@ everything that scikit-learn and sktime users pass as X. NumPy and pandas only: 
 from tsssm.panel._checks import LARGEST_TIME
 from tsssm.panel._convert import as_panel
 from tsssm.panel._numbers import DOUBLE_FROM, plain, to_floats
-from tsssm.panel._panel import Panel
+from tsssm.panel._panel import Panel, panel_like
 from tsssm.panel._warnings import DataWarning, warn_of_data
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "DataWarning",
     "Panel",
     "as_panel",
+    "panel_like",
     "plain",
     "to_floats",
     "warn_of_data",

@@ -328,6 +328,12 @@ class Panel(Constructors, Selections):
         return _display.html(self._parts)
 
 
+def panel_like(panel: Panel, values: FloatArray, channel_names: Sequence[str] | None = None) -> Panel:
+    """Return a panel of other values (total, channels) at the samples of a panel; it may name them anew."""
+    names = panel.channel_names if channel_names is None else channel_names
+    return Panel(values, panel.offsets, panel.times, names, ids=panel.ids, time_unit=panel.time_unit)
+
+
 def _check_joinable(first: Panel, panel: Panel, i: int) -> None:
     """Check that a panel has the channels of the first, and times where that has them."""
     if panel.n_channels != first.n_channels or panel.channel_names != first.channel_names:
