@@ -7,6 +7,7 @@ a linear model on features.
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,6 +49,12 @@ class Answer(NamedTuple):
     unit: float
     of: Callable[[Tensor], Tensor]
     linear: Callable[[Tensor], Tensor] | None = None
+
+
+def check_count(name: str, count: Any) -> None:
+    """Check an argument that is a number of something."""
+    if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"{name} must be an integer of at least 1; got {count!r}.")
 
 
 def check_estimator(estimator: Any, kinds: tuple[Any, ...]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy.typing as npt
 from tsssm.estimators._along_clock import Clock
 from tsssm.estimators._along_labels import AlongTime, read_times
 from tsssm.estimators._checks import seed_of
-from tsssm.inspection._answers import ALONG, LINEAR, NETWORKS, answer_of, check_estimator
+from tsssm.inspection._answers import ALONG, LINEAR, NETWORKS, answer_of, check_count, check_estimator
 from tsssm.inspection._attribution import Attribution
 from tsssm.inspection._gradients import integrated_gradients
 from tsssm.inspection._spans import occlusion, shapley
@@ -127,9 +126,9 @@ def attribute(
     check_estimator(estimator, (*NETWORKS, *ALONG, *LINEAR))
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(map(repr, _METHODS))}; got {method!r}.")
-    _check_count("n_permutations", n_permutations)
+    check_count("n_permutations", n_permutations)
     if n_steps != "auto":
-        _check_count("n_steps", n_steps)
+        check_count("n_steps", n_steps)
     along = isinstance(estimator, ALONG)
     if time is not None and not along:
         raise ValueError(f"time is for estimators that answer along time; got {type(estimator).__name__}.")
@@ -184,11 +183,6 @@ def attribute(
         quantity=answer.quantity,
         method=method,
     )
-
-
-def _check_count(name: str, count: Any) -> None:
-    if not isinstance(count, Integral) or isinstance(count, bool) or count < 1:
-        raise ValueError(f"{name} must be an integer of at least 1; got {count!r}.")
 
 
 def _asked_times(estimator: Any, X: Any, panel: Panel, time: Any) -> AlongTime:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from numbers import Integral
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from tsssm.estimators._alignment import aligned
+from tsssm.inspection._answers import check_count
 from tsssm.inspection._clock import span_numbers
 from tsssm.panel import Panel, as_panel, panel_like
 
@@ -79,32 +80,16 @@ def channel_importance(
     >>> channel_importance(clf, X[1::2], y[1::2], random_state=0).importances_mean.argmax()
     np.int64(1)
     """
-    _check_repeats(n_repeats)
-    check_is_fitted(estimator)
-    # As the estimator itself reads an index that counts.
-    panel = as_panel(X, counting_is_time=getattr(estimator, "_has_times", False))
-    y = aligned(y, panel, X, "y")
-    check_consistent_length(panel, y)
-    scorer = check_scoring(estimator, scoring=scoring)
-    rng = check_random_state(random_state)
-    donors = [rng.permutation(len(panel)) for _ in range(n_repeats)]
+    panel, score = _scored(estimator, X, y, scoring, n_repeats)
     is_array = isinstance(X, np.ndarray) and X.ndim == 3
     exchanged: Callable[..., Any] = _exchanged_array if is_array else _exchanged_panel
     source = X if is_array else panel
-    score = scorer(estimator, source, y)
-    importances = np.array(
-        [
-            [score - scorer(estimator, exchanged(source, channel, order), y) for order in donors]
-            for channel in range(panel.n_channels)
-        ]
+    exchanges = [partial(exchanged, source, channel) for channel in range(panel.n_channels)]
+    found = _losses(score, source, exchanges, n_repeats, random_state)
+    found.channel_names = list(
+        range(panel.n_channels) if panel.channel_names is None else panel.channel_names
     )
-    names = panel.channel_names
-    return Bunch(
-        importances=importances,
-        importances_mean=importances.mean(axis=1),
-        importances_std=importances.std(axis=1),
-        channel_names=list(range(panel.n_channels)) if names is None else list(names),
-    )
+    return found
 
 
 def _exchanged_array(X: npt.NDArray[Any], channel: int, donors: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
@@ -167,35 +152,14 @@ def span_importance(
     TypeError, ValueError
         For X, y or parameters that are not as documented.
     """
-    _check_repeats(n_repeats)
-    check_is_fitted(estimator)
-    panel = as_panel(X, counting_is_time=getattr(estimator, "_has_times", False))
-    y = aligned(y, panel, X, "y")
-    check_consistent_length(panel, y)
-    scorer = check_scoring(estimator, scoring=scoring)
+    panel, score = _scored(estimator, X, y, scoring, n_repeats)
     numbers, edges = span_numbers(panel, spans)
     if edges is None:
         edges = np.linspace(0.0, 1.0, int(spans) + 1)  # type: ignore[arg-type]
-    rng = check_random_state(random_state)
-    donors = [rng.permutation(len(panel)) for _ in range(n_repeats)]
-    score = scorer(estimator, panel, y)
-    importances = np.array(
-        [
-            [score - scorer(estimator, _exchanged_span(panel, numbers == k, order), y) for order in donors]
-            for k in range(len(edges) - 1)
-        ]
-    )
-    return Bunch(
-        importances=importances,
-        importances_mean=importances.mean(axis=1),
-        importances_std=importances.std(axis=1),
-        edges=edges,
-    )
-
-
-def _check_repeats(n_repeats: Any) -> None:
-    if not isinstance(n_repeats, Integral) or isinstance(n_repeats, bool) or n_repeats < 1:
-        raise ValueError(f"n_repeats must be an integer of at least 1; got {n_repeats!r}.")
+    exchanges = [partial(_exchanged_span, panel, numbers == k) for k in range(len(edges) - 1)]
+    found = _losses(score, panel, exchanges, n_repeats, random_state)
+    found.edges = edges
+    return found
 
 
 def _exchanged_span(panel: Panel, inside: npt.NDArray[np.bool_], donors: npt.NDArray[np.int64]) -> Panel:
@@ -211,3 +175,36 @@ def _exchanged_span(panel: Panel, inside: npt.NDArray[np.bool_], donors: npt.NDA
     values[rows[there]] = panel.values[taken]
     values[rows[~there]] = np.nan
     return panel_like(panel, values)
+
+
+def _scored(
+    estimator: Any, X: Any, y: Any, scoring: Any, n_repeats: int
+) -> tuple[Panel, Callable[[Any], float]]:
+    """Check what is asked; return the series, and the score of series in their place."""
+    check_count("n_repeats", n_repeats)
+    check_is_fitted(estimator)
+    # As the estimator itself reads an index that counts.
+    panel = as_panel(X, counting_is_time=getattr(estimator, "_has_times", False))
+    y = aligned(y, panel, X, "y")
+    check_consistent_length(panel, y)
+    scorer = check_scoring(estimator, scoring=scoring)
+    return panel, lambda series: scorer(estimator, series, y)
+
+
+def _losses(
+    score: Callable[[Any], float],
+    source: Any,
+    exchanges: Sequence[Callable[[npt.NDArray[np.int64]], Any]],
+    n_repeats: int,
+    random_state: int | np.random.RandomState | None,
+) -> Bunch:
+    """What the score of series loses by each exchange, in the same orders (n_repeats) of donors."""
+    rng = check_random_state(random_state)
+    donors = [rng.permutation(len(source)) for _ in range(n_repeats)]
+    whole = score(source)
+    importances = np.array([[whole - score(exchange(order)) for order in donors] for exchange in exchanges])
+    return Bunch(
+        importances=importances,
+        importances_mean=importances.mean(axis=1),
+        importances_std=importances.std(axis=1),
+    )
