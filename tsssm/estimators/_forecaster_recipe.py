@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tsssm.estimators._recipes import training_options
 from tsssm.forecasting import ForecastNetwork, Track, View, n_answers
 from tsssm.training import TrainingOptions
 
@@ -50,35 +51,15 @@ def new_network(forecaster: Any, view: View) -> ForecastNetwork:
 
 def options_of(forecaster: Any, n_windows: int, seed: int) -> TrainingOptions:
     """Options of a run on so many windows."""
-    if (forecaster.checkpoint_dir, forecaster.resume_from) != (
-        None,
-        None,
-    ) and forecaster.random_state is None:
-        raise ValueError(
-            "checkpoint_dir and resume_from need a random_state, so that a fit that goes on draws what "
-            "it would have drawn; got random_state=None."
-        )
     free = ("checkpoint_dir", "resume_from", "verbose", "callbacks", "trainer_kwargs", "random_state")
     named = {k: repr(v) for k, v in forecaster.get_params(deep=False).items() if k not in free}
     unlimited = forecaster.max_epochs is None and forecaster.max_steps is None
-    return TrainingOptions(
-        max_epochs=forecaster.max_epochs,
+    automatic = isinstance(forecaster.batch_size, str)
+    return training_options(
+        forecaster,
+        {"estimator": type(forecaster).__name__, **named},
+        seed,
         max_steps=_STEPS if unlimited else forecaster.max_steps,
-        batch_size=min(_BATCH, n_windows)
-        if isinstance(forecaster.batch_size, str)
-        else forecaster.batch_size,
-        learning_rate=forecaster.learning_rate,
-        ssm_learning_rate=forecaster.ssm_learning_rate,
+        batch_size=min(_BATCH, n_windows) if automatic else forecaster.batch_size,
         weight_decay=forecaster.weight_decay,
-        patience=forecaster.n_iter_no_change,
-        accelerator=forecaster.accelerator,
-        devices=forecaster.devices,
-        precision=forecaster.precision,
-        callbacks=forecaster.callbacks or (),
-        trainer_kwargs=forecaster.trainer_kwargs,
-        checkpoint_dir=forecaster.checkpoint_dir,
-        resume_from=forecaster.resume_from,
-        identity={"estimator": type(forecaster).__name__, **named},
-        seed=seed,
-        verbose=forecaster.verbose,
     )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tsssm.encoding import ChartEncoder, PanelEncoder, is_chart
 from tsssm.panel import Panel
-from tsssm.training import VariableDropout
+from tsssm.training import TrainingOptions, VariableDropout
 
 # Batches of an epoch of few series and of many, and their sizes.
 _BATCHES, _BATCHES_OF_MANY, _LEAST_BATCH, _LARGEST_BATCH = 10, 100, 8, 64
@@ -66,6 +66,43 @@ def dropout_of(encoder: PanelEncoder) -> VariableDropout | None:
     if not isinstance(encoder, ChartEncoder):
         return None
     return VariableDropout(encoder.static.n_outputs, len(encoder.channels), _DROPPED)
+
+
+def training_options(parameters: Any, identity: Mapping[str, str], seed: int, **own: Any) -> TrainingOptions:
+    """Return the options of a run, from the parameters of the same name that all trained estimators have.
+
+    ``own`` are those that hang on data or on the kind of estimator.
+
+    Raises
+    ------
+    ValueError
+        If a fit is to go on where another ended, but draws anew each time.
+    """
+    if (parameters.checkpoint_dir, parameters.resume_from) != (
+        None,
+        None,
+    ) and parameters.random_state is None:
+        raise ValueError(
+            "checkpoint_dir and resume_from need a random_state, so that a fit that goes on draws what "
+            "it would have drawn; got random_state=None."
+        )
+    return TrainingOptions(
+        max_epochs=parameters.max_epochs,
+        learning_rate=parameters.learning_rate,
+        ssm_learning_rate=parameters.ssm_learning_rate,
+        patience=parameters.n_iter_no_change,
+        accelerator=parameters.accelerator,
+        devices=parameters.devices,
+        precision=parameters.precision,
+        callbacks=parameters.callbacks or (),
+        trainer_kwargs=parameters.trainer_kwargs,
+        checkpoint_dir=parameters.checkpoint_dir,
+        resume_from=parameters.resume_from,
+        identity=identity,
+        seed=seed,
+        verbose=parameters.verbose,
+        **own,
+    )
 
 
 def schedule_of(recipe: Recipe, parameters: Any, n: int, n_members: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from tsssm.backbone import Backbone
 from tsssm.encoding import Encoded, EncodedOnDemand
 from tsssm.estimators._callbacks import CallbackSupportMixin, FitReport
 from tsssm.estimators._parameters import RULES, Rule, steps_of
-from tsssm.estimators._recipes import dropout_of, recipe_of, schedule_of
+from tsssm.estimators._recipes import dropout_of, recipe_of, schedule_of, training_options
 from tsssm.estimators._saved_network import SavedNetwork
 from tsssm.training import Batches, Committee, TrainingOptions, isolated_rng, train
 
@@ -174,31 +174,15 @@ class TrainedNetwork(CallbackSupportMixin, SavedNetwork):
         return {"estimator": type(self).__name__, **named}
 
     def _training_options(self, n: int, n_members: int, seed: int) -> TrainingOptions:
-        if (self.checkpoint_dir, self.resume_from) != (None, None) and self.random_state is None:
-            raise ValueError(
-                "checkpoint_dir and resume_from need a random_state, so that a fit that goes on draws what "
-                "it would have drawn; got random_state=None."
-            )
         recipe = recipe_of(self.encoder_, self)
-        return TrainingOptions(
-            max_epochs=self.max_epochs,
+        return training_options(
+            self,
+            self._identity(),
+            seed,
             max_steps=self.max_steps,
-            **schedule_of(recipe, self, n, n_members),
-            learning_rate=self.learning_rate,
-            ssm_learning_rate=self.ssm_learning_rate,
             weight_decay=recipe.weight_decay,
             dropped=dropout_of(self.encoder_),
-            patience=self.n_iter_no_change,
-            accelerator=self.accelerator,
-            devices=self.devices,
-            precision=self.precision,
-            callbacks=self.callbacks or (),
-            trainer_kwargs=self.trainer_kwargs,
-            checkpoint_dir=self.checkpoint_dir,
-            resume_from=self.resume_from,
-            identity=self._identity(),
-            seed=seed,
-            verbose=self.verbose,
+            **schedule_of(recipe, self, n, n_members),
         )
 
     def set_params(self: Estimator, **params: Any) -> Estimator:
