@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from tsssm.panel._checks import UNITS
 from tsssm.persistence import Fields, register
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 # A value is far from those of training if it lies this many times their range beyond it, and a gap if it is
 # this many times as long as the longest, or if all are this many times shorter than is usual. A temperature
@@ -28,6 +29,15 @@ _LEAST_VALUES, _LEAST_GAPS = 20, 10
 # (n, length, channels).
 _MOST_SAMPLES = 16
 _CHANNELS_A_SAMPLE = 4
+
+
+class Sizes(NamedTuple):
+    """Number of values of each channel, the least and the largest (NaN without any), (d,); positive gaps."""
+
+    seen: IntArray
+    low: FloatArray
+    high: FloatArray
+    gaps: FloatArray
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ class Familiar:
         Unit of the gaps.
     """
 
-    count: npt.NDArray[np.int64]
+    count: IntArray
     low: FloatArray
     high: FloatArray
     usual: float
@@ -56,11 +66,10 @@ class Familiar:
     @classmethod
     def of(cls, panel: Panel) -> Familiar:
         """Learn what a panel shows, without the values that no measurement has (`PanelEncoder`)."""
-        count, low, high = _extremes(panel)
+        count, low, high, gaps = _sizes(panel)
         limits = error_limits(panel, np.stack([low, high]))
         if beyond(np.stack([low, high]), limits).any():
-            count, low, high = _extremes(panel, limits)
-        gaps = _positive_gaps(panel) if panel.has_times else np.empty(0)
+            count, low, high, gaps = _sizes(panel, limits)
         usual, longest = (float(np.median(gaps)), float(gaps.max())) if len(gaps) else (0.0, 0.0)
         return cls(
             count,
@@ -73,35 +82,33 @@ class Familiar:
 
     def with_more(self, panel: Panel) -> Familiar:
         """Return what this and another panel show together; the usual gap stays that of the first."""
-        count, low, high = _extremes(panel)
+        count, low, high, gaps = self._sizes_of(panel)
         low = np.fmin(np.where(self.count > 0, self.low, np.nan), low)
         high = np.fmax(np.where(self.count > 0, self.high, np.nan), high)
-        longest = max(self.longest, self._gaps(panel).max(initial=0.0)) if self.longest else 0.0
+        longest = max(self.longest, gaps.max(initial=0.0)) if self.longest else 0.0
         count = count + self.count
         low, high = np.where(count > 0, low, 0.0), np.where(count > 0, high, 0.0)
         return Familiar(count, low, high, self.usual, float(longest), self.unit)
 
-    def _gaps(self, panel: Panel) -> FloatArray:
-        """Positive gaps of a panel in this unit; none if they cannot be compared."""
-        if not panel.has_times or (panel.time_unit is None) != (self.unit is None):
-            return np.empty(0)
-        scale = (
-            1.0 if panel.time_unit is None or self.unit is None else UNITS[panel.time_unit] / UNITS[self.unit]
-        )
-        return _positive_gaps(panel) * scale
-
     def compare(self, panel: Panel) -> None:
         """Warn of values and gaps that are far from these."""
-        self._compare_values(panel)
+        seen, low, high, gaps = self._sizes_of(panel)
+        self._compare_values(panel, seen, low, high)
         if self.longest:
-            self._compare_gaps(self._gaps(panel))
+            self._compare_gaps(gaps)
 
-    def _compare_values(self, panel: Panel) -> None:
+    def _sizes_of(self, panel: Panel) -> Sizes:
+        """Sizes of another panel, with gaps in this unit; no gaps if they cannot be compared."""
+        if panel.time_unit is not None and self.unit is not None:
+            panel = panel.convert_times(self.unit)
+        sizes = _sizes(panel)
+        return sizes if panel.time_unit == self.unit else sizes._replace(gaps=sizes.gaps[:0])
+
+    def _compare_values(self, panel: Panel, seen: IntArray, low: FloatArray, high: FloatArray) -> None:
         width = self.high - self.low
         width = np.where(width > 0, width, np.maximum(np.abs(self.high), 1.0))
         width = np.where(self.count >= _LEAST_VALUES, width, np.nan)
         least, most = self.low - _RANGES * width, self.high + _RANGES * width
-        seen, low, high = _extremes(panel)
         far = (low < least) | (high > most)
         if not far.any():
             return
@@ -156,12 +163,11 @@ def tell_of_training(panel: Panel, X: Any, familiar: Familiar) -> None:
         )
 
 
-def _extremes(
-    panel: Panel, limits: FloatArray | None = None
-) -> tuple[npt.NDArray[np.int64], FloatArray, FloatArray]:
-    """Number of values of each channel within limits, least and largest (NaN without any); (d,) each."""
+def _sizes(panel: Panel, limits: FloatArray | None = None) -> Sizes:
+    """Sizes of what lies within limits, in one pass: a memory-mapped panel is read from its file."""
     d = panel.n_channels
     count, low, high = np.zeros(d, dtype=np.int64), np.full(d, np.nan), np.full(d, np.nan)
+    gaps = [np.empty(0)]
     for piece in pieces(panel):
         values = piece.values
         if limits is not None:
@@ -170,13 +176,10 @@ def _extremes(
             count += len(values) - np.count_nonzero(np.isnan(values), axis=0)
             low = np.fmin(low, np.fmin.reduce(values, axis=0))
             high = np.fmax(high, np.fmax.reduce(values, axis=0))
-    return count, low, high
-
-
-def _positive_gaps(panel: Panel) -> FloatArray:
-    """Gaps between samples that have a value."""
-    gaps = np.concatenate([piece.gaps() for piece in pieces(panel)])
-    return gaps[gaps > 0]
+        if panel.has_times:
+            between = piece.gaps()
+            gaps.append(between[between > 0])
+    return Sizes(count, low, high, np.concatenate(gaps))
 
 
 def _to_state(familiar: Familiar) -> dict[str, Any]:
