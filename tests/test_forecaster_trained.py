@@ -218,7 +218,6 @@ def test_a_time_has_one_forecast_whatever_else_is_asked(fitted):
 
 
 def test_predict_proba(fitted):
-    pytest.importorskip("skpro")
     found = fitted.predict_proba()
     assert_allclose(found.mean().to_numpy().ravel(), fitted.predict(), rtol=1e-4, atol=1e-3)
     expected = "TDistribution" if fitted.loss == "student_t" else "Normal"
