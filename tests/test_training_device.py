@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import lightning.pytorch as pl
 import pytest
@@ -10,12 +11,12 @@ import torch
 from test_training import CPU, batches, cross_entropy, encoded, network
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tsssm.encoding import Batch
+from tsssm.encoding import Batch, moved
 from tsssm.training import Batches, TrainingOptions, train
-from tsssm.training._batches import BatchShares, moved
+from tsssm.training._batches import BatchShares
 from tsssm.training._committee import Committee
 from tsssm.training._lightning import Learner
-from tsssm.training._resident import EncodedOn, placed, resident, transferred
+from tsssm.training._resident import placed, resident, transferred
 
 
 @pytest.fixture
@@ -117,15 +118,19 @@ def test_losses_that_never_are_finite_end_in_an_error(as_on_a_device):
 # --------------------------------------------------------------------------------------------------- batches
 
 
+@pytest.mark.parametrize("coded", [False, True])
 @pytest.mark.parametrize("lengths", [(6,) * 9, (3, 9, 4, 4, 1, 8, 2)])
-def test_batches_of_series_on_a_device_are_the_same(lengths):
+def test_batches_of_series_on_a_device_are_the_same(lengths, coded):
     data = encoded(lengths)
+    if coded:
+        data = replace(data, codes=torch.arange(sum(lengths))[:, None] % 4, n_codes=3)
     generators = [torch.Generator().manual_seed(0) for _ in range(2)]
     fold = torch.arange(len(lengths)) % 3
     given = {"weight": torch.rand(len(lengths)), "batch_size": 3, "fold": fold}
     host = Batches(data, torch.arange(len(lengths)), generator=generators[0], **given)
     there = placed(Batches(data, torch.arange(len(lengths)), generator=generators[1], **given), CPU)
-    assert isinstance(there.data, EncodedOn) and len(there.data) == len(lengths)
+    assert there.data is not data and len(there.data) == len(lengths)
+    assert there.data.batch(torch.arange(2)).u.shape[2] == data.u.shape[1] + 3 * coded
     for _ in range(2):
         for one, other in zip(host, there, strict=True):
             for name in ("u", "dt", "target", "weight", "fold"):
@@ -134,8 +139,8 @@ def test_batches_of_series_on_a_device_are_the_same(lengths):
 
 
 def test_series_on_a_device_keep_a_steady_grid_apart():
-    data = EncodedOn(encoded((4, 4)), CPU)
-    data._data.__dict__["_steady"] = torch.tensor([True, False])
+    data = encoded((4, 4)).on(CPU)
+    data.__dict__["_steady"] = torch.tensor([True, False])
     assert isinstance(data.batch(torch.tensor([0])), Batch)
     assert data.batch(torch.tensor([0])).dt is None and data.batch(torch.tensor([0, 1])).dt is not None
 

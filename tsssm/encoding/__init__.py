@@ -3,7 +3,7 @@
 from tsssm.encoding._categories import Categories
 from tsssm.encoding._channels import is_chart
 from tsssm.encoding._charts import ChartEncoder, ChartLine
-from tsssm.encoding._encoded import Batch, Encoded, EncodedOnDemand
+from tsssm.encoding._encoded import Batch, Encoded, EncodedOnDemand, moved
 from tsssm.encoding._encoder import PanelEncoder
 from tsssm.encoding._errors import SCALES, beyond, unlimited
 from tsssm.encoding._limits import GAP_ROUNDING, GAP_TOLERANCE, LARGEST_VALUE, LONGEST_GAP, limited, unit_gaps
@@ -31,6 +31,7 @@ __all__ = [
     "beyond",
     "is_chart",
     "limited",
+    "moved",
     "scores_of",
     "unit_gaps",
     "unlimited",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 
 # Values that are worked on at a time where a panel may be too large for the memory.
 _PIECE = 4_000_000
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device; to CUDA by way of pinned memory, such that neither side waits."""
+    if tensor.device.type == device.type == "cpu":
+        return tensor
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 class Batch(NamedTuple):
@@ -38,7 +47,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoded:
-    """The encoded series of a panel, one after another.
+    """The encoded series of a panel, one after another; all but the offsets may be on a device.
 
     Attributes
     ----------
@@ -71,7 +80,9 @@ class Encoded:
     @cached_property
     def _steady(self) -> Tensor:
         """Whether every gap of a series is 1, bool (n,)."""
-        return torch.as_tensor(np.logical_and.reduceat((self.dt == 1).numpy(), self.offsets[:-1].numpy()))
+        return torch.as_tensor(
+            np.logical_and.reduceat((self.dt == 1).cpu().numpy(), self.offsets[:-1].numpy())
+        )
 
     def steady(self, rows: Tensor) -> bool:
         """Whether every gap of the series ``rows`` is 1."""
@@ -91,6 +102,11 @@ class Encoded:
         elapsed = np.add.reduceat(self.dt.numpy(), self.offsets[:-1].numpy(), dtype=np.float64)
         return torch.as_tensor(elapsed)
 
+    def on(self, device: torch.device) -> Encoded:
+        """Return the same series with inputs, gaps and codes on a device."""
+        codes = None if self.codes is None else self.codes.to(device)
+        return replace(self, u=self.u.to(device), dt=self.dt.to(device), codes=codes)
+
     def inputs(self, samples: Tensor) -> Tensor:
         """Return the inputs (*shape, d_in) of samples of these numbers, an integer tensor of any shape."""
         u = self.u[samples]
@@ -101,15 +117,19 @@ class Encoded:
         return torch.cat([u, known[..., :-1]], dim=-1)
 
     def batch(self, rows: Tensor) -> Batch:
-        """Return the series ``rows`` (integers, in that order) as one padded batch."""
-        starts, lengths = self.offsets[rows], self.lengths[rows]
-        longest = int(lengths.max())
-        position = torch.arange(longest)
-        if bool((lengths == longest).all()):
-            samples = starts[:, None] + position
+        """Return the series ``rows`` (integers on the CPU, in that order) as one padded batch.
+
+        What is decided is decided on the CPU; only numbers of samples pass to a device.
+        """
+        lengths = self.lengths[rows]
+        longest, even = int(lengths.max()), bool((lengths == lengths[0]).all())
+        where = moved(torch.stack([self.offsets[rows], lengths]), self.u.device)
+        position = torch.arange(longest, device=self.u.device)
+        samples = where[0][:, None] + position
+        if even:
             return Batch(self.inputs(samples), None if self.steady(rows) else self.dt[samples])
-        valid = position < lengths[:, None]
-        samples = torch.where(valid, starts[:, None] + position, 0)
+        valid = position < where[1][:, None]
+        samples = torch.where(valid, samples, 0)
         return Batch(self.inputs(samples) * valid[..., None], self.dt[samples] * valid)
 
 

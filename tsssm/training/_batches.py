@@ -8,21 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from tsssm.encoding import Encoded, EncodedOnDemand
+from tsssm.encoding import Encoded, EncodedOnDemand, moved
 
 # Ragged data is sorted by length within this many batches: little padding, and still a fresh mix every epoch.
 _BUCKET_BATCHES = 16
 # Where that would still fill an epoch with so many times the samples, series only meet those of their length.
 _MOST_PADDED = 2.0
-
-
-def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on a device; to CUDA by way of pinned memory, such that neither side waits."""
-    if tensor.device.type == device.type == "cpu":
-        return tensor
-    if tensor.device.type == "cpu" and device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
 
 
 class LabelledBatch(NamedTuple):

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from tsssm.backbone import Backbone
-from tsssm.training._batches import LabelledBatch, moved
+from tsssm.encoding import moved
+from tsssm.training._batches import LabelledBatch
 from tsssm.training._dropped import VariableDropout
 
 

@@ -6,51 +6,15 @@ import copy
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
-from tsssm.encoding import Encoded
-from tsssm.encoding._encoded import Batch
-from tsssm.training._batches import Batches, LabelledBatch, moved
+from tsssm.encoding import Encoded, moved
+from tsssm.training._batches import Batches, LabelledBatch
 from tsssm.training._crops import Crops
 
 # Share of the free memory of a device that the series of a run may take.
 _SHARE = 0.25
 
 B = TypeVar("B", bound=Batches)
-
-
-class EncodedOn:
-    """An `Encoded` whose inputs and gaps are on a device, and what is decided of batches on the CPU.
-
-    Parameters
-    ----------
-    data : Encoded
-        On the CPU.
-    device : torch.device
-    """
-
-    def __init__(self, data: Encoded, device: torch.device) -> None:
-        self._data = data
-        self._device = device
-        self.offsets, self.lengths = data.offsets, data.lengths
-        self.u, self.dt = data.u.to(device), data.dt.to(device)
-
-    def __len__(self) -> int:
-        return len(self._data)
-
-    def batch(self, rows: Tensor) -> Batch:
-        """As `Encoded.batch`; only numbers of rows pass to the device."""
-        starts, lengths = self.offsets[rows], self.lengths[rows]
-        longest, even = int(lengths.max()), bool((lengths == lengths[0]).all())
-        where = moved(torch.stack([starts, lengths]), self._device)
-        position = torch.arange(longest, device=self._device)
-        samples = where[0][:, None] + position
-        if even:
-            steady = self._data.steady(rows)
-            return Batch(self.u[samples], None if steady else self.dt[samples])
-        valid = position < where[1][:, None]
-        samples = torch.where(valid, samples, 0)
-        return Batch(self.u[samples] * valid[..., None], self.dt[samples] * valid)
 
 
 def resident(batches: B, device: torch.device) -> B:
@@ -60,7 +24,8 @@ def resident(batches: B, device: torch.device) -> B:
     """
     if device.type != "cuda" or not isinstance(batches.data, Encoded) or isinstance(batches, Crops):
         return batches
-    given = (batches.data.u, batches.data.dt, batches.target, batches.weight)
+    data = batches.data
+    given = (data.u, data.dt, data.codes, batches.target, batches.weight)
     size = sum(t.numel() * t.element_size() for t in given if t is not None)
     if size > _SHARE * torch.cuda.mem_get_info(device)[0]:
         return batches
@@ -70,7 +35,8 @@ def resident(batches: B, device: torch.device) -> B:
 def placed(batches: B, device: torch.device) -> B:
     """The same batches with series, targets and weights on a device; folds are looked at by the CPU."""
     other: Any = copy.copy(batches)
-    other.data = EncodedOn(batches.data, device)  # type: ignore[arg-type]
+    assert isinstance(batches.data, Encoded)
+    other.data = batches.data.on(device)
     other.target = batches.target.to(device)
     other.weight = None if batches.weight is None else batches.weight.to(device)
     return other
