@@ -12,7 +12,7 @@ Neural Networks 5 (1992)).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tsssm.training._run import threads_for
+from tsssm.training._schedule import warmed_cosine
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -29,7 +30,7 @@ Floats = npt.NDArray[np.float32]
 
 # Chosen by cross-validation on training stays of PhysioNet 2012 (examples/experiments/physionet2012.py).
 _UNITS = 64
-_LEARNING_RATE, _DECAY, _WARMUP = 2e-3, 1.0, 0.1
+_LEARNING_RATE, _DECAY = 2e-3, 1.0
 _DROPPED_FEATURES, _DROPPED_VARIABLES, _DROPPED_UNITS = 0.3, 0.2, 0.5
 # Series in a step, of so many steps an epoch unless these are too few or too many; and epochs.
 _BATCHES, _LEAST, _MOST, _EPOCHS = 50, 16, 512, 20
@@ -142,12 +143,11 @@ def _trained(
     decayed, plain = [weights[name] for name in "WVS"], [weights[name] for name in "bc"]
     groups = [{"params": decayed, "weight_decay": _DECAY}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=_LEARNING_RATE)
-    warmup = max(1, round(_WARMUP * steps))
+    factor = warmed_cosine(steps)
     noise = _Noise(torch.from_numpy(variable), generator)
     for step, rows in zip(range(steps), _rows(n_members, batch, fold, generator), strict=False):
-        share = (step + 1) / warmup if step < warmup else _cosine((step - warmup) / max(1, steps - warmup))
         for group in optimizer.param_groups:
-            group["lr"] = _LEARNING_RATE * share
+            group["lr"] = _LEARNING_RATE * factor(step)
         o = _outputs(weights, noise.features(x[rows]), noise.units)
         losses = F.softplus(-2.0 * y[rows] * o) if classes else (o - y[rows]) ** 2
         # The members share nothing: the gradient of the sum is that of each.
@@ -210,10 +210,10 @@ def _initial(
     return {name: tensor.requires_grad_() for name, tensor in weights.items()}
 
 
-def _outputs(weights: dict[str, Tensor], x: Tensor, drop: object = None) -> Tensor:
-    """Outputs (K, batch, m) of features (K, batch, F)."""
+def _outputs(weights: dict[str, Tensor], x: Tensor, drop: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Outputs (K, batch, m) of features (K, batch, F); of the units in between some are dropped."""
     z = torch.relu(torch.baddbmm(weights["b"], x, weights["W"]))
-    if callable(drop):
+    if drop is not None:
         z = drop(z)
     return torch.baddbmm(torch.baddbmm(weights["c"], z, weights["V"]), x, weights["S"])
 
@@ -227,10 +227,6 @@ def _rows(K: int, batch: int, fold: IntArray, generator: torch.Generator) -> Ite
         order = torch.stack(orders)
         for start in range(0, max(1, count - batch + 1), batch):
             yield order[:, start : start + batch]
-
-
-def _cosine(share: float) -> float:
-    return float(0.5 * (1 + np.cos(np.pi * share)))
 
 
 def _left_out(committee: DenseCommittee, features: Floats, fold: IntArray | None, m: int) -> FloatArray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,10 +12,10 @@ from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from tsssm.training._options import TrainingOptions
 from tsssm.training._run import resolve_device
+from tsssm.training._schedule import warmed_cosine
 from tsssm.training._signals import nothing
 
 _GRADIENT_NORM = 1.0
-_WARMUP_SHARE = 0.1
 
 
 def trainer_arguments(
@@ -53,16 +52,7 @@ def trainer_arguments(
 
 def schedule(options: TrainingOptions, total_steps: int) -> Callable[[int], float]:
     """What the learning rates are multiplied by in each step: a warm-up, then a cosine; 1 if incremental."""
-    warmup = max(1, round(_WARMUP_SHARE * total_steps))
-
-    def factor(step: int) -> float:
-        if options.incremental:
-            return 1.0
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
-
-    return factor
+    return (lambda step: 1.0) if options.incremental else warmed_cosine(total_steps)
 
 
 def leave_signals_alone(trainer: pl.Trainer) -> None:
