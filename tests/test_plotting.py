@@ -143,6 +143,17 @@ class TestNetworks:
         ends = np.concatenate([line[:, 1] for line in drawn(boxes.ax_)])
         assert ends.min() == pytest.approx(min(map(np.min, display.timescales)))
 
+    def test_timescales_leave_axes_beside_theirs_as_wide(self, clf):
+        figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+        for ax in axes[1:]:
+            TimescaleDisplay.from_estimator(clf, ax=ax)
+        figure.canvas.draw()
+        widths = [ax.get_window_extent().width for ax in axes]
+        assert min(widths) > 0.9 * max(widths) > 0.2 * figure.bbox.width
+        for ax in axes[1:]:
+            legend = ax.get_legend().get_window_extent()
+            assert legend.x0 >= ax.get_window_extent().x0 and legend.x1 <= ax.get_window_extent().x1
+
     def test_all_networks_of_a_committee(self):
         X, y = np.random.default_rng(0).normal(size=(12, 1, 20)), np.arange(12.0)
         options = {"n_layers": 2, "d_model": 4, "d_state": 4, "max_steps": 2, "random_state": 0}

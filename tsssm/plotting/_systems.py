@@ -91,7 +91,8 @@ class TimescaleDisplay:
         self.ax_.set_yscale("log")
         self.ax_.set_xticks(positions, [str(position) for position in positions])
         self.ax_.set(xlabel="layer", ylabel=f"timescale 1/Δ ({self.unit})")
-        self.ax_.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, frameon=False)
+        # Below, as the dots fill the axes and a title is above; one under the other, as axes may be narrow.
+        self.ax_.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
         return self
 
     def _draw_change(self, positions: npt.NDArray[Any], before: list[npt.NDArray[np.float64]]) -> None:
