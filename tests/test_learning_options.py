@@ -337,7 +337,15 @@ def test_a_progress_bar_is_shown_if_asked(labelled, tiny, capfd):
     assert "Epoch" in shown and "train_loss" in shown
 
 
-def test_ctrl_c_keeps_the_best_weights(labelled, tiny):
+@pytest.fixture
+def at_a_terminal():
+    """Ctrl-C interrupts, also where a shell has started the tests in the background and thus ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_keeps_the_best_weights(labelled, tiny, at_a_terminal):
     import lightning.pytorch as pl
 
     class PressCtrlC(pl.Callback):
@@ -347,6 +355,7 @@ def test_ctrl_c_keeps_the_best_weights(labelled, tiny):
 
     X, y = labelled
     handler = signal.getsignal(signal.SIGINT)
+    assert handler is signal.default_int_handler
     settings = {**tiny, "max_epochs": 100, "early_stopping": True, "learning_rate": 0.05}
     clf = SSMClassifier(**settings, label_smoothing=0.0, callbacks=[PressCtrlC()])
     with pytest.warns(UserWarning, match="interrupted in epoch 9.*best epoch"):
