@@ -3,12 +3,20 @@ r"""Prediction intervals from errors on series that were left out of what predic
 Symbols and shapes: k left-out series in G groups of N_g series, m targets::
 
     scores  (k, m)  |y - prediction|, over the standard deviation that the model says if it says one
-    share   (k,)    1 / ((G + 1) N_g): what is missing to a sum of 1 stands for a score beyond all others
+    share   (k,)    1 / ((G + 1) N_g), whose sum is S = G / (G + 1)
 
 The interval around a prediction reaches as far as the quantile of the scores, each counted by its share:
 split conformal prediction (Lei, G'Sell, Rinaldo, Tibshirani, Wasserman, JASA 2018, section 2.2) with the
 scores of cross-validation (Barber, Candes, Ramdas, Tibshirani, Annals of Statistics 2021, section 1.3), and
-groups after Lee, Barber, Willett, *Distribution-free inference with hierarchical data*, 2023.
+groups that count alike (Dunn, Wasserman, Ramdas, JASA 2023, "pooling CDFs").
+
+The new series is one score more, of a size that nobody knows, so it is counted as beyond all others. It is
+one of a group whose other series, k / G in all, are taken to be like those seen: what is beyond is G / k of
+1 / (G + 1), which is S / k. With one series a group this is the rule of conformal prediction, with many the
+quantile itself. To count the whole group as beyond (Lee, Barber, Willett, *Distribution-free inference with
+hierarchical data*, 2023) promises more and covers too much: 97 and 94 % in place of 90 with 12 and 21 groups
+of 25 series, where this rule covers 90 (made-up errors of groups with other spread, as in
+`tests/test_intervals.py`).
 Where new series, or new groups, are like those of training, about ``coverage`` of their targets lie inside.
 """
 
@@ -110,6 +118,7 @@ class IntervalTargets:
                 f"coverage={coverage:g} needs {math.ceil(coverage / (1 - coverage) - 1e-9)} left-out series, "
                 f"or groups of them, and there were {groups}; at most {share.sum():.3g} can be asked."
             )
+        share = share / share.sum() * (1 - share.sum() / len(share))
         order = np.argsort(scores, axis=0)
         reached = np.cumsum(share[order], axis=0) >= coverage * (1 - 1e-12)
         return np.take_along_axis(scores, order, axis=0)[reached.argmax(axis=0), np.arange(scores.shape[1])]
