@@ -56,8 +56,8 @@ def minirocket(seed: int) -> Any:
 
 
 def rectangular(series: list[np.ndarray], length: int) -> np.ndarray:
-    """Array (n, channels, length) for a model that takes no other: cut there, or zeros behind the end."""
-    cut = [x[:, :length] for x in series]
+    """Array (n, channels, length) for a model that takes no other: cut; zeros behind the end and for NaN."""
+    cut = [np.nan_to_num(x[:, :length]) for x in series]
     return np.stack([np.pad(x, ((0, 0), (0, length - x.shape[1]))) for x in cut]).astype(np.float64)
 
 
