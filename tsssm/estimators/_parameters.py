@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -21,13 +21,22 @@ class Rule(NamedTuple):
 
     types: tuple[type, ...]
     holds: Callable[[Any], bool]
-    allowed: str
+    allowed: object
 
 
-def one_of(values: Iterable[str]) -> Rule:
+class _Listed:
+    """Names in words, as they are when it is asked: layers may be added to `BACKBONES` from outside."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = names
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(map(repr, self._names))}"
+
+
+def one_of(names: Collection[str]) -> Rule:
     """The rule of a parameter that names one of some variants."""
-    names = tuple(values)
-    return Rule((str,), lambda value: value in names, f"one of {', '.join(map(repr, names))}")
+    return Rule((str,), lambda value: value in names, _Listed(names))
 
 
 def _integer(low: int) -> Rule:
