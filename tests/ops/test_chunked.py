@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import product
 from typing import Any
 
@@ -18,12 +19,13 @@ from systems import GAPS, RULES, assert_close, by_reference, make_gaps, make_pro
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tsssm.hippo import nplr
+from tsssm.hippo import conjugate_half, nplr
 from tsssm.ops import (
     chunked,
     diagonal_scan,
     dplr_scan,
     features,
+    liquid_dplr_scan,
     liquid_scan,
     operands,
     readout_scan,
@@ -99,6 +101,77 @@ def test_dplr(rank: int, alpha: float) -> None:
     sizes = {"length": LENGTHS[i % 5], "gaps": GAPS[i % len(GAPS)], "rank": rank, "shared": i % 3 == 0}
     p = dplr_systems.random_arguments(**sizes, directions=1 + i % 2, state=i % 4 < 3, seed=i, dtype=dtype)
     compare(dplr_systems.results, p, dtype, convert(p, torch.float64), alpha=alpha, reverse=i % 2 == 0)
+
+
+def liquid_dplr_arguments(size: float, seed: int, length: int) -> dict[str, Any]:
+    """A HiPPO system whose liquid term is as large as the input is."""
+    rank = 2 if seed % 2 else 1
+    half = conjugate_half(nplr(("legs", "legt")[rank - 1], 6))
+    random = torch.Generator().manual_seed(seed)
+    batch, channels, modes = 2, 2, len(half.Lambda)
+    P = torch.as_tensor(half.P)[:, None].repeat(1, channels, 1)
+    C = torch.randn(2, 1, channels, modes, generator=random, dtype=torch.complex128)
+    return {
+        "u": size * torch.randn(batch, length, channels, generator=random, dtype=torch.float64),
+        "Lambda": torch.as_tensor(half.Lambda).repeat(channels, 1) - 0.01,
+        "P": P,
+        "Q": 2 * P,
+        "B": torch.as_tensor(half.B).repeat(channels, 1),
+        "C": C if seed % 3 else C[0],
+        "step": torch.tensor([0.03, 0.2], dtype=torch.float64),
+        "dt": make_gaps(GAPS[seed % len(GAPS)], batch, length, random),
+        "D": torch.ones(1, channels, dtype=torch.float64),
+    }
+
+
+def liquid_dplr_results(p: dict[str, Any], **options: Any) -> dict[str, Tensor]:
+    leaves = {name: t if t is None else t.clone().requires_grad_(name != "dt") for name, t in p.items()}
+    y, end = liquid_dplr_scan(**leaves, **options)
+    again, _ = liquid_dplr_scan(**leaves | {"dt": None}, state=end, **options)
+    weights = torch.linspace(-1, 2, y.numel(), dtype=y.dtype).view_as(y)
+    wanted = [t for t in leaves.values() if t is not None and t.requires_grad]
+    gradients = torch.autograd.grad((weights * (y + again)).sum() + end.x.real.sum(), wanted)
+    return {"y": y, "x": end.x, "history": end.history} | {str(i): g for i, g in enumerate(gradients)}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "order"), [("exact", None), ("exact", 2), ("exact", 3), ("kb", 3), ("pb", 2)]
+)
+@pytest.mark.parametrize("alpha", [0.3, 0.5, 1.0])
+def test_liquid_dplr(kernel: str, order: int | None, alpha: float) -> None:
+    """Inputs below the bounds and beyond them, several blocks and chunks, a state to go on from."""
+    for i, size in enumerate((0.1, 2.0, 300.0)):
+        seed = 3 * i + int(10 * alpha)
+        p = liquid_dplr_arguments(size, seed, LENGTHS[seed % 5])
+        options = {"kernel": kernel, "order": order, "alpha": alpha, "reverse": i == 1}
+        with over_chunks():
+            found = liquid_dplr_results(p, **options)
+        with by_reference():
+            expected = liquid_dplr_results(p, **options)
+        for name, value in expected.items():
+            scale = max(1e-12, float(value.detach().abs().max())) if value.numel() else 1.0
+            torch.testing.assert_close(found[name] / scale, value / scale, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [0.5, 30.0])
+def test_float32_of_the_full_recurrence(size: float) -> None:
+    """As near to the exact result as the loop over samples is, bounds active or not, over whole blocks."""
+    given = liquid_dplr_arguments(size, seed=3, length=70)
+    found, looped, expected = [], [], []
+    for kept, backend, dtype in (
+        (found, over_chunks(70, 64), torch.float32),
+        (looped, by_reference(), torch.float32),
+        (expected, by_reference(), torch.float64),
+    ):
+        p = convert(given, torch.float32)
+        leaves = [p[name].to(dtype).requires_grad_() for name in ("u", "step")]
+        p = convert(p, dtype) | dict(zip(("u", "step"), leaves, strict=True))
+        with backend:
+            y, _ = liquid_dplr_scan(**p, kernel="exact")
+        kept += [y.detach(), *torch.autograd.grad(y.square().mean(), leaves)]
+    for value, single, double in zip(found, looped, expected, strict=True):
+        allowed = 8 * (single - double).abs().max() + 1e-5 * double.abs().max()
+        assert (value - double).abs().max() <= allowed
 
 
 @pytest.mark.parametrize("gaps", ["regular", "distinct"])
@@ -200,6 +273,9 @@ def long_calls(length: int, gap: float = 1.0, dtype: torch.dtype = torch.float32
     dt = torch.full((1, length), gap, dtype=dtype)
     d = make_problem(batch=1, channels=2, dtype=dtype)
     low = dplr_systems.random_arguments(batch=1, channels=2, modes=2, state=False, dtype=dtype)
+    # Inputs that seldom make the liquid term reach its bound.
+    slow = {name: t for name, t in low.items() if name not in ("x0", "dt")} | {"dt": dt}
+    slow |= {"B": low["B"] / 8}
     tri = tridiagonal_systems.arguments(batch=1, channels=2, modes=3, state=False, dtype=dtype)
     return {
         "diagonal": lambda: diagonal_scan(u, *d[1:5], dt)[0],
@@ -207,6 +283,14 @@ def long_calls(length: int, gap: float = 1.0, dtype: torch.dtype = torch.float32
         "exact": lambda: liquid_scan(u, *d[1:5], dt, kernel="exact", order=2)[0],
         "kb": lambda: liquid_scan(u, *d[1:5], dt, kernel="kb", order=3)[0],
         "dplr": lambda: dplr_scan(**low | {"u": u, "dt": dt})[0],
+        **{
+            f"dplr, {kernel} of order {order}": partial(
+                lambda kernel, order: liquid_dplr_scan(**slow | {"u": u}, kernel=kernel, order=order)[0],
+                kernel,
+                order,
+            )
+            for kernel, order in (("exact", None), ("exact", 2), ("kb", 3))
+        },
         "tridiagonal": lambda: tridiagonal_scan(**tri | {"u": u, "dt": dt})[0],
     }
 

@@ -130,7 +130,8 @@ class LiquidS4(ModalLayer):
       zero gap leaves the state alone and is no neighbour of the others.
     - Each order is summed up to p with weight one, and P is tied (A = Lambda - P P^*), which keeps A stable.
 
-    Over a "dplr" system time runs in a Python loop on every device: a slow path.
+    Over a "dplr" system PyTorch's own operations run over chunks of time on every device, and for all orders
+    by Newton's method: a slow path (`liquid_dplr_scan`).
     """
 
     scale: Tensor

@@ -234,8 +234,11 @@ def liquid_dplr_scan(
     :math:`\lVert x_k \rVert \le \lVert x_{k-1} \rVert + \lVert w_k \rVert`. For the other forms this needs
     a transition that does not expand by itself, as with alpha >= 1/2 and A + A^* negative.
 
-    There is no compiled backend: time runs in a Python loop over PyTorch operations on every device, and all
-    states are kept for the gradient. Expect it to be tens of times slower than `liquid_scan`.
+    There is no compiled backend: PyTorch's operations over chunks of at least 64 samples on every device. The
+    full recurrence is no linear one, and is solved by Newton's method for all samples of a chunk at once.
+    That takes some sweeps more, the more samples reach the bound; on a GPU, each is waited for. Its gradient
+    can be taken once; under `torch.compile` and `torch.export` it is a loop over samples. Expect it to be
+    tens of times slower than `liquid_scan`.
     """
     alpha = check_alpha(alpha)
     check_liquid_kernel(kernel, order, full=True)
@@ -258,7 +261,10 @@ def liquid_dplr_scan(
     readouts = C[None] if C.ndim == 3 else C
     gaps = stacked_gaps(dt, len(readouts), reverse, real)
     system = (Lambda, P, Q, B, readouts, D, step, gaps, _packed(state))
-    y, end = reference.liquid_dplr_scan(u.to(real), *system, kernel, order, alpha, reverse)
+    # A stream of single samples needs no chunks, and a traced graph cannot ask whether sweeps have settled.
+    alone = length == 1 or (torch.compiler.is_compiling() and kernel == "exact" and order is None)
+    backend = reference if alone else operands.plain()
+    y, end = backend.liquid_dplr_scan(u.to(real), *system, kernel, order, alpha, reverse)
     return y.to(u.dtype), _unpacked(end, kernel, order)
 
 

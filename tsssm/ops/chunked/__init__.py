@@ -11,6 +11,7 @@ operation                      within a chunk of T samples                work a
 diagonal, liquid, clocks       folding in pairs, numbers                  N
 liquid, truncated at order p   folding in pairs, polynomials of degree p  N p^2
 diagonal plus low-rank         products with T x T matrices               N T
+the same, liquid               that, once for an order, or for a sweep    N T p
 tridiagonal, dense features    folding in pairs, N x N matrices           N^3
 =============================  =========================================  ============================
 
@@ -23,12 +24,14 @@ from tsssm.ops.chunked.diagonal import diagonal_scan
 from tsssm.ops.chunked.dplr import dplr_scan
 from tsssm.ops.chunked.features import pooled_scan, readout_scan
 from tsssm.ops.chunked.liquid import liquid_scan
+from tsssm.ops.chunked.liquid_dplr import liquid_dplr_scan
 from tsssm.ops.chunked.tridiagonal import tridiagonal_scan
 
 __all__ = [
     "clock_scan",
     "diagonal_scan",
     "dplr_scan",
+    "liquid_dplr_scan",
     "liquid_scan",
     "pooled_scan",
     "readout_scan",

@@ -50,40 +50,61 @@ def dplr_scan(
     """`tsssm.ops.reference.dplr_scan`."""
 
     def chunk(x: Tensor, C: Tensor, u: Tensor, gaps: Tensor | None) -> tuple[Tensor, Tensor]:
-        of_chunk = _states if alpha >= 0.5 else _by_matrices
-        xs = of_chunk(x, u, gaps, Lambda, P, Q, B, step, alpha)
+        if alpha >= 0.5:
+            xs = _states(x, u, gaps, Lambda, P, Q, B, step, alpha)
+        else:
+            d, rows, columns, B_bar = steps_of(gaps, Lambda, P, Q, B, step, alpha)
+            xs = states_by_matrices(d, rows, columns, B_bar * u[..., None], x)
         return read(C, xs), xs[:, -1]
 
     batch, _, channels = u.shape
     modes = Lambda.shape[1]
     start = Lambda.new_zeros(batch, channels, modes) if x0 is None else x0
-    if alpha < 0.5:
-        length = chunk_length(batch, channels, (2 * modes) ** 2)
-    else:
-        length = -(-chunk_length(batch, channels, modes, _TENSORS) // _BLOCK) * _BLOCK
+    length = samples_of_chunk(batch, channels, modes, alpha)
     return over_directions(chunk, (u,), (dt,), C, D, start, reverse, length)
 
 
-def _by_matrices(
-    x: Tensor,
-    u: Tensor,
-    gaps: Tensor | None,
-    Lambda: Tensor,
-    P: Tensor,
-    Q: Tensor,
-    B: Tensor,
-    step: Tensor,
-    alpha: float,
-) -> Tensor:
-    """All states (batch, T, H, N) of a chunk."""
+def samples_of_chunk(batch: int, channels: int, modes: int, alpha: float) -> int:
+    """Samples of a chunk: whole blocks, or as many as there may be matrices."""
+    if alpha < 0.5:
+        return chunk_length(batch, channels, (2 * modes) ** 2)
+    return -(-chunk_length(batch, channels, modes, _TENSORS) // _BLOCK) * _BLOCK
+
+
+class Steps(NamedTuple):
+    r"""What steps do: :math:`x_k = d_k x_{k-1} - \sum_r c_{kr} \mathrm{Re}(r_{kr} x_{k-1}) + \bar B_k u_k`.
+
+    Attributes
+    ----------
+    d, B_bar : Tensor (batch or 1, T or 1, H, N)
+    rows, columns : Tensor (batch or 1, T or 1, H, rank, N)
+    """
+
+    d: Tensor
+    rows: Tensor
+    columns: Tensor
+    B_bar: Tensor
+
+
+def steps_of(
+    gaps: Tensor | None, Lambda: Tensor, P: Tensor, Q: Tensor, B: Tensor, step: Tensor, alpha: float
+) -> Steps:
+    """The steps of samples of some gaps (batch, T), one of all samples of a regular grid."""
     s = step[None, None, :, None] if gaps is None else (gaps[..., None] * step)[..., None]
     e = 1 / (1 - alpha * s * Lambda)
     d = 1 + s * Lambda * e
     seen = Q.conj().transpose(0, 1) * e[..., None, :]
     P_s = P.transpose(0, 1) * s[..., None]
-    own = torch.eye(len(P), dtype=u.dtype, device=u.device) + alpha * _real_product(seen, P_s)
+    own = torch.eye(len(P), dtype=s.dtype, device=s.device) + alpha * _real_product(seen, P_s)
     inverse = torch.linalg.inv(own)
-    fed = P_s * e[..., None, :]
+    columns = P_s * e[..., None, :]
+    rows = torch.complex(inverse @ seen.real, inverse @ seen.imag)
+    v = _real_product(rows, (alpha * s * B)[..., None, :])
+    return Steps(d, rows, columns, e * s * B - (columns * v).sum(-2))
+
+
+def states_by_matrices(d: Tensor, rows: Tensor, columns: Tensor, drive: Tensor, x: Tensor) -> Tensor:
+    """`low_rank_states` by products of real matrices of 2 N x 2 N, whatever d is."""
     rotations = torch.cat(
         [
             torch.cat([torch.diag_embed(d.real), torch.diag_embed(-d.imag)], dim=-1),
@@ -91,15 +112,11 @@ def _by_matrices(
         ],
         dim=-2,
     )
-    back = torch.cat([fed.real, fed.imag], dim=-1).transpose(-2, -1)
-    matrix = rotations - back @ inverse @ torch.cat([seen.real, -seen.imag], dim=-1)
-    stage = alpha * s * B
-    v = torch.matmul(inverse, _real_product(seen, stage[..., None, :]))
-    B_bar = e * s * B - (fed * v).sum(-2)
-    drive = torch.cat([B_bar.real, B_bar.imag], dim=-1) * u[..., None]
-    matrix = matrix.expand(len(matrix), u.shape[1], *matrix.shape[2:])
-    xs = states(MATRICES, matrix, drive, torch.cat([x.real, x.imag], dim=-1))
-    return torch.complex(*xs.chunk(2, dim=-1))
+    back = torch.cat([columns.real, columns.imag], dim=-1).transpose(-2, -1)
+    matrix = rotations - back @ torch.cat([rows.real, -rows.imag], dim=-1)
+    drive, x = (torch.cat([t.real, t.imag], dim=-1) for t in (drive, x))
+    matrix = matrix.expand(len(matrix), drive.shape[1], *matrix.shape[2:])
+    return torch.complex(*states(MATRICES, matrix, drive, x).chunk(2, dim=-1))
 
 
 class _Blocks(NamedTuple):
@@ -142,7 +159,7 @@ def _states(
 ) -> Tensor:
     """All states (batch, T, H, N) of a chunk: of all blocks at once, given those that blocks start from."""
     batch, length, channels = u.shape
-    size = min(_BLOCK, 1 << (length - 1).bit_length())
+    size = block_length(length)
     count = -(-length // size)
     # Samples that fill up the last block have a step of zero, which leaves the state as it is.
     fill = (0, size * count - length)
@@ -151,15 +168,54 @@ def _states(
     blocks, held = _blocks(s[..., None], Lambda, P, Q, alpha)
     forcing = held * B[:, None] * u[..., None]
     stage = alpha * (s[..., None] * B[:, None]) * u[..., None]
+    return _all_blocks(blocks, forcing, stage, x)[:, :length]
+
+
+def low_rank_states(d: Tensor, rows: Tensor, columns: Tensor, drive: Tensor, x: Tensor) -> Tensor:
+    r"""All states (batch, T, H, N) of the recurrence of `Steps`, with a drive :math:`b_k` as its last term.
+
+    Parameters
+    ----------
+    d : Tensor (batch or 1, T or 1, H, N)
+        Products of them over a block of samples must not overflow.
+    rows, columns : Tensor (batch or 1, T or 1, H, rank, N)
+    drive : Tensor (batch, T, H, N)
+    x : Tensor (batch, H, N)
+        The state before.
+    """
+    length, rank = drive.shape[1], rows.shape[-2]
+    size = block_length(length)
+    d, rows, columns = (t.expand(len(t), length, *t.shape[2:]) for t in (d, rows, columns))
+    d, rows, columns, drive = (_in_blocks(t, size) for t in (d, rows, columns, drive))
+    response, whole, products = _responses(rows, columns, d)
+    inverse = torch.eye(rank, dtype=response.dtype, device=response.device)
+    blocks = _Blocks(rows, columns, inverse.expand(*d.shape[:-1], rank, rank), response, whole, *products)
+    return _all_blocks(blocks, drive, torch.zeros_like(drive[:1, :1, :, :1]), x)[:, :length]
+
+
+def block_length(length: int) -> int:
+    """Samples of a block of a chunk of so many."""
+    return min(_BLOCK, 1 << (length - 1).bit_length())
+
+
+def _in_blocks(t: Tensor, size: int) -> Tensor:
+    """Samples (batch, T, H, ...) as (batch, blocks, H, size, ...), filled up by zeros."""
+    fill = -t.shape[1] % size
+    filled = torch.cat([t, t.new_zeros(len(t), fill, *t.shape[2:])], dim=1) if fill else t
+    return filled.unflatten(1, (-1, size)).transpose(2, 3)
+
+
+def _all_blocks(blocks: _Blocks, forcing: Tensor, stage: Tensor, x: Tensor) -> Tensor:
+    """All states (batch, T, H, N) of a chunk, block after block, from the one before it."""
     start = x[:, None]
+    count = forcing.shape[1]
     if count > 1:
         ends = _run(blocks, forcing, stage, torch.zeros_like(start))[..., -1, :]
         starts = [x]
         for k in range(count - 1):
             starts.append(ends[:, k] + _carried(blocks, k, starts[-1]))
         start = torch.stack(starts, dim=1)
-    xs = _run(blocks, forcing, stage, start)
-    return xs.transpose(2, 3).flatten(1, 2)[:, :length]
+    return _run(blocks, forcing, stage, start).transpose(2, 3).flatten(1, 2)
 
 
 def _blocks(s: Tensor, Lambda: Tensor, P: Tensor, Q: Tensor, alpha: float) -> tuple[_Blocks, Tensor]:

@@ -120,7 +120,7 @@ def liquid_dplr_scan(
                 return _correlation(state, lambda x: transition(x, at), w, kernel, _valid(gaps, k))
             if order is not None:
                 return _chain(state, lambda x: transition(x, at), w, project_to_disc(w))
-            x = _no_longer(state[0], lambda x: transition(x, at) + w * x) + w
+            x = no_longer(state[0], lambda x: transition(x, at) + w * x) + w
             return x[None], x
 
         return advance
@@ -200,25 +200,25 @@ def _scan(
     return y, ends[0]
 
 
-def _no_longer(x: Tensor, linear: Map) -> Tensor:
+def no_longer(x: Tensor, linear: Map) -> Tensor:
     """A linear map of x, shortened to the length of x over the modes where it is longer."""
-    size = _largest(x)
+    size = largest(x)
     # The result is of first degree in x: at size one, nothing overflows on the way.
-    x = _divide(x, size)
+    x = divided(x, size)
     v = linear(x)
-    length, limit = _norm(v), _norm(x)
+    length, limit = norm(v), norm(x)
     longer = length > limit
     factor = torch.where(longer, limit, 1) / torch.where(longer, length, 1)
     return size * (factor * v)
 
 
-def _norm(x: Tensor) -> Tensor:
+def norm(x: Tensor) -> Tensor:
     """Euclidean norm over the modes, (..., 1), whose squares cannot overflow."""
-    size = _largest(x)
-    return size * torch.linalg.vector_norm(torch.view_as_real(_divide(x, size)), dim=(-2, -1))[..., None]
+    size = largest(x)
+    return size * torch.linalg.vector_norm(torch.view_as_real(divided(x, size)), dim=(-2, -1))[..., None]
 
 
-def _largest(x: Tensor) -> Tensor:
+def largest(x: Tensor) -> Tensor:
     """The size of the largest part of a number over the modes, (..., 1), or 1 if all are zero.
 
     It is rounded to a power of two, so that a division by it changes no digit, and a constant to autograd.
@@ -228,6 +228,6 @@ def _largest(x: Tensor) -> Tensor:
     return torch.ldexp(torch.ones_like(size), exponent - 1)
 
 
-def _divide(x: Tensor, size: Tensor) -> Tensor:
+def divided(x: Tensor, size: Tensor) -> Tensor:
     # Part by part: a complex division would square the modulus and overflow.
     return torch.view_as_complex(torch.view_as_real(x) / size[..., None])
