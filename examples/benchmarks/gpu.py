@@ -9,8 +9,11 @@ out.
 
 It needs PyTorch with CUDA, Triton and this package, and of the package no more than operations, layers and
 backbone. The pooled scan of closed-form features is compared with the CPU where Numba is installed, too.
-Sequential MNIST is trained where TSSSM_DATA has it. Every part that fails leaves its error in the
-report instead of its figures, and the others run.
+FSDD, PhysioNet 2012 and sequential MNIST are trained for ``--epochs`` epochs where TSSSM_DATA has them, the
+first two where sktime is installed. Every part that fails leaves its error in the report instead of its
+figures, and the others run. Some parts alone, such as the accuracy on MNIST after so many epochs:
+
+    PYTHONPATH=. python examples/benchmarks/gpu.py --parts "sequential MNIST" --epochs 30
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ import torch
 from gpu_coupled import COUPLED_SHAPES, LONG_STEP, coupled, long_step, selective_scan
 from gpu_measuring import milliseconds, peak_mebibytes, synchronize
 from gpu_pooled import POOLED_SHAPES, pooled
+from gpu_training import STEP_SHAPES, STEPS, epochs, found_data, training_steps
 from torch import Tensor, nn
 
 import tsssm
@@ -261,7 +265,8 @@ def main(arguments: list[str] | None = None, device: str = "cuda") -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="file for the report")
     parser.add_argument("--repeats", type=int, default=7, help="measurements of which the median counts")
-    parser.add_argument("--epochs", type=int, default=10, help="of MNIST; 0 leaves it out")
+    parser.add_argument("--epochs", type=int, default=2, help="of the data sets; 0 leaves them out")
+    parser.add_argument("--parts", nargs="+", help="only these, by their names in the report")
     parser.add_argument("--minutes", type=float, default=9.0, help="no part begins after so long")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to see whether everything runs")
     options = parser.parse_args(arguments)
@@ -280,6 +285,8 @@ def main(arguments: list[str] | None = None, device: str = "cuda") -> int:
 
     def part(name: str, rows: Callable[[], Any]) -> None:
         nonlocal failed
+        if options.parts and name not in options.parts:
+            return
         if time.perf_counter() - began > 60 * options.minutes:
             report[f"{name}, left out"] = f"{options.minutes} minutes were over"
             return save()
@@ -309,9 +316,13 @@ def main(arguments: list[str] | None = None, device: str = "cuda") -> int:
     few = [(3, 20, 2, 2, 8)] if options.small else None
     part("pooled scans", lambda: pooled(where, options.repeats, copy, few or POOLED_SHAPES))
     part("layers", lambda: layers(where, options.repeats, small or LAYER_SHAPES))
+    shapes, steps = ([(2, 20, 4)], STEPS[1:]) if options.small else (STEP_SHAPES, STEPS)
+    part("training step", lambda: training_steps(where, options.repeats, shapes, steps))
+    limit = 128 if options.small else None
+    for name in found_data() if options.epochs else ():
+        part(name, partial(epochs, where, name, options.epochs, limit))
     folder = find_mnist()
     if folder is not None and options.epochs:
-        limit = 128 if options.small else None
         part("sequential MNIST", lambda: sequential_mnist(where, folder, options.epochs, limit))
     print(json.dumps(report["environment"]))
     return int(failed)
