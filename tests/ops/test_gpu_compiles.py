@@ -74,12 +74,12 @@ def liquid(capability: int, kernel: int, order: int, *, slow: bool = True, **opt
     [
         diagonal(90, 1, REGULAR=False, slow=False),
         diagonal(80, 0, LIQUID=True, REGULAR=True),
-        diagonal(90, 1, LIQUID=True, REGULAR=False, READOUTS=2),
+        diagonal(100, 1, LIQUID=True, REGULAR=False, READOUTS=2),
         diagonal(75, 2, REGULAR=False),
         liquid(90, 1, 2, REGULAR=True, GROUP=1),
         liquid(80, 0, 2, REGULAR=False),
         liquid(80, 0, 3, RULE=0, REGULAR=True),
-        liquid(90, 1, 4, REGULAR=False),
+        liquid(100, 1, 4, REGULAR=False),
         liquid(75, 2, 2, REGULAR=False, READOUTS=2),
     ],
 )
@@ -135,7 +135,7 @@ print(compiled.metadata.shared, "atom." in code or "red.global" in code)
     ("options", "capability"),
     [
         ("1 8 32 1 0", 90),
-        pytest.param("0 16 32 1 0", 90, marks=pytest.mark.slow),
+        pytest.param("0 16 32 1 0", 100, marks=pytest.mark.slow),
         pytest.param("1 8 16 1 1", 80, marks=pytest.mark.slow),
         pytest.param("0 64 16 4 0", 75, marks=pytest.mark.slow),
         pytest.param("1 64 32 8 0", 75, marks=pytest.mark.slow),
