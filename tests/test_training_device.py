@@ -8,6 +8,7 @@ from dataclasses import replace
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from test_training import CPU, batches, cross_entropy, encoded, network
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -17,6 +18,7 @@ from tsssm.training._batches import BatchShares
 from tsssm.training._committee import Committee
 from tsssm.training._lightning import Learner
 from tsssm.training._resident import placed, resident, transferred
+from tsssm.training._trainer import trainer_arguments
 
 
 @pytest.fixture
@@ -181,3 +183,12 @@ def test_a_committee_learns_as_on_the_cpu(as_on_a_device, monkeypatch):
         train(net, cross_entropy, source if waits else placed(source, CPU), TrainingOptions(max_epochs=2))
         runs.append(weights_of(net))
     assert all(torch.equal(one, other) for one, other in zip(*runs, strict=True))
+
+
+@pytest.mark.parametrize(("kind", "backend"), [("cpu", "gloo"), ("cuda", "nccl")])
+def test_several_processes_speak_what_their_devices_do(kind, backend):
+    options = TrainingOptions(max_epochs=1, accelerator="cpu", devices=2)
+    strategy = pl.Trainer(**trainer_arguments(options, 10, 5, None)).strategy
+    assert isinstance(strategy, DDPStrategy) and strategy.process_group_backend is None
+    strategy.parallel_devices = [torch.device(kind, number) for number in range(2)]
+    assert strategy._get_process_group_backend() == backend

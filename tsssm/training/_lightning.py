@@ -191,8 +191,9 @@ class Learner(pl.LightningModule):
     def _share_statistics(self) -> None:
         """Give all processes the running statistics of the first; each has those of its own series."""
         if self.trainer.world_size > 1:
+            # In place: as an object, a tensor would come with the device of the first process.
             for buffer in self.net.buffers():
-                buffer.copy_(self.trainer.strategy.broadcast(buffer.clone()))
+                torch.distributed.broadcast(buffer, src=0)
 
     def on_validation_start(self) -> None:
         self._settle()
