@@ -8,6 +8,7 @@ from dataclasses import replace
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import DDPStrategy
 from test_training import CPU, batches, cross_entropy, encoded, network
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -115,6 +116,23 @@ def test_losses_that_never_are_finite_end_in_an_error(as_on_a_device):
 
     with pytest.raises(FloatingPointError, match="NaN or infinite 4 times"):
         train(network(), loss, batches(), TrainingOptions(max_epochs=9))
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_mixed_precision_trains_as_single_does(as_on_a_device, precision):
+    """With the scaler of PyTorch, which Lightning would leave out on a CPU; systems stay in float32."""
+    curves = {}
+    for name in ("32-true", precision):
+        options = TrainingOptions(max_epochs=4, precision=name)
+        if name == "16-mixed":
+            half = MixedPrecision(name, "cpu", torch.amp.GradScaler("cpu"))
+            options = replace(options, trainer_kwargs={"precision": None, "plugins": half})
+        net = network(dropout=0.0)
+        curves[name] = train(net, cross_entropy, batches(), options).loss_curve
+        assert all(tensor.isfinite().all() for tensor in net.state_dict().values())
+        assert all(parameter.dtype == torch.float32 for parameter in net.parameters())
+    assert curves[precision] != curves["32-true"]
+    assert curves[precision] == pytest.approx(curves["32-true"], abs=0.02)
 
 
 # --------------------------------------------------------------------------------------------------- batches
