@@ -347,7 +347,7 @@ class TestTargets:
         np.testing.assert_allclose(middle.output, reg.predict(X[:2])[:, 0], rtol=1e-5)
         with pytest.raises(ValueError, match="y had 2 columns: target must name one of them"):
             attribute(reg, X)
-        with pytest.raises(ValueError, match="quantile must be one.*it has"):
+        with pytest.raises(ValueError, match="quantile must be a trained level.*it has"):
             attribute(reg, X, target=0, quantile=0.3)
 
     def test_one_of_three_classes_against_the_others(self, labelled):
@@ -378,10 +378,10 @@ class TestTargets:
             ({"spans": 0, "method": "occlusion"}, "spans must be at least 1"),
             ({"spans": [3, 2], "method": "occlusion"}, "edges of spans must be two or more"),
             ({"n_steps": 0}, "n_steps must be an integer of at least 1; got 0"),
-            ({"time": 3.0}, "time is for estimators that answer along time"),
-            ({"quantile": 0.5}, "quantile is for a regressor"),
+            ({"time": 3.0}, "time must be None, except for SSMSequence"),
+            ({"quantile": 0.5}, "quantile must be None"),
             ({"target": 2}, "target must be one of the classes 0, 1; got 2"),
-            ({"background": irregular(3), "method": "shapley"}, "background is for"),
+            ({"background": irregular(3), "method": "shapley"}, "background needs method"),
         ],
     )
     def test_what_is_refused(self, clf, panel, options, message):

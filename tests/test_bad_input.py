@@ -290,7 +290,7 @@ NOTHING_TO_LEARN = [
         f"all missing, {name}",
         make(np.full_like(CUBE, NAN)),
         ValueError,
-        r"X has no value .* 8 series, 2 channel",
+        r"All values of X, 8 series of 2 channel",
     )
     for name, make in {**CONTAINERS, "panel": panel}.items()
 ]

@@ -72,8 +72,8 @@ class TestEncoder:
         ("categorical", "error", "told"),
         [
             (["kind"], ValueError, r"names channel 'kind'; X has the channels \['code', 'level'\]"),
-            ([2], ValueError, "names channel 2; X has 2"),
-            ([0, "code"], ValueError, "names a channel twice"),
+            ([2], ValueError, "names channel 2, but X has 2 channel"),
+            ([0, "code"], ValueError, "must name each channel once"),
             ([1.5], TypeError, "names or numbers of channels; got 1.5"),
             ([True], TypeError, "got True"),
         ],
@@ -86,7 +86,8 @@ class TestEncoder:
     def test_too_many_values(self):
         panel = Panel(np.arange(5000.0)[:, None], [0, 2500, 5000])
         with pytest.raises(
-            ValueError, match="channel 0, which has 5000 distinct values; a category has 1 to 4096"
+            ValueError,
+            match="0, which has 5000 distinct values; a categorical channel may have 1 to 4096",
         ):
             PanelEncoder(categorical=[0]).fit(panel)
 

@@ -86,14 +86,16 @@ class TestVariables:
     def test_another_name_for_a_variable_is_told_and_the_nearest_named(self):
         table = long_table(a=["HeartRate", "Temp"])
         with pytest.warns(
-            DataWarning, match=r"no variable 'Heart rate'.*'HeartRate' is the nearest"
+            DataWarning, match=r"no variable 'Heart rate'.*most similar other name is 'HeartRate'"
         ) as caught:
             panel = Panel.from_long(table, variables=["Heart rate", "Temp"])
         assert caught[0].filename == __file__, "at the line of the user"
         assert np.isnan(panel.values[:, 0]).all()
 
     def test_all_of_another_kind(self):
-        with pytest.warns(DataWarning, match=r"no variable 'x', nor 1 other\(s\).*there are \['HR'\]"):
+        with pytest.warns(
+            DataWarning, match=r"no variable 'x', nor 1 other\(s\).*Other variables are \['HR'\]"
+        ):
             Panel.from_long(long_table(a=["HR"]), variables=["x", "yy"])
 
     def test_a_few_series_more_need_not_have_all(self):
@@ -134,7 +136,7 @@ class TestLater:
     )
     def test_another_unit_of_values(self, model, y):
         model.fit(vitals(), y)
-        with pytest.warns(DataWarning, match=r"360 of the 360 of channel 'Temp' lie beyond them.*same unit"):
+        with pytest.warns(DataWarning, match=r"360 of the 360 of channel 'Temp' lie outside.*same unit"):
             model.predict(fahrenheit(vitals()))
 
     def test_one_absurd_value(self, fitted):
@@ -177,7 +179,7 @@ class TestLater:
     def test_saved_with_the_model(self, fitted, tmp_path):
         fitted.save(tmp_path / "model.safetensors")
         again = load(tmp_path / "model.safetensors")
-        with pytest.warns(DataWarning, match="beyond them"):
+        with pytest.warns(DataWarning, match="lie outside"):
             again.predict(fahrenheit(vitals()))
 
 

@@ -140,7 +140,8 @@ class TestBidmc:
             np.testing.assert_array_equal(y[:half], y[half:])
         assert (fetch_bidmc(channels=["V"], records=["04"]).data == 1).all()
         with pytest.raises(
-            ValueError, match=r"record 04 has signals \['II', 'PLETH', 'RESP', 'V'\], got \['MCL'\]"
+            ValueError,
+            match=r"of record 04 must be among \['II', 'PLETH', 'RESP', 'V'\]; got \['MCL'\]",
         ):
             fetch_bidmc(channels=["MCL"], records=["04"])
 
@@ -263,7 +264,7 @@ class TestPhysionet2012:
         ("content", "message"),
         [
             (b"<html>", r"140.txt in .*set-a.tar.gz must start with 'Time,Parameter,Value'"),
-            (b"Time,Parameter,Value\nnoon,HR,80\n", "times in .*set-a.tar.gz must look like 07:30"),
+            (b"Time,Parameter,Value\nnoon,HR,80\n", "times in .*set-a.tar.gz must be HH:MM, such as 07:30"),
             (b"Time,Parameter,Value\n00:00,Age,80\n", "1 stays have no outcome, the first of them 150"),
         ],
     )
@@ -378,7 +379,7 @@ class TestFsdd:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (b"RIFF", "is no wav file"),
+            (b"RIFF", "is not a wav file"),
             (wav([1], rate=16000), "at 8000 Hz, got 1 of 2 at 16000 Hz"),
             (wav([1, 2], channels=2), "must have 1 channel of 2 bytes"),
         ],
@@ -483,9 +484,9 @@ class TestImages:
     @pytest.mark.parametrize(
         ("content", "message"),
         [
-            (b"<html>", "no whole gzip file"),
-            (gzip.compress(idx(PIXELS))[:100], "no whole gzip file"),
-            (gzip.compress(b"\0\0\x0d\1"), "no idx file of bytes: it starts with 00 00 0d 01"),
+            (b"<html>", "not a complete gzip file"),
+            (gzip.compress(idx(PIXELS))[:100], "not a complete gzip file"),
+            (gzip.compress(b"\0\0\x0d\1"), "not an idx file of bytes: it starts with 00 00 0d 01"),
             (gzip.compress(idx(PIXELS)[:-1]), r"holds 3919 bytes of data, its header says \(5, 28, 28\)"),
             (gzip.compress(idx(PIXELS)), r"images \(5, 28, 28\), but there are labels \(3,\)"),
         ],
@@ -550,9 +551,9 @@ class TestUcr:
         with pytest.raises(ValueError, match='"all", "train", "test"; got \'TRAIN\''):
             fetch("Toy", part="TRAIN")
         for name in ("../Toy", "", "https://x.org/Toy"):
-            with pytest.raises(ValueError, match="name must be that of a data set, not a path"):
+            with pytest.raises(ValueError, match="name must be the name of a data set, not a path"):
                 fetch(name)
-        with pytest.raises(TypeError, match="name must be a text .* got int"):
+        with pytest.raises(TypeError, match="name must be a str .* got int"):
             fetch(3)
 
 
@@ -588,7 +589,7 @@ class TestTs:
         ("lines", "header", "message"),
         [
             (["(0,1),(1,2):1"], {"stamps": "true"}, "Toy_TRAIN.ts has time stamps"),
-            (["1,2"], {"labels": "classLabel false"}, "no labels"),
+            (["1,2"], {"labels": "classLabel false"}, "lacks labels"),
             (["1,2:1,2,3:a"], {}, r"line 7: the channels of a series must have one length, got \[2, 3\]"),
             (["1,2:a", "1,x:a"], {}, "line 8: could not convert string to float: 'x'"),
             ([], {}, "holds no series"),

@@ -162,7 +162,7 @@ def test_arguments_are_checked(mitbih: Path) -> None:
     with pytest.raises(FileNotFoundError, match="hapt"):
         fetch_hapt(data_home=mitbih, download_if_missing=False)
     (mitbih / "mitbih" / "mitbih_ds1.npz.xz").write_bytes(b"broken")
-    with pytest.raises(ValueError, match="no archive of arrays"):
+    with pytest.raises(ValueError, match="not a readable archive of arrays"):
         fetch_mitbih(records=["101"], data_home=mitbih)
 
 

@@ -170,7 +170,7 @@ class TestTrust:
     @pytest.mark.parametrize("place", ["http://thing.org/thing.bin", "ftp://thing.org/thing.bin"])
     def test_only_encrypted_addresses(self, either, tmp_path, place):
         either.redirect = place
-        self.refused(either, tmp_path, "is not encrypted; only https is taken, also after redirects")
+        self.refused(either, tmp_path, "is not encrypted; only https is accepted, also after redirects")
         assert len(either.requests) == 1
         either.entry["url"] = place
         self.refused(either, tmp_path, "is not encrypted")
@@ -200,7 +200,7 @@ class TestTrust:
         publisher.entry["sha256"] = {}
         content = ZIPPED.getvalue()
         publisher.content = content[:5000] + bytes([content[5000] ^ 1]) + content[5001:]
-        self.refused(publisher, tmp_path, "what came is damaged", "thing.zip")
+        self.refused(publisher, tmp_path, "the download is damaged", "thing.zip")
         publisher.content = content
         assert Store(tmp_path, True).get("thing", "thing.zip").read_bytes() == content
 

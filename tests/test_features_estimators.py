@@ -110,7 +110,7 @@ def test_bad_parameters(cls, change, error, message, waves):
 @pytest.mark.parametrize("cls", [*CLASSES, SSMClassifier])
 def test_a_gpu_that_is_not_there(cls, waves):
     X, y = waves
-    with pytest.raises(ValueError, match="accelerator='gpu' asks for a CUDA device"):
+    with pytest.raises(ValueError, match="accelerator='gpu' needs a CUDA device"):
         cls(accelerator="gpu", random_state=0).fit(X, np.arange(40) % 2)
 
 

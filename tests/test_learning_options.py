@@ -142,11 +142,11 @@ def test_one_large_group_can_be_held_out_but_not_all():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"X_val": 1}, "X_val and y_val go together"),
-        ({"y_val": 1}, "X_val and y_val go together"),
+        ({"X_val": 1}, "X_val and y_val must be given together"),
+        ({"y_val": 1}, "X_val and y_val must be given together"),
         ({"sample_weight_val": np.ones(24)}, "sample_weight_val was given"),
-        ({"X_val": 1, "y_val": 1, "groups": np.ones(24)}, "groups have no meaning"),
-        ({"groups": np.ones(23)}, "groups must have one entry a series, 24; got 23"),
+        ({"X_val": 1, "y_val": 1, "groups": np.ones(24)}, "groups must be None"),
+        ({"groups": np.ones(23)}, "groups must have one entry for each of 24 series; got 23"),
         ({"groups": [None] * 3 + [1.0] * 21}, "groups has 3 missing entries, the first at position 0"),
     ],
 )
@@ -160,11 +160,11 @@ def test_contradicting_arguments_are_refused(labelled, tiny, arguments, message)
 def test_series_to_judge_by_must_be_like_the_others(labelled, tiny):
     X, y = labelled
     clf = SSMClassifier(**tiny, early_stopping=True)
-    with pytest.raises(ValueError, match="early_stopping=True; it is False"):
+    with pytest.raises(ValueError, match="early_stopping=True; got False"):
         SSMClassifier(**tiny).fit(X, y, X_val=X, y_val=y)
-    with pytest.raises(ValueError, match="Of X_val, y_val .*: X has 1 channel"):
+    with pytest.raises(ValueError, match="In X_val, y_val .*: X has 1 channel"):
         clf.fit(X, y, X_val=X[:, :1], y_val=y)
-    with pytest.raises(ValueError, match=r"Of X_val, y_val .*not among the classes .*\['unheard'\]"):
+    with pytest.raises(ValueError, match=r"In X_val, y_val .*not among the classes .*\['unheard'\]"):
         clf.fit(X, y, X_val=X[:1], y_val=["unheard"])
     with pytest.raises(ValueError, match="2 column"):
         SSMRegressor(**tiny, early_stopping=True).fit(X, np.arange(24.0), X_val=X, y_val=np.ones((24, 2)))

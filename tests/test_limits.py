@@ -199,11 +199,11 @@ def test_what_is_not_finite_in_spite_of_the_limits_is_an_error(model: Any) -> No
         model.features_._readouts["C"].fill_(np.nan)
         model.features_._readouts["D"].fill_(np.nan)
     with pytest.raises(
-        FloatingPointError, match=r"of 3 of 3 series are NaN.*series 0, 'stay 4', with values of"
+        FloatingPointError, match=r"of 3 of 3 series are NaN.*series 0, 'stay 4', whose values reach"
     ):
         model.predict(panel[4:7])
     if isinstance(model, SSMRegressor):
-        with pytest.raises(FloatingPointError, match=r"reset the stream.* reach 2\.$"):
+        with pytest.raises(FloatingPointError, match=r"call reset.* reach 2\.$"):
             Stream(model).push([1.0, -2.0], 0.0)
 
 

@@ -108,7 +108,7 @@ class TestLong:
             Panel.from_long(stays, **ROLES, duplicates="sum")
 
     def test_variables_choose_and_order_the_channels(self, stays):
-        with pytest.warns(DataWarning, match="no variable 'Lactate'.*, there are"):
+        with pytest.warns(DataWarning, match="no variable 'Lactate'.* Other variables are"):
             panel = Panel.from_long(stays, **ROLES, variables=["Temp", "Lactate", "HR"])
         assert panel.channel_names == ("Temp", "Lactate", "HR")
         assert panel.lengths.tolist() == [2, 1, 1], "other variables add no samples"
@@ -183,9 +183,14 @@ class TestLong:
                 lambda df: df,
                 {"value": "value"},
                 ValueError,
-                r"value='value' is no column of df, which has \['Rec",
+                r"value='value' is not a column of df, which has \['Rec",
             ),
-            (lambda df: df.set_index("RecordID"), {}, ValueError, r"id='RecordID' is no column.*reset_index"),
+            (
+                lambda df: df.set_index("RecordID"),
+                {},
+                ValueError,
+                r"id='RecordID' is not a column.*reset_index",
+            ),
             (lambda df: df, {"value": "Time"}, ValueError, "one role only"),
             (
                 lambda df: df.rename(columns={"Value": "Time"}),
@@ -202,7 +207,7 @@ class TestLong:
             ),
             (lambda df: df.assign(Time=["00:00"] * 13 + [None]), {}, ValueError, "1 missing times.*row 13"),
             (lambda df: df.assign(Time=NAN), {}, ValueError, "14 missing times.*row 0"),
-            (lambda df: df.assign(Time="midnight"), {}, TypeError, "'midnight'.*no clock time 'HH:MM'"),
+            (lambda df: df.assign(Time="midnight"), {}, TypeError, "'midnight'.*not a time 'HH:MM'"),
             (lambda df: df.assign(Time="2024-01-01 07:30"), {}, TypeError, "pandas.to_datetime"),
             (lambda df: df.assign(Time=True), {}, TypeError, "must hold numbers, dates.*bool"),
             (lambda df: df.assign(Value="high"), {}, TypeError, "column 'Value' of df.*text 'high'"),
@@ -288,8 +293,8 @@ class TestWide:
     @pytest.mark.parametrize(
         ("arguments", "error", "message"),
         [
-            ({"id": "stay"}, ValueError, "id='stay' is no column of df"),
-            ({"channels": ["hr", "rr"]}, ValueError, r"channels\[1\]='rr' is no column of df"),
+            ({"id": "stay"}, ValueError, "id='stay' is not a column of df"),
+            ({"channels": ["hr", "rr"]}, ValueError, r"channels\[1\]='rr' is not a column of df"),
             ({"channels": "hr"}, TypeError, "channels must be a sequence of labels, got 'hr'"),
             ({"channels": []}, ValueError, r"0 feature\(s\)"),
             ({"time": None, "time_unit": "s"}, ValueError, "time_unit='s' of df needs times"),

@@ -515,7 +515,7 @@ def test_a_random_state_and_what_no_file_holds(labelled, tiny, tmp_path):
     X, y = labelled
     options = {"callbacks": [EarlyStopping("train_loss")], "trainer_kwargs": {"detect_anomaly": True}}
     clf = SSMClassifier(**{**tiny, **options, "random_state": np.random.RandomState(5)}).fit(X, y)
-    with pytest.warns(UserWarning, match="does not hold callbacks, .* loaded SSMClassifier has the default"):
+    with pytest.warns(UserWarning, match="leaves out callbacks, .* loaded SSMClassifier has the default"):
         clf.save(tmp_path / "model.safetensors")
     loaded = load(tmp_path / "model.safetensors")
     assert loaded.callbacks is None and len(clf.callbacks) == 1
@@ -542,7 +542,7 @@ def test_the_wrong_kind_of_model_is_refused(classifier, tmp_path):
     with pytest.raises(ModelFileError, match="holds a SSMClassifier, not a SSMRegressor"):
         SSMRegressor.load(path)
     write(path, classifier.encoder_)
-    with pytest.raises(ModelFileError, match="holds a PanelEncoder, which is no estimator"):
+    with pytest.raises(ModelFileError, match="holds a PanelEncoder, which is not an estimator"):
         load(path)
 
 
@@ -554,7 +554,7 @@ def test_only_fitted_estimators_are_saved(tmp_path):
 
 def test_what_would_not_be_read_again_is_not_written(classifier, tmp_path):
     classifier.net_.config["d_model"] = 4
-    with pytest.raises(UnsavableError, match="not be read again: its Backbone.config.d_model must be 8"):
+    with pytest.raises(UnsavableError, match="not be loaded again: its Backbone.config.d_model must be 8"):
         classifier.save(tmp_path / "model.safetensors")
     assert list(tmp_path.iterdir()) == []
 
@@ -567,14 +567,16 @@ def test_sktime_saves_as_ever(classifier, labelled, tmp_path):
         np.testing.assert_array_equal(sktime_load(serial).predict_proba(X), expected)
     with pytest.raises(ModelFileError, match=r"sktime\.base\.load"):
         load(tmp_path / "plain.zip")
-    with pytest.raises(FileNotFoundError, match="plain.zip', which save wrote .* as the name had no ending"):
+    with pytest.raises(
+        FileNotFoundError, match="plain.zip', which save wrote .* because the name had no ending"
+    ):
         load(tmp_path / "plain")
     for name in ("model.pt", "model.pkl", "model.joblib", "model.safetensor"):
         with pytest.raises(
             ValueError, match=r"path must end in '\.safetensors', .* got '\.\w+' in .*joblib.dump"
         ):
             classifier.save(tmp_path / name)
-    with pytest.raises(ValueError, match="no serialization_format; got 'cloudpickle'"):
+    with pytest.raises(ValueError, match="serialization_format must be the default .*; got 'cloudpickle'"):
         classifier.save(tmp_path / "model.safetensors", serialization_format="cloudpickle")
 
 

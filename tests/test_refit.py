@@ -43,7 +43,7 @@ def test_a_fit_that_begins_meanwhile(model, methods):
         expected = getattr(model.fit(X, Y), name)(X, *options)
         ask = getattr(model, name)
         np.testing.assert_array_equal(ask(Meanwhile(model), *options), expected)
-        with pytest.raises(NotFittedError, match="has not been fitted yet, or is just being fitted anew"):
+        with pytest.raises(NotFittedError, match="has not been fitted yet, or `fit` is still running"):
             ask(X, *options)
 
 

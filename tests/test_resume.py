@@ -323,7 +323,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(ragged, tiny, tmp_path):
     torch.save({"state_dict": {}}, foreign := tmp_path / "foreign.ckpt")
     for bad in (b"", b"hello", content[: len(content) // 2], trap.read_bytes(), foreign.read_bytes()):
         path.write_bytes(bad)
-        with pytest.raises(ValueError, match=rf"{path.name} is no checkpoint of tsssm, or is damaged"):
+        with pytest.raises(ValueError, match=rf"{path.name} is not a checkpoint of tsssm, or is damaged"):
             clf.fit(panel, y)
     assert not sprung.exists()
     with pytest.raises(FileNotFoundError, match=r"no checkpoint .*nothing\.ckpt to resume from"):
@@ -339,7 +339,7 @@ def test_a_changed_bit_is_noticed_anywhere(ragged, tiny, tmp_path):
     for place in np.random.default_rng(0).integers(len(content), size=150):
         bit = 1 << int(place % 8)
         path.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
-        with pytest.raises(ValueError, match=rf"{path.name} is no checkpoint of tsssm, or is damaged"):
+        with pytest.raises(ValueError, match=rf"{path.name} is not a checkpoint of tsssm, or is damaged"):
             read_checkpoint(path)
 
 
@@ -374,7 +374,7 @@ def test_forged_checkpoints_are_refused(ragged, tiny, tmp_path):
         whole = path.read_bytes()
         change(content)
         write_checkpoint(path, content)
-        with pytest.raises(ValueError, match=rf"{path.name} is no checkpoint of tsssm, or is damaged"):
+        with pytest.raises(ValueError, match=rf"{path.name} is not a checkpoint of tsssm, or is damaged"):
             clf.fit(panel, y)
         path.write_bytes(whole)
     sprung = tmp_path / "sprung"
@@ -423,7 +423,7 @@ def test_the_same_fit_twice_at_once(ragged, tiny, tmp_path):
         part.write_bytes(b"half")
         before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
         second = SSMClassifier(**parameters, callbacks=[counter := Counter()])
-        with pytest.warns(UserWarning, match="same fit is running elsewhere.* this one starts afresh"):
+        with pytest.warns(UserWarning, match="same fit is running in another process.* this fit starts from"):
             found["second"] = second.fit(panel, y)
         found["epochs"] = counter.epochs
         found["untouched"] = before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}

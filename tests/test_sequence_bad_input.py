@@ -105,8 +105,8 @@ FIT: dict[str, tuple[Any, Any, dict[str, Any], type[Exception], str]] = {
     "negative weights": (X, Y, {"sample_weight": [1, -1, 1]}, ValueError, "not negative"),
     "weights that are text": (X, Y, {"sample_weight": ["a", "b", "c"]}, TypeError, "real numbers"),
     "weights of nothing": (X, Y, {"sample_weight": [0, 0, 0]}, ValueError, "no label"),
-    "groups of other length": (X, Y, {"groups": [0]}, ValueError, "groups must have one entry a series"),
-    "validation without y": (X, Y, {"X_val": X}, ValueError, "go together"),
+    "groups of other length": (X, Y, {"groups": [0]}, ValueError, "groups must have one entry for each of"),
+    "validation without y": (X, Y, {"X_val": X}, ValueError, "must be given together"),
     "X of text": ([["a"]], [["up"]], {}, TypeError, "X"),
 }
 
@@ -162,7 +162,7 @@ def test_questions_that_have_no_answer(clf: SSMSequenceClassifier) -> None:
         clf.predict(X[:, :1])
     with pytest.raises(ValueError, match="no label"):
         clf.score(TIMED, np.full((3, 8), None))
-    with pytest.raises(ValueError, match="lookahead=0"):
+    with pytest.raises(ValueError, match="a number as lookahead"):
         Stream(clf)
     with pytest.raises(Exception, match="not been fitted"):
         SSMSequenceRegressor().predict(X)

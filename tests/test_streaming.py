@@ -383,7 +383,7 @@ TIMES = [
     (4.0, ValueError, "must not go back; got 4.0 after 5.0"),
     (np.nan, ValueError, "finite"),
     ("noon", TypeError, "time must be a number; got dtype <U4"),
-    ([6.0, 7.0], ValueError, r"one number a sample, \(1,\) for 1 sample\(s\); got \(1, 2\)"),
+    ([6.0, 7.0], ValueError, r"shape \(1,\), one number for each sample; got \(1, 2\)"),
 ]
 
 
@@ -415,5 +415,5 @@ def test_states_of_other_streams() -> None:
     with pytest.raises(TypeError, match="got dict"):
         stream.state = {}
     for other in (Stream(network(), n_series=2), Stream(network(d_model=8)), Stream(network(backbone="s4"))):
-        with pytest.raises(ValueError, match="another model"):
+        with pytest.raises(ValueError, match="the same model"):
             stream.state = other.state

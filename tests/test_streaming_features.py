@@ -195,7 +195,7 @@ def test_forks_states_and_threads() -> None:
             assert_close(row, expected[0])
     smaller = SSMFeatures(**{**SMALL, "n_features": 128}).fit(panel)
     for another in (Stream(features, n_series=2), Stream(smaller)):
-        with pytest.raises(ValueError, match="another model"):
+        with pytest.raises(ValueError, match="the same model"):
             stream.state = another.state
 
 

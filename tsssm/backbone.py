@@ -207,7 +207,9 @@ def _for_each_layer(name: str, value: float | Sequence[float], n_layers: int) ->
     if not isinstance(value, Sequence):
         return [value] * n_layers
     if len(value) != n_layers:
-        raise ValueError(f"{name} must be a number or one a layer, {n_layers}; got {len(value)}.")
+        raise ValueError(
+            f"{name} must be a number, or one for each of the {n_layers} layers; got {len(value)} numbers."
+        )
     return list(value)
 
 
@@ -305,7 +307,7 @@ class Backbone(nn.Module):
         elif n_readouts != 1:
             takers = ", ".join(repr(name) for name, choice in BACKBONES.items() if choice.has_readouts)
             raise ValueError(
-                f"n_readouts must be 1 for backbone {backbone!r}; got {n_readouts!r}. More are for {takers}."
+                f"n_readouts must be 1 for backbone {backbone!r}; got {n_readouts!r}. More need {takers}."
             )
         lows, highs = (_for_each_layer(*one, n_layers) for one in (("dt_min", dt_min), ("dt_max", dt_max)))
         self.pooling = pooling

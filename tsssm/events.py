@@ -54,7 +54,7 @@ def runs(labels: Any, times: Any = None, proba: Any = None, *, classes: Any = No
     [[0, 1, 'rest'], [2, 2, 'walk']]
     """
     if proba is not None and classes is None:
-        raise ValueError("proba needs classes, which say what its columns are: those of the classifier.")
+        raise ValueError("proba needs classes, the class of each of its columns: classes_ of the classifier.")
     every = _each(labels, 1)
     stamps = _each_like(times, every, 1, "times")
     chances = _each_like(proba, every, 2, "proba")
@@ -369,7 +369,7 @@ def _are_several(values: Any, ndim: int = 1) -> bool:
 def _each(values: Any, ndim: int) -> list[Array]:
     """Arrays of several series, or of one."""
     if not hasattr(values, "__len__"):
-        raise TypeError(f"labels and probabilities along time are arrays; got {type(values).__name__}.")
+        raise TypeError(f"labels and probabilities must be arrays; got {type(values).__name__}.")
     if not _are_several(values, ndim):
         return [np.asarray(values)]
     return [np.asarray(one) for one in values]

@@ -138,7 +138,10 @@ def test_other_widths_and_dtypes_run_the_reference(channels, dtype, monkeypatch)
             {"keep": torch.ones(3, 2, dtype=torch.bool)},
             r"keep must be bool \(2, 3\); got torch.bool \(3, 2\)",
         ),
-        ({"keep": torch.zeros(2, 3, dtype=torch.bool)}, r"needs two samples; 0 of h \(2, 3, 16\) count"),
+        (
+            {"keep": torch.zeros(2, 3, dtype=torch.bool)},
+            r"at least two samples to keep; got 0 of \(2, 3, 16\)",
+        ),
     ],
 )
 def test_what_disagrees_is_refused_and_changes_no_statistics(change, message):

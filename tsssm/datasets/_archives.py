@@ -233,6 +233,6 @@ def _wanted(part: str) -> tuple[str, ...]:
 
 def _check_name(name: str) -> None:
     if not isinstance(name, str):
-        raise TypeError(f"name must be a text such as 'GunPoint', got {type(name).__name__}.")
+        raise TypeError(f"name must be a str such as 'GunPoint', got {type(name).__name__}.")
     if not name or not name.replace("_", "").replace("-", "").isalnum():
-        raise ValueError(f"name must be that of a data set, not a path or an address; got {name!r}.")
+        raise ValueError(f"name must be the name of a data set, not a path or URL; got {name!r}.")

@@ -173,6 +173,8 @@ def _read_record(
         path = store.get("bidmc", f"bidmc_csv/bidmc_{record}_{kind}.csv")
         table = pd.read_csv(path, skipinitialspace=True)
         if not set(columns) <= set(table.columns):
-            raise ValueError(f"record {record} has {kind.lower()} {list(table.columns[1:])}, got {columns}.")
+            raise ValueError(
+                f"{kind.lower()} of record {record} must be among {list(table.columns[1:])}; got {columns}."
+            )
         tables.append(table[columns])
     return tables[0].to_numpy(dtype=np.float32), tables[1].to_numpy(dtype=np.float64)[:, 0]

@@ -49,7 +49,7 @@ def check_encrypted(url: str) -> None:
     """Raise RefusedError unless an address is one of https, or of this machine."""
     parts = urllib.parse.urlsplit(url)
     if parts.scheme != "https" and not (parts.scheme == "http" and parts.hostname in _HERE):
-        raise RefusedError(f"{url} is not encrypted; only https is taken, also after redirects")
+        raise RefusedError(f"{url} is not encrypted; only https is accepted, also after redirects")
 
 
 def download(url: str, target: Path, checksum: str | None, largest: int) -> str:
@@ -143,7 +143,7 @@ def _fetch(url: str, part: Path, largest: int, *, resume: bool) -> None:
     with answer:
         resumes = answer.status == http.client.PARTIAL_CONTENT
         if resumes and not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-            raise RefusedError("the server went on from another place than asked")
+            raise RefusedError("the server resumed the download at another byte than requested")
         start = have if resumes else 0
         rest = answer.headers.get("Content-Length")
         chunked = answer.headers.get("Transfer-Encoding", "").lower() == "chunked"
@@ -169,10 +169,10 @@ def _check_archive(path: Path, name: str) -> None:
         if name.endswith(".zip"):
             with zipfile.ZipFile(path) as archive:
                 if (bad := archive.testzip()) is not None:
-                    raise zipfile.BadZipFile(f"{bad} has another checksum")
+                    raise zipfile.BadZipFile(f"{bad} has a wrong checksum")
         elif name.endswith((".gz", ".tgz")):
             with gzip.open(path) as file:
                 while file.read(_PIECE):
                     pass
     except BROKEN as error:
-        raise ConnectionError(f"what came is damaged: {error}") from error
+        raise ConnectionError(f"the download is damaged: {error}") from error

@@ -121,7 +121,7 @@ def members(path: Path, wanted: Callable[[PurePosixPath], bool]) -> Iterator[tup
 
 def _check_size(path: Path, member: str, size: int) -> None:
     if size > _LARGEST_MEMBER:
-        raise ValueError(f"{path} is damaged, or no such file: {member} in it has {size} bytes.")
+        raise ValueError(f"{path} is damaged, or not the published file: {member} in it has {size} bytes.")
 
 
 def _placing(title: str, name: str, file: str, problem: str) -> str:

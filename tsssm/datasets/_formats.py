@@ -63,7 +63,7 @@ def read_ts(content: bytes, name: str) -> tuple[Series, list[str]]:
 def _check_header(header: dict[str, str], name: str) -> None:
     labelled = header.get("classlabel", header.get("targetlabel", "true"))
     if header.get("timestamps") == "true" or labelled.startswith("false"):
-        raise ValueError(f"{name} has time stamps or no labels; neither can be read.")
+        raise ValueError(f"{name} has time stamps, or lacks labels; such files cannot be read.")
 
 
 def read_tsv(path: Path) -> tuple[Series, list[Any]]:
@@ -84,9 +84,9 @@ def read_idx(path: Path) -> npt.NDArray[np.uint8]:
     try:
         content = gzip.decompress(path.read_bytes())
     except BROKEN as error:
-        raise ValueError(f"{path} is no whole gzip file ({error}).") from error
+        raise ValueError(f"{path} is not a complete gzip file ({error}).") from error
     if len(content) < 4 or content[:2] != b"\0\0" or content[2] != _IDX_BYTES:
-        raise ValueError(f"{path} is no idx file of bytes: it starts with {content[:4].hex(' ')}.")
+        raise ValueError(f"{path} is not an idx file of bytes: it starts with {content[:4].hex(' ')}.")
     start = 4 + 4 * content[3]
     shape = tuple(np.frombuffer(content[4:start], dtype=">u4").tolist())
     if len(content) - start != int(np.prod(shape)):
@@ -122,7 +122,7 @@ def read_wav(content: bytes, name: str, rate: int) -> FloatArray:
             kind = sound.getnchannels(), sound.getsampwidth(), sound.getframerate()
             samples = sound.readframes(sound.getnframes())
     except (wave.Error, EOFError) as error:
-        raise ValueError(f"{name} is no wav file ({error}).") from error
+        raise ValueError(f"{name} is not a wav file ({error}).") from error
     if kind != (1, 2, rate):
         raise ValueError(
             f"{name} must have 1 channel of 2 bytes at {rate} Hz, got {kind[0]} of {kind[1]} at {kind[2]} Hz."

@@ -131,7 +131,7 @@ def _read_stays(store: Store, name: str) -> pd.DataFrame:
     try:
         parts = [(int(hour), int(minute)) for hour, minute in (stamp.split(":") for stamp in stamps)]
     except (ValueError, AttributeError) as error:
-        raise ValueError(f"times in {path} must look like 07:30: {error}.") from error
+        raise ValueError(f"times in {path} must be HH:MM, such as 07:30: {error}.") from error
     table["hours"] = np.array([hour + minute / 60 for hour, minute in parts])[clock]
     unknown = table["variable"].isin([*STATIC, "Weight"]) & (table["value"] == _NOT_KNOWN)
     table.loc[unknown, "value"] = np.nan

@@ -28,7 +28,7 @@ def arrays_of(path: Path) -> dict[str, npt.NDArray[Any]]:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}
     except (lzma.LZMAError, EOFError, ValueError, OSError, KeyError) as error:
-        raise ValueError(f"{path} is no archive of arrays as it should be: {error}") from error
+        raise ValueError(f"{path} is not a readable archive of arrays: {error}") from error
 
 
 def summed(differences: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:

@@ -45,7 +45,7 @@ class Categories:
         """
         numbers = [_number(channel, panel) for channel in channels]
         if len(set(numbers)) < len(numbers):
-            raise ValueError(f"categorical names a channel twice: {list(channels)!r}.")
+            raise ValueError(f"categorical must name each channel once; got {list(channels)!r}.")
         values = []
         for number, name in zip(numbers, channels, strict=True):
             column = panel.values[:, number]
@@ -53,7 +53,7 @@ class Categories:
             if not 0 < len(found) <= _MOST:
                 raise ValueError(
                     f"categorical names channel {name!r}, which has {len(found)} distinct values; a "
-                    f"category has 1 to {_MOST}."
+                    f"categorical channel may have 1 to {_MOST}."
                 )
             values.append(found)
         order = np.argsort(numbers).tolist()
@@ -83,5 +83,5 @@ def _number(channel: Any, panel: Panel) -> int:
     if isinstance(channel, bool) or not isinstance(channel, Integral):
         raise TypeError(f"categorical must hold names or numbers of channels; got {channel!r}.")
     if not 0 <= int(channel) < panel.n_channels:
-        raise ValueError(f"categorical names channel {channel}; X has {panel.n_channels}.")
+        raise ValueError(f"categorical names channel {channel}, but X has {panel.n_channels} channel(s).")
     return int(channel)

@@ -149,8 +149,8 @@ class PanelEncoder:
             self.mean, self.std = middle(panel, self.limits, self.mean, self.std)
         if not observed.any():
             raise ValueError(
-                f"X has no value to learn from: all of its {len(panel)} series, {self.n_channels} "
-                "channel(s), are missing (NaN)."
+                f"All values of X, {len(panel)} series of {self.n_channels} channel(s), are missing (NaN); "
+                "at least one value is needed."
             )
         self.set_categories(Categories.of(panel, self.categorical))
         names = list(self.categories.channels)
@@ -232,8 +232,8 @@ class PanelEncoder:
         given = _described(True, panel.time_unit)
         raise ValueError(
             f"X has {given}, but the training data had {_described(self.has_times, self.time_unit)}: their "
-            "steps cannot be compared. Name the unit of numbers with the argument time_unit of the methods "
-            "that make a Panel, or give an array where samples lie on the regular grid of training."
+            "steps cannot be compared. Pass time_unit to the method that makes the Panel, or, if the samples "
+            "have the regular step of the training data, pass an array without times."
         )
 
     def without_errors(self, panel: Panel) -> Panel:

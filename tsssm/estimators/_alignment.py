@@ -95,7 +95,7 @@ def matched(
     told = [f"{text} {names}" for text, names in (("it lacks", absent), ("unknown are", unknown)) if names]
     what = ", ".join(told) or f"got {list(given)}"
     if panel.n_channels != n_channels:
-        hint = "" if unknown else " With missing_channels='nan' they would be missing values."
+        hint = "" if unknown else " missing_channels='nan' reads them as missing values."
         count = f"X has {panel.n_channels} channel(s), but {estimator} was fitted with {n_channels}"
         raise ValueError(f"{count}: {what}.{hint}")
     raise ValueError(f"The channels of X must have the names that they had in fit, {list(fitted)}; {what}.")

@@ -156,8 +156,8 @@ class PanelEstimator(Saveable):
         """Raise `NotFittedError` unless the estimator is fitted."""
         if not self.__dict__.get("_is_fitted", False):
             raise NotFittedError(
-                f"This instance of {type(self).__name__} has not been fitted yet, or is just being fitted "
-                "anew; please call `fit` first."
+                f"This instance of {type(self).__name__} has not been fitted yet, or `fit` is still "
+                "running; please call `fit` first."
             )
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -92,7 +92,7 @@ def checked_groups(groups: npt.ArrayLike | None, panel: Panel) -> npt.NDArray[An
         return None
     labels: npt.NDArray[Any] = column_or_1d(groups)
     if len(labels) != len(panel):
-        raise ValueError(f"groups must have one entry a series, {len(panel)}; got {len(labels)}.")
+        raise ValueError(f"groups must have one entry for each of {len(panel)} series; got {len(labels)}.")
     missing = np.asarray(pd.isna(labels))
     if missing.any():
         raise ValueError(
@@ -114,8 +114,8 @@ def check_finite(outputs: npt.NDArray[Any], panel: Panel, what: str) -> npt.NDAr
     label = "" if panel.ids is None else f", {panel.ids[[first]].tolist()[0]!r}"
     largest = np.nanmax(np.abs(panel[first].values), initial=0.0)
     raise FloatingPointError(
-        f"The {what} of {len(rows)} of {len(panel)} series are NaN or infinite, the first is series {first}"
-        f"{label}, with values of up to {largest:g}. Look for extreme values, in it and in training series."
+        f"The {what} of {len(rows)} of {len(panel)} series are NaN or infinite, first those of series {first}"
+        f"{label}, whose values reach {largest:g}. Check it, and the training series, for extreme values."
     )
 
 
@@ -124,13 +124,13 @@ def check_validation(
 ) -> None:
     """Raise ValueError for arguments of ``fit`` that contradict each other."""
     if (X_val is None) != (y_val is None):
-        raise ValueError("X_val and y_val go together; only one of them was given.")
+        raise ValueError("X_val and y_val must be given together; got only one of them.")
     if X_val is None and sample_weight_val is not None:
         raise ValueError("sample_weight_val was given, but X_val and y_val were not.")
     if X_val is not None and not early_stopping:
-        raise ValueError("X_val and y_val are for early_stopping=True; it is False.")
+        raise ValueError("X_val and y_val need early_stopping=True; got False.")
     if X_val is not None and groups is not None:
-        raise ValueError("With X_val nothing is held out of X, so that groups have no meaning; give one.")
+        raise ValueError("groups must be None with X_val, because then no series of X are held out.")
 
 
 @contextmanager
@@ -140,7 +140,7 @@ def errors_about(arguments: str) -> Iterator[None]:
         yield
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"Of {arguments}: {error}") from error
+        raise kind(f"In {arguments}: {error}") from error
 
 
 def seed_of(random_state: int | np.random.RandomState | None) -> int:

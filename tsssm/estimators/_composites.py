@@ -94,7 +94,7 @@ class Composite:
         if not models:
             name = type(estimator).__name__
             raise UnsavableError(
-                f"The {name} holds no estimator of tsssm; skops.io.dump or joblib.dump save it."
+                f"The {name} holds no estimator of tsssm; save it with skops.io.dump or joblib.dump."
             )
 
     def put_together(self) -> Any:
@@ -156,7 +156,7 @@ def _template_from_state(state: dict[str, Any]) -> Template:
 def _to_state(composite: Composite) -> dict[str, Any]:
     skops = _skops()
     if skops is None:
-        raise UnsavableError(f"To save what is scikit-learn's needs skops: {_INSTALL}.")
+        raise UnsavableError(f"Saving estimators of scikit-learn needs skops: {_INSTALL}.")
     written = skops.dumps(composite.outside)
     return {"outside": np.frombuffer(written, dtype=np.uint8), "models": composite.models}
 
@@ -173,7 +173,7 @@ def _from_state(state: dict[str, Any]) -> Composite:
             raise fields.refuse("outside", "not compressed", written[:8])
     skops = _skops()
     if skops is None:
-        raise ModelFileError(f"to read what is scikit-learn's needs skops: {_INSTALL}.")
+        raise ModelFileError(f"reading estimators of scikit-learn needs skops: {_INSTALL}.")
     trusted = [f"{module}.{name}" for module, names in _HARMLESS.items() for name in names]
     trusted.append(f"{Placeholder.__module__}.{Placeholder.__qualname__}")
     found = set(skops.get_untrusted_types(data=written))

@@ -122,8 +122,8 @@ class Familiar:
         others = np.count_nonzero(far) - 1
         which = f"channel {channel!r}{f', and some of {others} other(s),' if others else ''}"
         warn_of_data(
-            f"X has values far from those of training: {beyond} of the {seen[j]} of {which} lie beyond them, "
-            f"by up to {factor[j]:.3g} times their range, {self.low[j]:.6g} to {self.high[j]:.6g}. Are they "
+            f"X has values far from those of training: {beyond} of the {seen[j]} of {which} lie outside "
+            f"{self.low[j]:.6g} to {self.high[j]:.6g}, by up to {factor[j]:.3g} times this range. Are they "
             "in the same unit?"
         )
 
@@ -133,10 +133,10 @@ class Familiar:
         unit, largest = "" if self.unit is None else f" {self.unit}", gaps.max()
         long = np.count_nonzero(gaps > _GAPS * self.longest)
         if long:
-            times = f"up to {largest / self.longest:.3g} times as long as the longest of those"
+            times = f"up to {largest / self.longest:.3g} times as long as the longest gap in training"
             told = f"{long} of {len(gaps)} are {times}, {self.longest:.6g}{unit}"
         elif len(gaps) >= _LEAST_GAPS and largest * _GAPS < self.usual:
-            times = f"less than {1 / _GAPS:g} times the median of those"
+            times = f"less than {1 / _GAPS:g} times the median gap in training"
             told = f"all {len(gaps)} are {times}, {self.usual:.6g}{unit}"
         else:
             return
@@ -152,14 +152,14 @@ def tell_of_training(panel: Panel, X: Any, familiar: Familiar) -> None:
         names = empty if panel.channel_names is None else [panel.channel_names[j] for j in empty]
         many = f"{len(names)} channels without any value: {names[:5]!r}{' and more' * (len(names) > 5)}"
         one = f"no value in channel {names[0]!r}"
-        warn_of_data(f"X has {one if len(names) == 1 else many}; nothing can be learned from a channel so.")
+        warn_of_data(f"X has {one if len(names) == 1 else many}; nothing can be learned from such a channel.")
     d, longest = panel.n_channels, panel.max_length
     cube = not isinstance(X, Panel) and getattr(X, "ndim", 0) == 3
     if cube and longest <= _MOST_SAMPLES and d >= _CHANNELS_A_SAMPLE * longest:
         warn_of_data(
             f"X has shape {tuple(X.shape)}: {d} channels of {longest} sample(s) each. Its axes are (series, "
-            "channels, samples); if it is (series, samples, channels), pass X.transpose(0, 2, 1). If it is "
-            "right, Panel.from_numpy(X) says so."
+            "channels, samples); if it is (series, samples, channels), pass X.transpose(0, 2, 1). If the "
+            "order is right, pass Panel.from_numpy(X)."
         )
 
 
@@ -199,7 +199,7 @@ def _from_state(state: dict[str, Any]) -> Familiar:
     )
     fields.end()
     if (familiar.low > familiar.high).any() or familiar.usual > familiar.longest:
-        raise fields.refuse("low", "no larger than what is largest", familiar.low)
+        raise fields.refuse("low", "no larger than high, and usual no larger than longest", familiar.low)
     return familiar
 
 

@@ -34,8 +34,8 @@ from tsssm.estimators._checks import FloatArray
 from tsssm.persistence import Fields
 
 _NONE = (
-    "Intervals come from series that a part of the model was fitted without, and here there are none: fit "
-    "with n_members of at least 2, which by default it is up to 2,000 series, with bidirectional=True."
+    "Intervals need predictions of series that were left out of a fit, and this model has none: fit with "
+    "n_members of at least 2, the default for up to 2,000 series with bidirectional=True."
 )
 
 
@@ -116,7 +116,7 @@ class IntervalTargets:
             groups = round(share.sum() / (1 - share.sum()))
             raise ValueError(
                 f"coverage={coverage:g} needs {math.ceil(coverage / (1 - coverage) - 1e-9)} left-out series, "
-                f"or groups of them, and there were {groups}; at most {share.sum():.3g} can be asked."
+                f"or groups of them, and fit had {groups}; coverage may be at most {share.sum():.3g}."
             )
         share = share / share.sum() * (1 - share.sum() / len(share))
         order = np.argsort(scores, axis=0)
@@ -133,4 +133,4 @@ class IntervalTargets:
         self._scores = fields.array("_scores", (None, self._n_targets), np.float64, 0.0)  # type: ignore[attr-defined]
         self._score_share = fields.array("_score_share", (len(self._scores),), np.float64, 0.0, 0.5)
         if not 0 < self._score_share.sum() < 1:
-            raise fields.refuse("_score_share", "of a sum below 1", self._score_share)
+            raise fields.refuse("_score_share", "with a sum below 1", self._score_share)

@@ -31,7 +31,7 @@ def checked_labels(y: Any) -> npt.NDArray[Any]:
         raise TypeError(f"y must be dense; got a sparse matrix of shape {y.shape}. Pass y.toarray().")
     if isinstance(y, pd.DataFrame):
         if y.shape[1] == 0:
-            raise ValueError("y has no column.")
+            raise ValueError(f"y must have at least one column; got shape {y.shape}.")
         _refuse_missing(y.isna().to_numpy())
         # sktime passes one-column frames as a matter of course.
         columns = [_column_of_labels(y.iloc[:, j]) for j in range(y.shape[1])]

@@ -78,7 +78,7 @@ LEVELS = Rule(
         and all(low < high for low, high in zip(value, value[1:], strict=False))
         and 0.5 in value
     ),
-    "a sequence of rising numbers in (0, 1) with 0.5 among them",
+    "a sequence of increasing numbers in (0, 1) with 0.5 among them",
 )
 
 
@@ -111,8 +111,8 @@ def steps_of(timescales: Any, unit: float, n_layers: int) -> tuple[Any, Any]:
         return unit / longest, unit / shortest
     if len(timescales) != n_layers:
         raise ValueError(
-            f"timescales must be 'auto', one pair, or one pair a layer, and n_layers={n_layers}; "
-            f"got {len(timescales)} pairs."
+            f"timescales must be 'auto', one pair, or one pair for each of n_layers={n_layers} layers; got "
+            f"{len(timescales)} pairs."
         )
     slowest, fastest = zip(
         *((unit / longest, unit / shortest) for shortest, longest in timescales), strict=True
@@ -157,7 +157,7 @@ RULES: dict[str, Rule] = {
     "class_weight": Rule(
         (str, Mapping, list, type(None)),
         lambda value: value == "balanced" or not isinstance(value, str),
-        "None, 'balanced', a dict from class to weight, or a list of dicts, one a column of y",
+        "None, 'balanced', a dict from class to weight, or a list of dicts, one for each column of y",
     ),
     "warm_start": _FLAG,
     "accelerator": one_of(("auto", "cpu", "gpu", "cuda")),
@@ -218,7 +218,7 @@ def forecast_rules() -> dict[str, Rule]:
         "lags": Rule(
             (Integral, tuple, list, str),
             _are_lags,
-            "'auto', an integer of at least 2, or a rising tuple of such integers",
+            "'auto', an integer of at least 2, or an increasing tuple of such integers",
         ),
     }
 

@@ -78,8 +78,8 @@ class Saveable:
             defaults = self.get_param_defaults()  # type: ignore[attr-defined]
             parameters.update({name: defaults[name] for name in left_out})
             warnings.warn(
-                f"The model file does not hold {', '.join(left_out)}, whose value is no plain data; the "
-                f"loaded {type(self).__name__} has the default there. Its predictions are the same.",
+                f"The model file leaves out {', '.join(left_out)}, because the value is not plain data: the "
+                f"loaded {type(self).__name__} has the default instead. Its predictions are the same.",
                 UserWarning,
                 stacklevel=3,
             )
@@ -103,7 +103,7 @@ class Saveable:
             others = fitted.rest()
             hidden = [name for name in others if hasattr(cls, name) or name in parameters]
             if hidden:
-                raise ModelFileError(f"its {cls.__name__} would hide {', '.join(hidden)} of the class.")
+                raise ModelFileError(f"its {cls.__name__} would override {', '.join(hidden)} of the class.")
             vars(estimator).update(others)
         fitted.end()
         return estimator
@@ -159,15 +159,15 @@ class Saveable:
         if ending not in ("", ".zip", SUFFIX):
             raise ValueError(
                 f"path must end in {SUFFIX!r}, for a model file that tsssm.load reads, or have no ending, "
-                f"for sktime's pickles; got {ending!r} in {str(path)!r}. For one of joblib, call joblib.dump."
+                f"for sktime's pickles; got {ending!r} in {str(path)!r}. For a joblib file, call joblib.dump."
             )
         if path is None or Path(path).suffix != SUFFIX:
             where = path if path is None or isinstance(path, str) else Path(path)
             return super().save(where, serialization_format)  # type: ignore[misc]
         if serialization_format != "pickle":
             raise ValueError(
-                f"A path that ends in {SUFFIX!r} asks for a model file, which has no serialization_format; "
-                f"got {serialization_format!r}."
+                f"serialization_format must be the default for a path that ends in {SUFFIX!r}, because a "
+                f"model file has no other format; got {serialization_format!r}."
             )
         self.check_is_fitted("save")  # type: ignore[attr-defined]
         write(path, self)
@@ -250,13 +250,13 @@ def load(path: str | os.PathLike[str]) -> Any:
     zipped = Path(f"{os.fspath(path)}.zip")
     if not Path(path).exists() and zipped.exists():
         raise FileNotFoundError(
-            f"There is no {str(path)!r}, but {str(zipped)!r}, which save wrote in sktime's format as the "
-            f"name had no ending. It holds pickles: sktime.base.load reads it. Save to a name that ends in "
-            f"{SUFFIX!r} for a file that tsssm.load reads."
+            f"There is no {str(path)!r}, but there is {str(zipped)!r}, which save wrote in sktime's format "
+            f"because the name had no ending. It holds pickles: read it with sktime.base.load. For a file "
+            f"that tsssm.load reads, save to a name that ends in {SUFFIX!r}."
         )
     estimator = read(path)
     if isinstance(estimator, Composite):
         return estimator.put_together()
     if not isinstance(estimator, Saveable):
-        raise ModelFileError(f"{path} holds a {type(estimator).__name__}, which is no estimator.")
+        raise ModelFileError(f"{path} holds a {type(estimator).__name__}, which is not an estimator.")
     return estimator

@@ -83,8 +83,8 @@ def training_options(parameters: Any, identity: Mapping[str, str], seed: int, **
         None,
     ) and parameters.random_state is None:
         raise ValueError(
-            "checkpoint_dir and resume_from need a random_state, so that a fit that goes on draws what "
-            "it would have drawn; got random_state=None."
+            "checkpoint_dir and resume_from need a random_state, so that a resumed fit draws the same random "
+            "numbers; got random_state=None."
         )
     return TrainingOptions(
         max_epochs=parameters.max_epochs,

@@ -90,7 +90,7 @@ def stratified_split(
     if count >= len(rows) or len(order) < count:
         raise ValueError(
             f"early_stopping needs more series: validation_fraction={fraction} of {len(rows)} series leaves "
-            f"nothing {'of some class ' if classes else ''}to train on."
+            f"no series {'of some class ' if classes else ''}to train on."
         )
     picks = np.floor((np.arange(count) + rng.uniform()) * len(order) / count).astype(np.int64)
     held_out = order[picks]

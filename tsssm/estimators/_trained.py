@@ -161,9 +161,9 @@ class TrainedNetwork(CallbackSupportMixin, SavedNetwork):
             net.load_state_dict(self.net_.state_dict())
         except RuntimeError as error:
             raise ValueError(
-                "The network of the previous fit cannot go on, for what shapes it has changed: backbone, "
-                "n_members, n_layers, d_model, d_state, n_readouts, bidirectional, norm, loss, quantiles. "
-                "Set it back, or fit with warm_start=False."
+                "warm_start=True cannot continue the previous fit, because a parameter that sets the shape "
+                "of the network has changed (backbone, n_members, n_layers, d_model, d_state, n_readouts, "
+                "bidirectional, norm, loss or quantiles). Restore it, or fit with warm_start=False."
             ) from error
 
     def _identity(self) -> dict[str, str]:

@@ -51,8 +51,8 @@ def check_exportable(
         raise ExportError("The estimator saw a single class in fit and has no network to export.")
     if isinstance(estimator.encoder_, ChartEncoder):
         raise ExportError(
-            "What a network reads of a clinical chart, spans of time in normal scores, cannot be exported: "
-            "fit with bidirectional=False, which reads every sample."
+            "A bidirectional network of clinical charts cannot be exported: fit with bidirectional=False, "
+            "whose network reads every sample."
         )
     if estimator.encoder_.categories.size:
         raise ExportError("Categorical channels cannot be exported: give one channel for each value.")

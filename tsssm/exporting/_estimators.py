@@ -119,7 +119,7 @@ def to_onnx(
 
 def _closed_form_model(estimator: Any, streaming: bool) -> onnx.ModelProto:
     if streaming:
-        raise ExportError("A closed form cannot be exported to ONNX as a stream; networks can.")
+        raise ExportError("A closed form cannot be exported to ONNX with streaming=True; networks can.")
     features = check_features(estimator.features_)
 
     def finish(g: Graph, closed: str) -> Answers:
@@ -136,8 +136,8 @@ def _closed_form_model(estimator: Any, streaming: bool) -> onnx.ModelProto:
 def _network_model(estimator: Any, members: list[Backbone], streaming: bool) -> onnx.ModelProto:
     if streaming and any(member.config["bidirectional"] for member in members):
         raise ExportError(
-            "A bidirectional network has to see the end of a series before it can answer: fit with "
-            "bidirectional=False to export a stream."
+            "streaming=True needs networks in one direction, because others read a series from its end, too: "
+            "fit with bidirectional=False."
         )
     write = sample_model if streaming else series_model
     form = estimator.closed_form_

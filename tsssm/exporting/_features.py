@@ -48,8 +48,8 @@ def check_features(features: Features) -> StateSpaceFeatures:
     if encoder.has_times or encoder.missing:
         had = "times" if encoder.has_times else "missing values"
         raise ExportError(
-            f"The closed form cannot be exported to ONNX where training series had {had}: it looks between "
-            "their samples. Fit to regular series without times, or a network with n_features=0."
+            f"The closed form cannot be exported to ONNX where training series had {had}: it needs "
+            "the curve between samples. Fit to regular series without times, or with n_features=0."
         )
     return features
 

@@ -100,7 +100,7 @@ class StateSpaceFeatures:
         if n_features < least:
             raise ValueError(
                 f"n_features must be at least {least} for n_scales={n_scales} and pooling={self.pooling!r}: "
-                f"one block of {_BLOCK} readouts a scale; got {n_features}."
+                f"one block of {_BLOCK} readouts for each scale; got {n_features}."
             )
 
     def fit(self, panel: Panel, scale: str = "auto") -> StateSpaceFeatures:

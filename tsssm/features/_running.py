@@ -128,13 +128,10 @@ class RunningFeatures:
         self.n_features_out = features.n_features_out
         slopes_count = bool(features._systems["mix_held"].any())
         if timeline.normalize == "series" or (timeline.normalize_slopes == "series" and slopes_count):
-            auto = (
-                ", as 'auto' does with the slopes of a single channel" if features.normalize == "auto" else ""
-            )
+            auto = " where there is one channel" if features.normalize == "auto" else ""
             raise ValueError(
-                f"the features were fitted with normalize={features.normalize!r}. What is divided by the "
-                f"scale of its own series{auto}, changes from the first sample on with every later one, and "
-                "cannot be brought up to date: fit with normalize='global' to stream."
+                f"the features were fitted with normalize={features.normalize!r}, which divides by the scale "
+                f"of the whole series{auto}. A stream does not know that scale: fit with normalize='global'."
             )
         parts = {**features._systems, **features._readouts, "thresholds": features._thresholds}
         self._competition = "competition" in features.pooling

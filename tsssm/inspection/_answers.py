@@ -86,7 +86,7 @@ def answer_of(estimator: Any, target: Any, quantile: float | None) -> Answer:
     if isinstance(estimator, ClassTargets):
         if quantile is not None:
             raise ValueError(
-                "quantile is for a regressor with loss='quantile'; the estimator is a classifier."
+                "quantile must be None for a classifier; it needs a regressor with loss='quantile'."
             )
         return _class_answer(estimator, target)
     return _number_answer(estimator, target, quantile)
@@ -144,12 +144,12 @@ def _number_answer(estimator: Any, target: Any, quantile: float | None) -> Answe
     quantity = "prediction" if count == 1 else f"prediction of {target}"
     if isinstance(estimator, SSMFeaturesRegressor):
         if quantile is not None:
-            raise ValueError("quantile is for a regressor with loss='quantile'.")
+            raise ValueError("quantile must be None, except for a regressor with loss='quantile'.")
         return Answer(quantity, std, lambda z: mean + std * z[:, column])
     loss, levels = estimator.loss, list(getattr(estimator, "quantiles", ()))
     if quantile is not None and (loss != "quantile" or quantile not in levels):
         having = f"it has {levels}" if loss == "quantile" else f"the loss is {loss!r}"
-        raise ValueError(f"quantile must be one that a regressor with loss='quantile' learns; {having}.")
+        raise ValueError(f"quantile must be a trained level of a regressor with loss='quantile'; {having}.")
     each, place = estimator._outputs_per_target(), 0
     if loss == "quantile":
         wanted = 0.5 if quantile is None else quantile

@@ -131,7 +131,7 @@ def attribute(
         check_count("n_steps", n_steps)
     along = isinstance(estimator, ALONG)
     if time is not None and not along:
-        raise ValueError(f"time is for estimators that answer along time; got {type(estimator).__name__}.")
+        raise ValueError(f"time must be None, except for SSMSequence*; got a {type(estimator).__name__}.")
     answer = answer_of(estimator, target, quantile)
     closed = isinstance(estimator, LINEAR) or getattr(estimator, "closed_form_", None) is not None
     codes = not isinstance(estimator, LINEAR) and estimator.encoder_.categories.size > 0
@@ -145,7 +145,7 @@ def attribute(
     if method == "integrated_gradients" and codes:
         raise ValueError("Categories have no gradients: use method='shapley' or 'occlusion'.")
     if background is not None and method != "integrated_gradients":
-        raise ValueError(f"background is for method='integrated_gradients'; the method is {method!r}.")
+        raise ValueError(f"background needs method='integrated_gradients'; got method={method!r}.")
     panel = estimator._panel(X, reset=False)
     at = _asked_times(estimator, X, panel, time) if along else None
     if method == "integrated_gradients":

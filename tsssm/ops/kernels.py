@@ -82,7 +82,7 @@ def vandermonde(weights: Tensor, exponents: Tensor, length: int) -> Tensor:
     _check_complex(weights=weights, exponents=exponents)
     if weights.shape[-1] != exponents.shape[-1]:
         got = f"{tuple(weights.shape)} and {tuple(exponents.shape)}"
-        raise ValueError(f"weights and exponents must be (..., N) of one N; got {got}.")
+        raise ValueError(f"weights and exponents must be (..., N) with the same N; got {got}.")
     stride, rows = _strides(length)
     index = torch.arange(max(stride, rows), dtype=torch.float64, device=exponents.device)
     z = exponents.to(torch.complex128)[..., None, :]
@@ -185,9 +185,10 @@ def cauchy(weights: Tensor, Lambda: Tensor, a: Tensor, b: Tensor) -> Tensor:
     _check_complex(weights=weights, Lambda=Lambda, a=a, b=b)
     if weights.ndim < 2 or Lambda.ndim < 1 or weights.shape[-1] != Lambda.shape[-1]:
         got = f"{tuple(weights.shape)} and {tuple(Lambda.shape)}"
-        raise ValueError(f"weights must be (..., K, N) and Lambda (..., N) of one N; got {got}.")
+        raise ValueError(f"weights must be (..., K, N) and Lambda (..., N) with the same N; got {got}.")
     if a.ndim < 1 or b.ndim < 1 or a.shape[-1] != b.shape[-1]:
-        raise ValueError(f"a and b must be (..., L) of one L; got {tuple(a.shape)} and {tuple(b.shape)}.")
+        got = f"{tuple(a.shape)} and {tuple(b.shape)}"
+        raise ValueError(f"a and b must be (..., L) with the same L; got {got}.")
     with_a = 2 * weights.real
     with_b = -2 * (weights * Lambda.conj()[..., None, :]).real
     # Both polynomials in a and b are products with real matrices, which spares most passes over (..., N, L).

@@ -149,7 +149,7 @@ def liquid_scan(
     """
     alpha = gbt_alpha(method)
     if method == "foh":
-        raise ValueError("method must be a rule with one input coefficient a step; got 'foh'.")
+        raise ValueError("method must be a rule with one input coefficient for each step; got 'foh'.")
     check_liquid_kernel(kernel, order, full=False)
     batch, length, channels = check_input(u)
     real, modes = check_eigenvalues("A", A)

@@ -69,7 +69,7 @@ def batch_norm(
         return _masked(h, running_mean, running_var, weight, bias, keep, momentum, eps)
     count = h.shape[0] * h.shape[1] if keep is None else int(keep.sum())
     if count < 2:
-        raise ValueError(f"A variance needs two samples; {count} of h {tuple(h.shape)} count.")
+        raise ValueError(f"h must have at least two samples to keep; got {count} of {tuple(h.shape)}.")
     if fills_registers(h, *vectors.values()):
         # Numba is imported, and its kernels are loaded, when the first CPU tensor arrives.
         from tsssm.ops.autograd import normalization as compiled

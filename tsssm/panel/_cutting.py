@@ -24,8 +24,8 @@ def duration(value: Any, parts: Parts, name: str, *, positive: bool = False) -> 
         if parts.time_unit is None:
             has = "times without a unit" if parts.times is not None else "no times"
             raise ValueError(
-                f"{name}={value!r} is a time difference, but the panel has {has}: give a number, or "
-                "time_unit where the panel is made."
+                f"{name}={value!r} is a time difference, but the panel has {has}: pass a number, or "
+                "time_unit when the panel is made."
             )
         try:
             number = pd.Timedelta(value) / pd.Timedelta(1, "s") / UNITS[parts.time_unit]
@@ -88,7 +88,7 @@ def _channel_number(channel: Any, parts: Parts) -> int:
 def rows_of_ids(ids: Any, parts: Parts) -> npt.NDArray[np.intp]:
     """Numbers of the series that have these ids, in the order asked for."""
     if parts.ids is None:
-        raise ValueError("the panel has no ids; give ids where the panel is made, or select by position.")
+        raise ValueError("the panel has no ids; pass ids when the panel is made, or select by position.")
     wanted = pd.Index([ids] if isinstance(ids, (str, tuple)) or np.ndim(ids) == 0 else ids)
     rows, missing = parts.ids.get_indexer_non_unique(wanted)
     if len(missing):

@@ -68,7 +68,9 @@ def numeric_array(x: Any, name: str) -> npt.NDArray[Any]:
     except ValueError as error:
         raise ValueError(f"{name} is a nested sequence of unequal lengths, not an array: {error}") from error
     except (TypeError, RuntimeError) as error:
-        raise TypeError(f"{name} is no array and cannot become one, a {type(x).__name__}: {error}") from error
+        raise TypeError(
+            f"{name} cannot be converted to an array, got a {type(x).__name__}: {error}"
+        ) from error
     if array.dtype.kind == "O":
         array = _numbers_from_objects(array, name)
     if array.dtype.kind == "c":

@@ -229,7 +229,7 @@ class Panel(Constructors, Selections):
         checked_unit(unit)
         if self.times is None or self.time_unit is None:
             what = "unit of its times" if self.has_times else "times"
-            raise ValueError(f"the panel has no {what}; give time_unit where the panel is made.")
+            raise ValueError(f"the panel has no {what}; pass time_unit when the panel is made.")
         if unit == self.time_unit:
             return self
         times = self.times * (UNITS[self.time_unit] / UNITS[unit])

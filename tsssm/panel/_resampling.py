@@ -29,8 +29,8 @@ def resampled(parts: Parts, step: float, how: str) -> Parts:
     counts = steps[parts.offsets[1:] - 1] + 1
     if counts.sum() * parts.values.shape[1] > _MOST_VALUES:
         raise ValueError(
-            f"step={step:g} makes {counts.sum():.3g} samples of {len(times)}, which is more than fits; "
-            "take a longer one."
+            f"step={step:g} would make {counts.sum():.3g} samples from {len(times)}, more than fit in "
+            "memory; pass a longer step."
         )
     grid = np.concatenate([[0], np.cumsum(counts.astype(np.int64))])
     numbers = np.arange(grid[-1]) - np.repeat(grid[:-1], np.diff(grid))

@@ -131,19 +131,16 @@ def _tell_of_absent(channels: pd.Index, names: pd.Index, name: str) -> None:
     labels = [str(label) for label in others.tolist()]
     near = difflib.get_close_matches(str(absent[0]), labels, n=1, cutoff=0.5)
     some = f"{labels[:5]!r}{' and more' * (len(labels) > 5)}"
-    more = f", nor {len(absent) - 1} other(s) that are wanted" if len(absent) > 1 else ""
-    found = f"{near[0]!r} is the nearest" if near else f"there are {some}"
-    warn_of_data(
-        f"{name} has no variable {absent[0]!r}{more}; its channel is missing throughout. Of the variables "
-        f"that are not wanted, {found}."
-    )
+    more = f", nor {len(absent) - 1} other(s) of those asked for" if len(absent) > 1 else ""
+    found = f"The most similar other name is {near[0]!r}" if near else f"Other variables are {some}"
+    warn_of_data(f"{name} has no variable {absent[0]!r}{more}; all values of its channel are NaN. {found}.")
 
 
 def _checked_columns(df: pd.DataFrame, columns: Mapping[str, Hashable], name: str) -> dict[str, pd.Series]:
     """Columns of a table by their role; each has to be there once and to play one role."""
     if not isinstance(df, pd.DataFrame):
         raise TypeError(
-            f"{name} must be a DataFrame with one row a value or sample, got {type(df).__name__}."
+            f"{name} must be a DataFrame with one row for each value or sample, got {type(df).__name__}."
         )
     if len(df) == 0:
         raise ValueError(
@@ -154,7 +151,7 @@ def _checked_columns(df: pd.DataFrame, columns: Mapping[str, Hashable], name: st
         if label not in df.columns:
             levels = " reset_index() turns index levels into columns." if label in df.index.names else ""
             raise ValueError(
-                f"{role}={label!r} is no column of {name}, which has {list(df.columns)}.{levels}"
+                f"{role}={label!r} is not a column of {name}, which has {list(df.columns)}.{levels}"
             )
         chosen[role] = df[label]
         if not isinstance(chosen[role], pd.Series):

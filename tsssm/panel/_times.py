@@ -102,7 +102,7 @@ def _clock_times(column: pd.Series, where: str) -> npt.NDArray[np.timedelta64]:
         match = _CLOCK.fullmatch(text) if isinstance(text, str) else None
         if match is None:
             raise TypeError(
-                f"{where} holds the text {text!r}, which is no clock time 'HH:MM' or 'HH:MM:SS'. Convert "
+                f"{where} holds the text {text!r}, which is not a time 'HH:MM' or 'HH:MM:SS'. Convert "
                 "dates with pandas.to_datetime and time differences with pandas.to_timedelta first."
             )
         sign, hours, minutes, seconds = match.groups()
@@ -110,7 +110,7 @@ def _clock_times(column: pd.Series, where: str) -> npt.NDArray[np.timedelta64]:
         count = whole * 10**9 + round(float(seconds or 0) * 1e9)
         if count >= 2**63:
             raise ValueError(
-                f"{where} holds the text {text!r}, which is beyond the 292 years of clock times."
+                f"{where} holds the text {text!r}, which is beyond the 292 years that pandas can count."
             )
         nanoseconds[i] = -count if sign else count
     return nanoseconds[codes].view("m8[ns]")

@@ -56,7 +56,7 @@ def write(path: str | os.PathLike[str], obj: Any, name: str | None = None) -> No
     try:
         TreeReader(arrays, len(data)).read(tree)
     except Exception as error:
-        raise UnsavableError(f"This {name} would not be read again: {error}") from error
+        raise UnsavableError(f"A file of this {name} could not be loaded again: {error}") from error
     write_atomically(Path(path), data)
 
 

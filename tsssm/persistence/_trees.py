@@ -122,7 +122,7 @@ class TreeReader:
     def array(self, name: Any) -> npt.NDArray[Any]:
         """Return an array of the file, and let go of it."""
         if name not in self._arrays:
-            raise ModelFileError(f"it names the array {name!r}, which it has not, or has named before.")
+            raise ModelFileError(f"it names the array {name!r}, which it does not hold or has named before.")
         # A copy, because what safetensors hands out may be read-only, and views of one buffer.
         return self._arrays.pop(name).copy()
 
@@ -137,7 +137,7 @@ class TreeReader:
         """Take so many bytes of what the text of the file may become."""
         self._room -= size
         if self._room < 0:
-            raise ModelFileError("it asks for far more memory than it holds text.")
+            raise ModelFileError("it would take far more memory than its size allows.")
 
     def object(self, content: Any) -> Any:
         name, state = content

@@ -52,7 +52,7 @@ class AttributionDisplay:
     ) -> None:
         panel = attribution.panel
         if len(panel) != 1:
-            raise ValueError(f"attribution must be of one series; got {len(panel)}. Ask about panel[i].")
+            raise ValueError(f"attribution must be of one series; got {len(panel)}. Explain panel[i] alone.")
         self.attribution = attribution
         table = attribution.by_span(spans)
         table.index = pd.Index(attribution.channels, name="channel")

@@ -66,7 +66,9 @@ class PredictionDisplay:
             raise ValueError(f"X must hold one series; got {len(panel)}.")
         answers = Stream(estimator).push_many(panel.values, panel.times)
         if isinstance(answers, list):
-            raise ValueError("y had several columns of classes; their probabilities do not fit one picture.")
+            raise ValueError(
+                "y must have one column in fit to draw probabilities of classes; it had several."
+            )
         classes = getattr(estimator, "classes_", None)
         n = np.asarray(answers).reshape(len(panel.values), -1).shape[1]
         if classes is not None:

@@ -229,10 +229,8 @@ def model_of(model: Any) -> tuple[NetworkModel | FeaturesModel | BlendedModel, A
         )
     model.check_is_fitted()
     if model.net_ is None:
-        raise ValueError(
-            "model saw a single class in fit and has no network: its answer does not depend on samples."
-        )
-    _check_direction(model.net_, "lookahead=0, or what may pass before an answer," if along else None)
+        raise ValueError("model saw a single class in fit and has no network: it always predicts that class.")
+    _check_direction(model.net_, "a number as lookahead" if along else None)
     if not along and model.closed_form_ is not None:
         return BlendedModel(model), copy.copy(model)
     return NetworkModel(model.net_, model.encoder_), copy.copy(model)
@@ -242,6 +240,6 @@ def _check_direction(net: Backbone | Committee, remedy: str | None = None) -> No
     blocks: list[Any] = [block for member in members_of(net) for block in member.blocks]
     if any(block.layer.bidirectional for block in blocks):
         raise ValueError(
-            "model is bidirectional and has to see the end of a series before it can answer: fit it with "
-            f"{remedy or 'bidirectional=False'} to stream."
+            "model is bidirectional and cannot predict before the end of a series: to stream, fit it with "
+            f"{remedy or 'bidirectional=False'}."
         )

@@ -155,7 +155,9 @@ class Samples:
                 raise ValueError(f"time is missing: {reason}, so that every sample needs one.")
             return None
         if memory.timed is False:
-            raise ValueError("time was given, but the samples before had none: give it from the first on.")
+            raise ValueError(
+                "time was given, but the samples before had none: pass it from the first sample on."
+            )
         array = np.asarray(plain(times, "time"))
         if array.dtype.kind not in "fiu":
             unit = None if self.encoder is None else self.encoder.time_unit
@@ -167,7 +169,7 @@ class Samples:
         if array.shape != shape:
             expected = f"({length},)" if alone else f"({length},) or ({length}, {batch})"
             raise ValueError(
-                f"time must be one number a sample, {expected} for {length} sample(s); got {array.shape}."
+                f"time must have shape {expected}, one number for each sample; got {array.shape}."
             )
         result = array.astype(np.float64)
         if not (np.abs(result) <= _LARGEST_TIME).all():

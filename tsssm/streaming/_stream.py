@@ -140,7 +140,7 @@ class Stream:
             raise TypeError(f"state must be the state of a Stream; got {type(state).__name__}.")
         own, other = _shapes((self._state, self._memory)), _shapes((state._model, state._memory))
         if own != other:
-            raise ValueError("state is that of a stream of another model, or of another number of series.")
+            raise ValueError("state must be from a stream of the same model and number of series.")
         self._state, self._memory = state._model.copy(), state._memory.copy()
 
     def push(self, values: Any, time: Any = None) -> Any:
@@ -211,8 +211,8 @@ class Stream:
             total = sum(outputs.ravel().tolist()) if outputs.size < 32 else outputs.sum()
             if not math.isfinite(total):
                 raise FloatingPointError(
-                    "the answer is NaN or infinite, and so will be those to come: reset the stream, and look "
-                    f"for extreme values; those of the latest samples reach {np.nanmax(np.abs(values)):g}."
+                    "the prediction is NaN or infinite, and all later ones would be, too: call reset, and "
+                    f"check for extreme values; the latest samples reach {np.nanmax(np.abs(values)):g}."
                 )
         return outputs
 

@@ -21,7 +21,9 @@ _FORMAT = b"tsssm checkpoint 1"
 
 def damaged(path: Path, reason: object) -> ValueError:
     """The error about a file that is no good."""
-    return ValueError(f"{path} is no checkpoint of tsssm, or is damaged: {reason}. Remove it to start anew.")
+    return ValueError(
+        f"{path} is not a checkpoint of tsssm, or is damaged: {reason}. Delete it to start anew."
+    )
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -64,7 +66,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     head, _, rest = path.read_bytes().partition(b"\n")
     digest, _, data = rest.partition(b"\n")
     if head != _FORMAT:
-        raise damaged(path, "it does not begin like one")
+        raise damaged(path, "it does not start with the format name")
     if digest != hashlib.sha256(data).hexdigest().encode():
         raise damaged(path, "its digest is not that of its content")
     try:

@@ -117,8 +117,8 @@ class RunCheckpoint(Checkpoint):
             self._lock = FileLock(path.with_name(f".{path.name}.lock"))
             if not self._lock.held:
                 warnings.warn(
-                    f"The same fit is running elsewhere and has {path}: this one starts afresh and keeps no "
-                    "state there.",
+                    f"The same fit is running in another process, which writes {path}: this fit starts from "
+                    "the beginning and writes no checkpoint.",
                     UserWarning,
                     stacklevel=2,
                 )
@@ -136,7 +136,7 @@ class RunCheckpoint(Checkpoint):
         """Raise unless this is the content of a checkpoint of this very run."""
         found = content.get(_IDENTITY)
         if type(found) is not dict:
-            raise damaged(path, "it says of no fit")
+            raise damaged(path, "it names no fit")
         differences = [
             f"{name} ({found.get(name, 'none')} then, {self._identity.get(name, 'none')} now)"
             for name in sorted({*found, *self._identity})
@@ -145,7 +145,7 @@ class RunCheckpoint(Checkpoint):
         if differences:
             raise ValueError(
                 f"The checkpoint {path} is of another fit, which differs in {', '.join(differences)}. Resume "
-                "with the parameters and the data of that fit, or start anew without it."
+                "with the parameters and data of that fit, or fit without this checkpoint."
             )
 
     def on_save_checkpoint(self, trainer: pl.Trainer, module: pl.LightningModule, checkpoint: dict) -> None:
@@ -194,7 +194,7 @@ class RunCheckpoint(Checkpoint):
                 self._warned = True
                 warnings.warn(
                     f"The state of the fit could not be written to {self._path} ({error}); training goes on. "
-                    "An older state that is there stays.",
+                    "An older checkpoint there is kept.",
                     UserWarning,
                     stacklevel=2,
                 )

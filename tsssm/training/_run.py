@@ -44,8 +44,8 @@ def resolve_device(accelerator: str) -> torch.device:
         return torch.device("cpu")
     if not available:
         raise ValueError(
-            f"accelerator={accelerator!r} asks for a CUDA device, and PyTorch finds none here; "
-            "'auto' takes one where there is one, else the CPU."
+            f"accelerator={accelerator!r} needs a CUDA device, and PyTorch finds none; 'auto' uses the CPU "
+            "in that case."
         )
     return torch.device("cuda")
 
