@@ -1,4 +1,4 @@
-"""Estimators for scikit-learn and sktime: one class a task, good in both worlds."""
+"""Estimators for scikit-learn and sktime: one class for each task, for both libraries."""
 
 from tsssm.estimators._classifier import SSMClassifier
 from tsssm.estimators._features import SSMFeatures

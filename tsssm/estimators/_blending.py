@@ -1,4 +1,4 @@
-"""The members of an estimator and the closed form beside them: how many, and how they are weighed."""
+"""The members of an estimator and the closed form beside them: how many, and how they are weighted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MEMBERS, _MEMBERS_OF_CHARTS, _FEATURES = 4, 6, 12288
 
 
 class Blending(SavedNetwork):
-    """Base of an estimator whose answer is that of some networks and of a closed form together."""
+    """Base of an estimator that blends the predictions of some networks and of a closed form."""
 
     n_members: int | str
     n_features: int | str

@@ -1,13 +1,12 @@
-"""The closed form beside a network: a ridge regression on state-space features, and how far to trust each.
+"""The closed form beside a network: a ridge regression on state-space features, and the weights of both.
 
 Symbols and shapes: n series, m outputs of the ridge, k classes, weights w (n,) of the series::
 
-    start    (n, k) or (n,)   what the closed form says of series that it was fitted without
-    outputs  (n, k) or (n,)   what the network says of series that it was trained without
+    start    (n, k) or (n,)   predictions of the closed form for series that it was fitted without
+    outputs  (n, k) or (n,)   predictions of the network for series that it was trained without
 
-What is weighed against each other is thus said by neither of what it knows (stacking: Wolpert, Neural
-Networks 5 (1992); with weights that are not negative: Breiman, *Stacked regressions*, Machine Learning 24
-(1996)).
+Both are thus out-of-fold predictions (stacking: Wolpert, Neural Networks 5 (1992); with weights that are not
+negative: Breiman, *Stacked regressions*, Machine Learning 24 (1996)).
 """
 
 from __future__ import annotations

@@ -113,11 +113,11 @@ class FeaturesEstimator(PanelEstimator):
 class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEstimator):
     """Closed-form state-space features of time series, for scikit-learn and sktime.
 
-    Fixed random state-space systems read the series, and what their outputs do over time makes the features:
-    ROCKET with the systems of LSSL and S4D in place of convolutions. Nothing is trained by gradients; series
-    may differ in length, be sampled irregularly and have missing values. Averages are over time and not over
-    samples, and the state of the systems is also looked at between samples, so that the features of a series
-    depend little on how it was sampled.
+    Fixed random state-space systems filter the series, and their outputs are pooled over time: ROCKET with
+    the systems of LSSL and S4D in place of convolutions. Nothing is trained by gradients; series may differ
+    in length, be sampled irregularly and have missing values. Averages are over time and not over samples,
+    and the systems are also evaluated between samples, so that the features of a series depend little on how
+    it was sampled.
 
     Parameters
     ----------
@@ -131,10 +131,10 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
     pooling : "auto", "charts" or tuple of {"ppv", "competition"}, default="auto"
         What is kept of an output: the share of time above thresholds, how often and how strongly it is the
         largest and how often the smallest of eight, or both. "charts" is for clinical charts: every variable
-        moves systems of its own by its own gaps, and their states at the end are kept (`ChartFeatures`), as
-        many as follow from the channels, whatever ``n_features``, ``basis``, ``n_scales`` and ``normalize``.
-        "auto" is "charts" where at least four channels vary, at least half of their values are missing, in
-        the samples that have any, and half of them have fewer than 16 values a series; else it is both of the
+        has systems of its own, which run with its own gaps, and their final states are kept
+        (`ChartFeatures`); ``n_features``, ``basis``, ``n_scales`` and ``normalize`` are then ignored. "auto"
+        is "charts" where at least four channels vary, at least half of their values are missing, in the
+        samples that have any, and half of them have fewer than 16 values a series; else it is both of the
         first two.
     normalize : {"auto", "series", "global"} or None, default="auto"
         "series" removes mean and scale of every channel of every series, "global" those of the training
@@ -148,10 +148,10 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
         Where the features are computed, as in `SSMClassifier`; they are the same up to rounding. Where there
         is no CUDA device, or no Triton to compile for it, a fitted transformer computes on the CPU.
     scale : {"auto", "standard", "robust"}, default="auto"
-        Scale of the values of a channel: mean and standard deviation, without faults more than 100 ranges off
-        ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
+        Scale of a channel: mean and standard deviation without ("auto") or with ("standard") faults (over 100
+        ranges off); median and interquartile range without faults ("robust"). Not for charts.
     missing_channels : {"error", "nan"}, default="error"
-        What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
+        Whether a named channel of ``fit`` that later series lack is an error, or missing values.
 
     Attributes
     ----------
@@ -164,11 +164,11 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
 
     Notes
     -----
-    Between the samples that hold a value of it, a channel runs between straight lines and a smooth curve, as
-    near to the curve as samples of the training series are that are left out; before the first and after the
-    last it is constant. The unit of time is the sampling step or, for irregular times, a typical short gap of
-    the training series; times are rounded to a 64th of it. Series without times lie on the regular grid of
-    the training series.
+    Between its values a channel is interpolated, between straight lines and a smooth curve, with the weight
+    that predicts left-out samples of the training series best; before the first value and after the last it
+    is constant. The unit of time is the sampling step or, for irregular times, a typical short gap of the
+    training series; times are rounded to a 64th of it. Series without times lie on the regular grid of the
+    training series.
 
     A flat frame of numbers or an array (n, length) holds one series a row, as in scikit-learn. A pandas
     Series, and a flat frame with an index of dates, are one series to sktime, and so they are here.

@@ -65,7 +65,7 @@ class IntervalTargets:
 
     @of_one_fit
     def predict_interval(self, X: Any, coverage: float = 0.9) -> FloatArray:
-        """Return intervals that hold a share of the targets of new series.
+        """Return intervals that cover a share of the targets of new series.
 
         Parameters
         ----------
@@ -84,7 +84,7 @@ class IntervalTargets:
         NotFittedError, TypeError
             Before ``fit``, and for X that is not as documented.
         ValueError
-            For X or ``coverage`` that are not as documented, and where too few series were left out to say.
+            For X or ``coverage`` that are not as documented, and where too few series were left out for it.
 
         Notes
         -----
@@ -92,7 +92,8 @@ class IntervalTargets:
         without (conformal prediction by cross-validation). Pass ``groups`` to ``fit`` where series belong
         together, such as those of one patient: then the intervals are those for new patients. A share c needs
         c / (1 - c) series or groups, 9 for 0.9. With ``loss="gaussian"`` an interval is wider where the
-        network is less sure; otherwise all are as wide. Each target has its share by itself.
+        predicted standard deviation is larger; otherwise all have the same width. The coverage holds for each
+        target separately.
         """
         self.check_is_fitted()  # type: ignore[attr-defined]
         real = isinstance(coverage, Real) and not isinstance(coverage, bool)

@@ -69,10 +69,10 @@ class SSMEstimator(TrainedNetwork, Blending):
             negative. A series of weight 0 is left out.
         groups : array of shape (n,), optional
             Which series belong together, such as those of one patient. ``early_stopping`` holds out whole
-            groups, so that it judges on groups that the network has not seen.
+            groups, so that the validation loss is that of unseen groups.
         X_val, y_val : as X and y, optional
-            Series to judge by in ``early_stopping``, in place of a part of X. Nothing else is learned from
-            them. In a `Pipeline`, name X_val in ``transform_input``.
+            Validation set of ``early_stopping``, in place of a part of X. Nothing else is learned from it. In
+            a `Pipeline`, name X_val in ``transform_input``.
         sample_weight_val : array, optional
             Weight of each series of X_val in the validation loss.
 
@@ -95,7 +95,7 @@ class SSMEstimator(TrainedNetwork, Blending):
         -----
         UserWarning
             If Ctrl-C ended a single fit early; the estimator is fitted with what it had learned. If the state
-            could not be written to ``checkpoint_dir``, or the very same fit is running with it elsewhere.
+            could not be written to ``checkpoint_dir``, or the same fit is running with it in another process.
         """
         continued = self._is_fitted and self._starts_warm()
         with self._fitting(reset=not continued):

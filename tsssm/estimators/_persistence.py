@@ -201,8 +201,8 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     ValueError
         For a path with another ending.
     UnsavableError
-        If there is no estimator of ours in it, if it holds objects that are not to be trusted in a file, such
-        as functions of yours, or if skops is not installed.
+        If it holds no estimator of ours, if it holds objects that skops does not trust, such as functions of
+        yours, or if skops is not installed.
     OSError
         If the file cannot be written.
 

@@ -1,4 +1,4 @@
-"""Quantiles of the targets, from the losses that know them."""
+"""Quantiles of the targets, for the losses that give them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tsssm.estimators._number_targets import NumberTargets
 
 
 class QuantileTargets(NumberTargets):
-    """Mixin in front of `SSMEstimator` for targets of which the network may also say quantiles."""
+    """Mixin in front of `SSMEstimator` for targets of which the network may also predict quantiles."""
 
     @of_one_fit
     def predict_quantiles(self, X: Any, quantiles: Sequence[float] | None = None) -> FloatArray:
@@ -40,9 +40,9 @@ class QuantileTargets(NumberTargets):
 
         Notes
         -----
-        Quantiles that the network has in the wrong order are sorted, which only lowers their loss
-        (Chernozhukov, Fernandez-Val, Galichon, *Quantile and Probability Curves Without Crossing*,
-        Econometrica 78 (2010), proposition 4). Those of "gaussian" are the normal distribution's.
+        Quantiles that cross are sorted, which only lowers their loss (Chernozhukov, Fernandez-Val, Galichon,
+        *Quantile and Probability Curves Without Crossing*, Econometrica 78 (2010), proposition 4). Those of
+        "gaussian" are the normal distribution's.
         """
         self.check_is_fitted()  # type: ignore[attr-defined]
         levels = np.asarray(self.quantiles if quantiles is None else quantiles, dtype=np.float64)

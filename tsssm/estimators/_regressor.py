@@ -48,15 +48,15 @@ class SSMRegressor(
         In cross-validation on 16 UCR sets "s4d", "liquid-s4", "lssl" and "linoss" are equally accurate within
         their noise, and "s4d" is the quickest (``examples/benchmarks/ucr_backbones.py``).
     n_members : int or "auto", default="auto"
-        Networks whose outputs are averaged. Each is trained without a part of the series of its own, or of
-        the ``groups``; what it says of that part tells how far to trust the networks beside the closed form.
-        "auto" is 4, for clinical charts 6, and 1 with ``bidirectional=False``, for more than 2,000 series
-        that are no charts, and for series on disk.
+        Networks whose outputs are averaged. Each is trained without a fold of the series, or of the
+        ``groups``; the out-of-fold predictions set the weight of the networks beside the closed form. "auto"
+        is 4, for clinical charts 6, and 1 with ``bidirectional=False``, for more than 2,000 series that are
+        no charts, and for series on disk.
     n_features : int or "auto", default="auto"
         Features of a ridge regression, the closed form of `SSMFeaturesRegressor`, that is fitted beside the
-        networks and blended with them (``blend_``); 0 is none, the least is 384. "auto" is 12,288, and 0
-        where ``n_members`` is 1 by itself: a network that streams then costs as little as it can. Why both
-        are the default: ``examples/benchmarks/network_study.py``.
+        networks and blended with them (``blend_``); 0 is none, else at least 384. "auto" is 12,288, and 0
+        where ``n_members="auto"`` is 1, which keeps a stream fast. Why both:
+        ``examples/benchmarks/network_study.py``.
     n_layers : int or "auto", default="auto"
         State-space layers; "auto" is 4, and 1 for clinical charts (Notes).
     d_model : int, default=32
@@ -71,8 +71,8 @@ class SSMRegressor(
     norm : {"batch", "layer", "none"}, default="batch"
         Normalisation before every layer.
     pooling : {"auto", "mean", "max", "last"}, default="auto"
-        Summary over time before the head. The mean weighs each sample by the time it stands for; it is
-        "auto", but "last" for charts.
+        Summary over time before the head. The mean weights each sample by the time around it. "auto" is
+        "mean", and "last" for charts.
     discretization : str or float, optional
         "zoh", "foh" ("s4d", "dss", "s5", "linoss"), "bilinear" or "backward-euler". By default "zoh", and for
         "s4" and "lssl" 0.75, half way from "bilinear", which never forgets, to "backward-euler".
@@ -83,13 +83,13 @@ class SSMRegressor(
         of the training series. Without times in X, a sample is one unit.
     timescales : "auto", (float, float), or a sequence of those, default="auto"
         Shortest and longest timescale (1 / Delta) that the systems of the layers start from, in the unit of
-        the times of X: what they remember at first. A sequence has one pair a layer, from the input on.
-        "auto" is, for all layers, a 50th of the typical duration of a series, but at least two units of
-        ``time_scale``, to twice that duration; audio, whose sounds are much shorter than a recording, wants
-        less in the first layers.
+        the times of X: how far back they remember before training. A sequence has one pair for each layer,
+        from the input on. "auto" is, for all layers, a 50th of the typical duration of a series, but at least
+        two units of ``time_scale``, to twice that duration; audio, whose sounds are much shorter than a
+        recording, needs shorter ones in the first layers.
     max_epochs, max_steps : int, optional
         Length of training; whichever is reached first. With neither, 10 epochs, but at least
-        600 steps, or 200 of each of several members.
+        600 steps, or 200 for each of several members.
     batch_size : int or "auto", default="auto"
         Most series in a step; "auto" is a tenth of the training series, between 8 and 64.
     learning_rate : float, default=4e-3
@@ -101,23 +101,23 @@ class SSMRegressor(
     loss : {"squared_error", "absolute_error", "huber", "quantile", "gaussian"}, default="squared_error"
         Training loss, of standardised targets. "squared_error" predicts the mean; "absolute_error" the
         median, which outliers move less; "huber" is squared within one standard deviation and linear beyond.
-        "quantile" and "gaussian" also say how sure a prediction is: by quantiles (`predict_quantiles`), or by
-        a standard deviation (``predict(X, return_std=True)``).
+        "quantile" and "gaussian" also give the uncertainty of a prediction: by quantiles
+        (`predict_quantiles`), or by a standard deviation (``predict(X, return_std=True)``).
     quantiles : sequence of float, default=(0.1, 0.5, 0.9)
         Levels that the loss "quantile" trains, rising and with 0.5 among them, which is what ``predict``
         returns. Other losses do not train them.
     early_stopping : bool, default=False
-        Hold out a part of the training series, of small and large targets alike, or whole groups if ``fit``
-        is given ``groups``; stop when the loss on it no longer falls, and keep the weights of the best epoch.
-        Nothing is learned from what is held out. ``fit`` also takes series to judge by: ``X_val``, ``y_val``.
+        Hold out a part of the training series, stratified by target, or whole groups if ``fit`` is given
+        ``groups``; stop when the loss on it no longer falls, and keep the weights of the best epoch. Nothing
+        is learned from what is held out. ``fit`` also takes a validation set: ``X_val``, ``y_val``.
     validation_fraction : float, default=0.1
         Share of the series held out by ``early_stopping``.
     n_iter_no_change : int, default=20
         Epochs without improvement after which ``early_stopping`` stops.
     warm_start : bool, default=False
-        Whether another ``fit`` goes on with the weights of the last one, for as many epochs again, in place
-        of new ones; also after ``set_params``, which otherwise forgets a fit. Scales of values, time and
-        targets stay those of the first fit. Use it to prolong a fit, or to adapt a model to new data.
+        Whether another ``fit`` continues from the weights of the last one, for as many epochs again, in place
+        of new ones; also after ``set_params``, which otherwise resets the estimator. Scales of values, time
+        and targets stay those of the first fit. Use it to prolong a fit, or to adapt a model to new data.
     accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
         Where to train and predict; "gpu" is CUDA, "auto" is CUDA where there is one, else the CPU. Where
         there is no CUDA device, a model that was fitted on one predicts on the CPU.
@@ -129,30 +129,30 @@ class SSMRegressor(
     precision : {"32-true", "16-mixed", "bf16-mixed"}, default="32-true"
         Arithmetic in training.
     callbacks : list of `lightning.Callback`, optional
-        Take part in training, as copies; ``train_loss`` and ``val_loss`` are logged after each epoch.
+        Called in training, as copies; ``train_loss`` and ``val_loss`` are logged after each epoch.
     trainer_kwargs : dict, optional
         Further arguments of `lightning.Trainer`, such as ``logger``.
     checkpoint_dir : path, optional
         Folder where ``fit`` keeps its state while it trains, written at the ends of epochs in at most a
         fiftieth of the time and removed at the end. A fit of the same data and parameters that was killed
-        goes on from there and ends in the very same model; other fits, such as those of a search, keep files
-        of their own. Needs a ``random_state``.
+        continues from there and gives the same model; other fits, such as those of a search, keep files of
+        their own. Needs a ``random_state``.
     resume_from : path, optional
-        One of these files, which ``fit`` has to continue; an error if it is of other data or parameters.
+        One of these files to continue from; an error if it is of other data or parameters.
     random_state : int or RandomState, optional
-        Seed. A fit repeats to the bit for the same data, seed, machine and ``torch.get_num_threads()``;
-        another number of threads rounds sums in another order and ends in a slightly different model.
-        None is a fresh seed. NumPy's and torch's global generators are neither used nor changed.
+        Seed. A fit is reproducible bit for bit with the same data, seed, machine and
+        ``torch.get_num_threads()``; another number of threads rounds sums differently. None is a fresh seed.
+        NumPy's and torch's global generators are neither used nor changed.
     verbose : int, default=0
         0 prints nothing, 1 shows a progress bar, 2 adds the model summary and Lightning's messages.
     scale : {"auto", "standard", "robust"}, default="auto"
-        Scale of the values of a channel: mean and standard deviation, without faults more than 100 ranges off
-        ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
+        Scale of a channel: mean and standard deviation without ("auto") or with ("standard") faults (over 100
+        ranges off); median and interquartile range without faults ("robust"). Not for charts.
     missing_channels : {"error", "nan"}, default="error"
-        What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
+        Whether a named channel of ``fit`` that later series lack is an error, or missing values.
     categorical : sequence of str or int, optional
-        Channels, by name or number, whose values are names: codes of events, symbols, bytes. The networks
-        learn a vector for each value of training; others count as missing. There is then no closed form.
+        Channels, by name or number, whose values are codes: events, symbols, bytes. The networks learn an
+        embedding for each value in training; others count as missing. There is then no closed form.
 
     Attributes
     ----------
@@ -173,22 +173,22 @@ class SSMRegressor(
     closed_form_ : ClosedForm or None
         The ridge regression beside the networks; with charts there are dense networks with it.
     blend_ : array (n_columns, 2) or None
-        Weights of the closed form and of the networks in the mean or median of each column of y: those
-        that predict best what neither was fitted to, pulled towards the closed form alone as much as one
-        series would. With one member nothing is left out, and both count alike. None without a closed form.
+        Weights of the closed form and of the networks in the mean or median of each column of y: those with
+        the smallest loss on out-of-fold predictions, shrunk towards the closed form alone with the weight of
+        one series. With one member the weights are equal. None without a closed form.
     encoder_ : PanelEncoder or ChartEncoder
-        What turns series into the network's inputs; documents how missing values and times are treated.
+        Turns series into the network's inputs; documents how missing values and times are treated.
 
     Notes
     -----
     *Charts.* A panel is a clinical chart where at least four channels vary, at least half of their values are
     missing, in the samples that have any, and half of them have fewer than 16 values a series. The closed
     form is then that of `SSMFeatures` with ``pooling="charts"``, whatever ``n_features`` if that is not 0. A
-    bidirectional network reads `ChartEncoder`: normal scores of the training values on a line of 48 spans of
-    a typical series, and static channels apart from the others; it is small, and batches of some thousand
-    series are of 32. A network with ``bidirectional=False`` reads every sample, as it has to for a stream,
-    and is not small. Beside a bidirectional one, the closed form has eight dense networks on its features.
-    The weights are pulled towards 2/3 and 1/3, without these towards equal ones, by as much as 200 series.
+    bidirectional network reads `ChartEncoder`: normal scores of the training values on a grid of 48 spans of
+    a typical series, and static channels separately; it is small, and with some thousand series a batch has
+    32. A network with ``bidirectional=False`` reads every sample, as it has to for a stream, and is not
+    small. With a bidirectional one, the closed form has eight dense networks on its features. The weights of
+    the blend are shrunk towards 2/3 and 1/3, without these towards equal ones, with the weight of 200 series.
 
     Examples
     --------
@@ -343,8 +343,8 @@ class SSMRegressor(
         array of shape (n,) or (n, n_outputs), float64, or DataFrame
             In the shape that y had in ``fit``; a frame if that was one with several columns. The mean of the
             target, or with the loss "absolute_error" or "quantile" its median. With ``return_std`` a pair:
-            this, and the standard deviations in the same shape. They are the noise that the network sees in
-            the targets, without its own uncertainty: far from the training series they mean little.
+            this, and the standard deviations in the same shape. They are the predicted noise of the targets,
+            without the uncertainty of the network: far from the training series they are not reliable.
 
         Raises
         ------

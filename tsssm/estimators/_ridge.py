@@ -49,7 +49,8 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
     n_scales : int, default=12
         Timescales of the systems.
     pooling : "auto", "charts" or tuple of {"ppv", "competition"}, default="auto"
-        What is kept of the outputs of the systems over time; "auto" knows clinical charts. See `SSMFeatures`.
+        What is kept of the outputs of the systems over time; "auto" recognises clinical charts. See
+        `SSMFeatures`.
     normalize : {"auto", "series", "global"} or None, default="auto"
         Which mean and scale are removed before; see `SSMFeatures`.
     class_weight : None, "balanced", dict, or list of dicts for several columns, default=None
@@ -61,10 +62,10 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
     accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
         Where the features are computed; see `SSMFeatures`. The ridge is solved on the CPU.
     scale : {"auto", "standard", "robust"}, default="auto"
-        Scale of the values of a channel: mean and standard deviation, without faults more than 100 ranges off
-        ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
+        Scale of a channel: mean and standard deviation without ("auto") or with ("standard") faults (over 100
+        ranges off); median and interquartile range without faults ("robust"). Not for charts.
     missing_channels : {"error", "nan"}, default="error"
-        What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
+        Whether a named channel of ``fit`` that later series lack is an error, or missing values.
 
     Attributes
     ----------
@@ -83,7 +84,7 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
     -----
     Targets are +1 for the class and -1 for the others, as in `sklearn.linear_model.RidgeClassifierCV`, after
     standardising the features. Probabilities are the softmax of the decision values times a slope: the one
-    with the smallest log loss of decision values for series that the ridge was fitted without.
+    with the smallest log loss on decision values of series that were left out of the fit.
 
     Examples
     --------
@@ -221,7 +222,8 @@ class SSMFeaturesRegressor(
     n_scales : int, default=12
         Timescales of the systems.
     pooling : "auto", "charts" or tuple of {"ppv", "competition"}, default="auto"
-        What is kept of the outputs of the systems over time; "auto" knows clinical charts. See `SSMFeatures`.
+        What is kept of the outputs of the systems over time; "auto" recognises clinical charts. See
+        `SSMFeatures`.
     normalize : {"auto", "series", "global"} or None, default="auto"
         Which mean and scale are removed before; see `SSMFeatures`.
     random_state : int or RandomState, optional
@@ -231,10 +233,10 @@ class SSMFeaturesRegressor(
     accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
         Where the features are computed; see `SSMFeatures`. The ridge is solved on the CPU.
     scale : {"auto", "standard", "robust"}, default="auto"
-        Scale of the values of a channel: mean and standard deviation, without faults more than 100 ranges off
-        ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
+        Scale of a channel: mean and standard deviation without ("auto") or with ("standard") faults (over 100
+        ranges off); median and interquartile range without faults ("robust"). Not for charts.
     missing_channels : {"error", "nan"}, default="error"
-        What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
+        Whether a named channel of ``fit`` that later series lack is an error, or missing values.
 
     Attributes
     ----------

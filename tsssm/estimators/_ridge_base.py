@@ -50,8 +50,8 @@ class RidgeEstimator(FeaturesEstimator):
         sample_weight : array of shape (n,), optional
             Weight of each series in the regression; not negative. A series of weight 0 is left out.
         groups : array of shape (n,), optional
-            Which series belong together, such as those of one patient. How sure predictions are is then
-            judged by series of patients whom a fit has not seen, in place of series that it has not.
+            Which series belong together, such as those of one patient. Probabilities and intervals are then
+            calibrated on groups, in place of series, that were left out of a fit.
 
         Returns
         -------

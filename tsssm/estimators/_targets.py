@@ -1,4 +1,4 @@
-"""What an estimator says of its targets to the network, and to the closed form beside it."""
+"""How the targets of an estimator are passed to the network, and to the closed form beside it."""
 
 from __future__ import annotations
 
