@@ -26,7 +26,7 @@ def runs(labels: Any, times: Any = None, proba: Any = None, *, classes: Any = No
     Parameters
     ----------
     labels : array (L,), or one a series
-        Such as ``predict`` of a classifier along time returns. What is missing (NaN, None) parts runs and is
+        Such as ``predict`` of a classifier along time returns. A missing label (NaN, None) ends a run and is
         in none.
     times : array (L,), or one a series, optional
         When the labels are; numbers of samples by default. One array for series of one length.
@@ -139,14 +139,14 @@ class Viterbi:
 
     A hidden Markov model (Rabiner, *A tutorial on hidden Markov models*, Proceedings of the IEEE 77 (1989),
     section III B): its transitions are counted in training labels, and the probabilities of a classifier,
-    over the shares of the classes, stand for the likelihood of a sample.
+    divided by the shares of the classes, stand for the likelihood of a sample.
 
     Parameters
     ----------
     weight : float, default=1
-        Power of the probabilities. Samples next to each other say much the same; a power below 1, such as
-        one over the number of samples that do, keeps them from outvoting the transitions. Choose it on
-        training data, by probabilities of series that the classifier has not seen (``choose``).
+        Power of the probabilities. Neighbouring samples carry much the same information; a power below 1,
+        such as one over the number of such samples, keeps them from outweighing the transitions. Choose it on
+        training data, by out-of-fold probabilities (``choose``).
     pseudocount : float, default=1
         Added to the count of every pair of classes, so that no transition is impossible.
 
@@ -168,7 +168,7 @@ class Viterbi:
         self.pseudocount = pseudocount
 
     def fit(self, labels: Any, classes: Any) -> Viterbi:
-        """Count transitions in labels (L,), or one array a series; what is missing parts them.
+        """Count transitions in labels (L,), or one array for each series; missing labels end a sequence.
 
         Raises
         ------
@@ -206,15 +206,15 @@ class Viterbi:
     def choose(
         self, proba: Any, labels: Any, weights: Iterable[float] = (0.01, 0.03, 0.1, 0.3, 1)
     ) -> Viterbi:
-        """Set ``weight`` to the one with the highest macro F1 on series that the classifier has not seen.
+        """Set ``weight`` to the one with the highest macro F1 on held-out series.
 
         Parameters
         ----------
         proba, labels : arrays (L, C) and (L,), or one each a series
-            Probabilities, by a classifier that was not fitted to these series, and what is true; where that
-            is missing (NaN, None) it does not count.
+            Probabilities, by a classifier that was not fitted to these series, and true labels; missing ones
+            (NaN, None) do not count.
         weights : iterable of float
-            What to choose from.
+            Candidates.
         """
         truth = np.concatenate(_each(labels, 1))
         there = ~np.asarray(pd.isna(truth))
@@ -302,7 +302,7 @@ def event_scores(
     tolerance : float
         In the unit of the times.
     classes : sequence, optional
-        Which classes to count, by default those of ``true``: leave out the one that is no event.
+        Which classes to count, by default those of ``true``: leave out the one that stands for no event.
     by : {"start", "end"}, default="start"
         Which bound of the events is compared.
 

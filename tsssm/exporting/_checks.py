@@ -1,4 +1,4 @@
-"""What can be exported, and what is told of what cannot."""
+"""What can be exported, and the errors about what cannot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLOSED_FORMS = (SSMFeaturesClassifier, SSMFeaturesRegressor)
 
 
 class ExportError(ValueError):
-    """Raised for a model that has no form of the kind that is asked for."""
+    """Raised for a model that cannot be exported to the requested format."""
 
 
 def check_common(estimator: Any, path: str | os.PathLike[str] | None, ending: str, what: str) -> None:

@@ -76,12 +76,12 @@ def to_onnx(
     -----
     Inputs of a model of whole series: ``values`` (batch, length, channels), float32, with NaN where missing;
     and, if the estimator was fitted to series with times, ``times`` (batch, length), float64, in the unit
-    that the metadata name as ``time_unit``. Series of other lengths are padded with NaN at the end (with any
+    that is ``time_unit`` of the metadata. Series of other lengths are padded with NaN at the end (with any
     times); a sample that is NaN in every channel counts as none. A model of samples has ``values`` (batch,
     channels), ``time`` (batch, 1) and ``state_0``, ``state_1``, ..., all zeros before the first sample; what
     they become comes out as ``state_0_after`` and so on.
 
-    The closed form looks at the curve between samples; a value that is missing before the end of a series
+    The closed form depends on the curve between samples; a value that is missing before the end of a series
     makes the answer of a file with a closed form NaN.
 
     Outputs: ``probabilities`` of a classifier, one for each column of y if there are several

@@ -37,9 +37,9 @@ def to_torch_export(
 ) -> torch.export.ExportedProgram:
     """Write a fitted estimator as a program of `torch.export`, scaling and missing values inside.
 
-    The program holds for every number of series and every length. Its scans are the operators of this
-    package, which has to be installed where it runs: `load_torch_export` makes them known to PyTorch. For a
-    file that needs neither, see `to_onnx`.
+    The program takes any number of series of any length. Its scans are the operators of this package, which
+    has to be installed where it runs: `load_torch_export` makes them known to PyTorch. For a file that needs
+    neither, see `to_onnx`.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def load_torch_export(
 ) -> tuple[Callable[..., dict[str, Tensor]], dict[str, Any]]:
     """Load a file that `to_torch_export` wrote.
 
-    PyTorch reads it: load only files of people whom you trust.
+    PyTorch reads it: load only files from sources that you trust.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""What a fitted estimator relies on, and what made its answer for one series.
+"""What a fitted estimator relies on, and what led to its prediction for one series.
 
-``_importance`` asks what the score loses by exchanges between series; ``_attribute`` what each measurement of
-a series did to its answer, by ``_gradients`` or ``_spans``; ``_linear`` opens the closed-form models.
+``_importance`` has permutation importance; ``_attribute`` the contribution of each measurement of a series to
+the prediction, by ``_gradients`` or ``_spans``; ``_linear`` the terms of the closed-form models.
 """
 
 from tsssm.inspection._attribute import attribute

@@ -1,4 +1,4 @@
-"""What each measurement of a series did to the answer of an estimator."""
+"""The contribution of each measurement of a series to the prediction of an estimator."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def attribute(
     n_permutations: int = 20,
     random_state: int | np.random.RandomState | None = 0,
 ) -> Attribution:
-    """Attribute the answers of a fitted estimator to what was measured, and to what was not.
+    """Attribute the predictions of a fitted estimator to measured and to missing values.
 
     Needs the package Captum (``pip install 'tsssm[explain]'``).
 
@@ -54,13 +54,13 @@ def attribute(
     quantile : float, optional
         Of a regressor with ``loss="quantile"`` the level, by default the median.
     time : number, date, or n of them, optional
-        When, for estimators that answer along time: as ``times`` of their ``predict``, one for all series or
-        one for each; by default at the last sample.
+        Time to explain, for estimators that predict along time: as ``times`` of their ``predict``, one for
+        all series or one for each; by default at the last sample.
     method : {"auto", "integrated_gradients", "occlusion", "shapley"}, default="auto"
-        See the notes. "auto" is "integrated_gradients" where networks alone answer, else "shapley".
+        See the notes. "auto" is "integrated_gradients" for networks alone, else "shapley".
     spans : int or array, default=12
-        Of "occlusion" and "shapley": so many spans of equal time in each series, or the edges of spans in the
-        unit of its times (numbers of samples without times).
+        Of "occlusion" and "shapley": the number of spans of equal time in each series, or the edges of spans
+        in the unit of its times (numbers of samples without times).
     background : as X, optional
         Of "integrated_gradients": series whose mean inputs are the baseline, such as the training series.
     n_steps : int or "auto", default="auto"
@@ -81,8 +81,8 @@ def attribute(
     ImportError
         If Captum is not installed.
     NotFittedError, TypeError, ValueError
-        Before ``fit``, and for arguments that are not as documented. "integrated_gradients" is refused where
-        a closed form answers, alone or beside networks: it has no gradients.
+        Before ``fit``, and for arguments that are not as documented. "integrated_gradients" is an error for a
+        closed form, alone or beside networks: it has no gradients.
 
     Notes
     -----
@@ -90,26 +90,25 @@ def attribute(
     training mean, of charts the median) and no channel was measured, or the mean of ``background``, to the
     inputs that the network reads, at the times as they are. What the value of a measurement added is in
     ``values``, also where the network has it carried on; what it added that a channel was measured or not,
-    and how long it had not been, is in ``missing``. Against the default baseline "not measured" is no news;
-    against a ``background`` the absence of what others have measured has its own attribution. Where values
-    were missing in training, give one: a series of which nothing was measured is unlike any that the network
-    knows, and its answer may be far off.
+    and how long it had not been, is in ``missing``. With the default baseline missing values have no
+    attribution; with a ``background`` they have one, where other series have values. Where values were
+    missing in training, pass one: a series without measurements is unlike any training series, and the
+    prediction for it may be far off.
 
-    *Occlusion* takes out what was measured of one channel in one span, and asks again; the difference is
+    *Occlusion* takes out the measurements of one channel in one span, and predicts again; the difference is
     spread evenly over these measurements. Where values were missing in training, what is taken out is not
     measured, else it is the training mean. Of a channel that was not measured in a series at all, the
     difference to a typical value measured in the middle of it (the training mean, of charts the median) is in
-    ``missing``, spread over all samples.
-    The baseline is a series of which nothing was measured. What several spans say together is in ``delta``,
-    which leaves ``missing`` out.
+    ``missing``, spread over all samples. The baseline is a series of which nothing was measured. Joint
+    effects of several spans are in ``delta``, which leaves ``missing`` out.
 
-    *Shapley* values average what a span of a channel adds over random orders in which they are measured, and
-    share what they say together; they sum to the answer less the baseline to rounding. Every second order
-    is the one before it backwards, so that what two spans say together is shared out exactly. An order takes
-    a prediction for each span of each channel.
+    *Shapley* values average what a span of a channel adds over random orders in which the spans are added,
+    and divide joint effects among them; they sum to the prediction minus the baseline, to rounding. Every
+    second order is the reverse of the one before it, so that joint effects of two spans are divided equally.
+    An order takes a prediction for each span of each channel.
 
-    All three say what the model does, not what is true of patients: a channel that says the same as another
-    one may have no attribution.
+    All three describe the model, not the patients: a channel that carries the same information as another one
+    may have no attribution.
 
     Examples
     --------

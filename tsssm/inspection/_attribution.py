@@ -17,26 +17,25 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Attribution:
-    """What each measurement of some series, and what was not measured, did to the answers of an estimator.
+    """Contributions of measured and of missing values of some series to the predictions of an estimator.
 
     Attributes
     ----------
     panel : Panel
-        The n series that were asked about.
+        The n series that are explained.
     values : Panel
         With the ids, times and channels of ``panel``: what the value of each channel at each sample added to
         the answer, 0 where there is none.
     missing : Panel
-        As ``values``: what it added that a channel was measured, or was not, and for how long it had not
-        been.
+        As ``values``: the contribution of whether a channel was measured, and of the time since it was.
     baseline, output : array (n,)
-        The answer for a series that says nothing, as the method has it, and that for each series.
+        The prediction for the baseline of the method, and that for each series.
     delta : array (n,)
-        What the attributions miss of ``output - baseline``: rounding for Shapley values, the error of an
-        integral for integrated gradients, and for occlusion, of ``values`` alone, what several measurements
-        say together.
+        The part of ``output - baseline`` that attributions do not explain: rounding for Shapley values, the
+        error of an integral for integrated gradients, and for occlusion, of ``values`` alone, joint effects
+        of several measurements.
     quantity : str
-        What the answer is, such as ``"log-odds of 1"``.
+        Name of the predicted quantity, such as ``"log-odds of 1"``.
     method : {"integrated_gradients", "occlusion", "shapley"}
     """
 

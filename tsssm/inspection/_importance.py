@@ -30,16 +30,16 @@ def channel_importance(
 
     What `sklearn.inspection.permutation_importance` is for the columns of a table (Breiman, *Random Forests*,
     Machine Learning 45 (2001), section 10), this is for the channels of series: channel c of each series is
-    replaced by channel c of another one, its times and its other channels stay. A channel that says the same
-    as another one has little importance, since the other is still there.
+    replaced by channel c of another one, its times and its other channels stay. A channel that carries the
+    same information as another one has little importance, since the other is still there.
 
     Parameters
     ----------
     estimator : fitted estimator
         Of this package, or a pipeline that ends in one.
     X : Panel, array (n, channels, length), list of arrays or frames, or DataFrame
-        n series, best ones that the estimator was not fitted to. An array of three dimensions is handed on as
-        an array, everything else as a `Panel`.
+        n series, preferably held out from ``fit``. An array of three dimensions is handed on as an array,
+        everything else as a `Panel`.
     y : array of shape (n,) or (n, n_outputs)
         Targets of the series.
     scoring : str or callable, optional
@@ -122,19 +122,18 @@ def span_importance(
 
     As `channel_importance`, for all channels of the samples that lie in a span. Samples keep their times:
     the samples of a span are replaced by those of another series in the same span, in their order, from the
-    first on again where there are fewer. Where the other series has none there, what it would have had is
-    missing.
+    first on again where there are fewer. Where the other series has none there, the values are missing.
 
     Parameters
     ----------
     estimator : fitted estimator
         Of this package, or a pipeline that ends in one.
     X : Panel, or whatever `channel_importance` takes
-        n series, best ones that the estimator was not fitted to. It is handed on as a `Panel`.
+        n series, preferably held out from ``fit``. It is handed on as a `Panel`.
     y : array of shape (n,) or (n, n_outputs)
         Targets of the series.
     spans : int or array (k + 1,), default=10
-        So many spans of equal time in each series; or the edges of spans in the unit of the times of X
+        The number of spans of equal time in each series; or the edges of spans in the unit of the times of X
         (numbers of samples without times), what is outside counted to the first or the last.
     scoring, n_repeats, random_state
         As of `channel_importance`.

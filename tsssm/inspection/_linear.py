@@ -30,7 +30,7 @@ class FeatureContributions:
     features : DataFrame
         What each feature is: its "name", the number of its "system", its "timescale" in the unit of the
         training series' times (samples without), its "pooling" and its "channel"; of charts the channel, the
-        statistic as "pooling", and the time constant. NaN, or None, where there is no such thing.
+        statistic as "pooling", and the time constant. NaN, or None, where a feature has no such property.
     shares : array (n_features, n_channels)
         How a feature is shared out among channels: of charts 1 for its own; of systems that mix several by
         the squares of their weights in the mixture. Rows sum to 1, for the duration of a chart to 0.
@@ -54,12 +54,12 @@ class FeatureContributions:
     channels: list[Any]
 
     def by(self, what: str | Sequence[str]) -> pd.DataFrame:
-        """Return contributions (n, groups) summed over the features that are alike.
+        """Return contributions (n, groups) summed over groups of features.
 
         Parameters
         ----------
         what : {"channel", "system", "timescale", "pooling"}, or several but for "channel"
-            In what they are alike. Sums go over all features; those that have no such thing are under NaN.
+            What to group by. Sums go over all features; those without such a property are under NaN.
 
         Raises
         ------
@@ -85,7 +85,7 @@ class FeatureContributions:
 def feature_contributions(
     estimator: Any, X: Any, *, target: Any = None, background: Any = None
 ) -> FeatureContributions:
-    """Take the answers of a closed-form model apart: they are sums over its features.
+    """Split the predictions of a closed-form model into the contributions of its features.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def feature_contributions(
         n series.
     target : label, number or pair, optional
         As of `attribute`. With three or more classes, the answer is the decision value of the class on the
-        scale of its logit, since log-odds against several others are no sum.
+        scale of its logit, since log-odds against several others are not a sum over features.
     background : as X, optional
         Series whose mean features are the baseline, such as the training series; by default all features are
         0, which for charts is the mean of the training series.

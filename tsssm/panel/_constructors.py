@@ -163,11 +163,11 @@ class Constructors:
         Parameters
         ----------
         df : DataFrame
-            Other columns than the four below are not looked at.
+            Other columns than the four below are ignored.
         id, time, variable, value : column labels, default="id", "time", "variable", "value"
             Series, time, name of the variable, and number measured. Times are numbers, dates, time
             differences, periods, or text "HH:MM" or "HH:MM:SS" with hours beyond 23 where a series is longer
-            than a day. A missing value is as good as no row.
+            than a day. A missing value counts as no value.
         variables : sequence of labels, optional
             The channels, in this order. Other variables are left out, and one that the table lacks is a
             channel of NaN, so that later tables, with few series, get the channels of the first. By default
@@ -177,7 +177,7 @@ class Constructors:
             value in time, and adds no sample. Those that ``variables`` does not name come after it.
         duplicates : {"mean", "first", "last", "raise"}, default="mean"
             What to do with several values of a variable at one time of a series: average them, take the first
-            or last in the order of the table, or refuse them.
+            or last in the order of the table, or raise an error.
         time_unit : str, optional
             Unit of the times, as in :class:`Panel`.
 

@@ -40,7 +40,7 @@ def as_panel(X: Any, *, name: str = "X", counting_is_time: bool = False) -> Pane
         What error messages call the argument.
     counting_is_time : bool, default=False
         Whether an index that counts 0, 1, 2, ... in every series holds times. Estimators that were fitted
-        with times say so in ``predict``, so that a series is read alike in whatever company it comes.
+        with times say so in ``predict``, so that a series is read alike whatever the other series are.
 
     Returns
     -------
@@ -63,9 +63,8 @@ def as_panel(X: Any, *, name: str = "X", counting_is_time: bool = False) -> Pane
     NaN means missing. Trailing NaN in a rectangular array are missing samples; they do not shorten a series.
 
     Times: an index of dates or periods becomes seconds since the first stamp of its series, an index of time
-    differences becomes seconds; an index of numbers is taken as it is, in a unit that the panel does not
-    know; where every series counts 0, 1, 2, ... there are no times, unless ``counting_is_time``, and samples
-    lie on a regular grid.
+    differences becomes seconds; an index of numbers is taken as it is, in an unknown unit; where every series
+    counts 0, 1, 2, ... there are no times, unless ``counting_is_time``, and samples lie on a regular grid.
 
     Labels of the series (the first level of a two-level index, the index of a nested or numeric frame unless
     it counts 0, 1, 2, ...) become ``ids`` of the panel.

@@ -99,8 +99,8 @@ def to_floats(array: npt.NDArray[Any]) -> FloatArray:
     """Return real numbers as a C-contiguous array of floats, the same memory where possible.
 
     Each is rounded to float32, unless it is so large, `DOUBLE_FROM`, that a small signal on top of it would
-    drown: those keep float64. The array is float64 if there are any, else float32. Each value for itself, so
-    that no series depends on its company. What overflows in float32 does not change.
+    drown: those keep float64. The array is float64 if there are any, else float32. Each value by itself, so
+    that no series depends on others. What overflows in float32 does not change.
     """
     with np.errstate(over="ignore"):  # reported by `validate`
         single = np.ascontiguousarray(array, dtype=np.float32)

@@ -82,7 +82,7 @@ class Selections:
         """Return the samples of each series from one time to another.
 
         A series without a sample there stays, so that labels keep their rows: it has a single sample, missing
-        in every channel, at the nearest time of the stretch to its first sample.
+        in every channel, at the time of the stretch nearest to its first sample.
 
         Parameters
         ----------
@@ -118,8 +118,8 @@ class Selections:
         stride : number, str, timedelta or numpy.timedelta64, optional
             From one window to the next; positive, ``length`` by default.
         partial : bool, default=False
-            Whether windows stay that a series does not fill to their end. Its last sample reaches as far as
-            the median gap of the series.
+            Whether to keep windows that a series does not fill to their end. The last sample of a series
+            lasts for its median gap.
 
         Raises
         ------
@@ -149,7 +149,7 @@ class Selections:
         return self._restored(resampled(self._parts, duration(step, self._parts, "step", positive=True), how))
 
     def describe(self) -> pd.DataFrame:
-        """Return what there is of each channel: one row a channel.
+        """Return a summary of the channels, one row for each.
 
         Columns are those of pandas' own ``describe`` (count, mean, std, min, quartiles, max), the share
         missing, the number of series with any value, and "gap", the median time between two values of the

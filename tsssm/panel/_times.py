@@ -32,8 +32,8 @@ class Reading(NamedTuple):
         Unit of the numbers, and the unit that stamps are converted to; None leaves numbers without a unit
         and converts stamps to seconds.
     counting_is_time : bool
-        Whether an index that counts 0, 1, 2, ... in every series holds times; by default it is what pandas
-        writes where nobody gave an index. Naming a unit says so as well.
+        Whether an index that counts 0, 1, 2, ... in every series holds times; by default it does not, because
+        pandas writes it where no index was given. With a unit it does.
     """
 
     unit: str | None = None

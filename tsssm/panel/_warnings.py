@@ -1,4 +1,4 @@
-"""Warnings about data that can be read, and may not say what they were meant to."""
+"""Warnings about data that can be read, but look wrong."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import warnings
 
 
 class DataWarning(UserWarning):
-    """Data are read as they are, but look as if they were not what was meant.
+    """Data were read as they are, but look wrong.
 
-    Such as a wanted variable that a table lacks, a channel without values, or values of another unit. Silence
-    them with ``warnings.simplefilter("ignore", tsssm.DataWarning)``; with "error" in place of "ignore" they
-    are raised.
+    Such as a variable that was asked for and a table lacks, a channel without values, or values of another
+    unit. Silence them with ``warnings.simplefilter("ignore", tsssm.DataWarning)``; with "error" in place of
+    "ignore" they are raised.
     """
 
 

@@ -1,4 +1,4 @@
-"""What made the answer for one series: attribution over time and channel, above the signal."""
+"""What led to the prediction for one series: attribution over time and channel, above the signal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STRIP = (1.03, 1.18)  # above the axes of the signal, in their height
 
 
 class AttributionDisplay:
-    """The channels of one series, and above each what it did to the answer of a model, in spans of time.
+    """The channels of one series, and above each its contribution to the prediction, in spans of time.
 
     Parameters
     ----------

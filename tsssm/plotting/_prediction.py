@@ -1,4 +1,4 @@
-"""The answer of a model while a series comes in."""
+"""The predictions of a model after each sample of a series."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tsssm.streaming import Stream
 
 
 class PredictionDisplay:
-    """A series, and below it what a model answered after each of its samples.
+    """A series, and below it the predictions of a model after each of its samples.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from tsssm.streaming._samples import Memory
 
 @dataclass(frozen=True)
 class StreamState:
-    """Where a `Stream` stands, to come back to or to go on from in another one; nothing to look into.
+    """State of a `Stream`, to return to or to continue from in another one; its content is private.
 
     It can be pickled, and belongs to streams of the same model with the same ``n_series``.
     """
@@ -29,11 +29,11 @@ class StreamState:
 
 
 class Stream:
-    """A model that is fed sample by sample, and answers after each one.
+    """A model that takes one sample at a time, and predicts after each one.
 
-    After the last sample of a series, the answer is that of the model for the whole series, up to rounding.
-    Memory and time for a sample do not grow with the samples before it, with one exception (see *Missing
-    values*).
+    After the last sample of a series, the prediction is that of the model for the whole series, up to
+    rounding. Memory and time for a sample do not grow with the samples before it, with one exception (see
+    *Missing values*).
 
     Parameters
     ----------
@@ -41,9 +41,9 @@ class Stream:
         A fitted `SSMClassifier` or `SSMRegressor`, or a network, with ``bidirectional=False``: a layer that
         also runs backwards needs to see the end of the series. Or a fitted `SSMSequenceClassifier` or
         `SSMSequenceRegressor` with a number as ``lookahead``. Or a fitted `SSMFeatures`,
-        `SSMFeaturesClassifier` or `SSMFeaturesRegressor` with ``normalize="global"`` or None; "auto" will do
-        for several channels, and for irregular times. Weights are copied: what happens to the model later has
-        no effect.
+        `SSMFeaturesClassifier` or `SSMFeaturesRegressor` with ``normalize="global"`` or None; "auto" works
+        for several channels, and for irregular times. Weights are copied: later changes of the model have no
+        effect.
     n_series : int, optional
         Number B of series that are fed in lockstep, one sample of each at a time. By default there is one
         series, and arrays have no axis of series.
@@ -67,21 +67,21 @@ class Stream:
 
     Notes
     -----
-    *Answers* are those of ``predict_proba`` for a classifier (a list of arrays where y had several columns),
-    of ``predict`` for a regressor, of ``transform`` for `SSMFeatures`, and the outputs for a network, always
-    without the axis of the series if there is one series. Those of estimators along time speak of the moment
-    that is ``lookahead`` before the sample, and are final.
+    *Predictions* are those of ``predict_proba`` for a classifier (a list of arrays where y had several
+    columns), of ``predict`` for a regressor, of ``transform`` for `SSMFeatures`, and the outputs for a
+    network, always without the axis of the series if there is one series. Those of estimators along time are
+    for the time ``lookahead`` before the sample, and are final.
 
-    *Missing values* are NaN, and treated as in ``fit``. A sample whose values are all missing changes nothing
-    but the clock. Before the first value, the answer is that for a series without values. The inputs of a
+    *Missing values* are NaN, and treated as in ``fit``. A sample whose values are all missing only advances
+    the time. Before the first value, the prediction is that for a series without values. The inputs of a
     network cannot be missing. For features a channel runs straight from one of its values to the next, which
     is not known before that comes: the samples since all channels were seen are kept, and gone through again
     with each sample.
 
     *Times* are numbers in the unit of the training series (seconds if they had stamps), counted from any
-    origin, and must not go back. A model that was trained on series with times needs one with each sample. To
-    others they need not be given: then samples lie on the regular grid of training. If they are, they count
-    in units of its samples, or of ``time_scale`` if that is a number; for a network in units of ``dt``.
+    origin, and must not go back. A model that was trained on series with times needs one with each sample.
+    For others they are optional: without them samples lie on the regular grid of training, and with them they
+    count in units of its samples, or of ``time_scale`` if that is a number; for a network in units of ``dt``.
 
     A stream is for one thread at a time; different streams, copies included, may run at once.
 
@@ -122,7 +122,7 @@ class Stream:
         self._memory = self._samples.memory(self._batch)
 
     def copy(self) -> Stream:
-        """A stream that has seen the same samples and goes its own way from here; it shares the weights."""
+        """A stream that has seen the same samples and continues independently; it shares the weights."""
         other = object.__new__(Stream)
         other.__dict__.update(self.__dict__)
         other._model = self._model.fork()
@@ -131,7 +131,7 @@ class Stream:
 
     @property
     def state(self) -> StreamState:
-        """Where the stream stands. Setting it brings this stream, or another one of the model, there."""
+        """State of the stream. It can be set on this stream, or on another one of the model."""
         return StreamState(self._state, self._memory)._copy()
 
     @state.setter
@@ -144,7 +144,7 @@ class Stream:
         self._state, self._memory = state._model.copy(), state._memory.copy()
 
     def push(self, values: Any, time: Any = None) -> Any:
-        """Take the next sample in and return the answer for the samples so far.
+        """Take the next sample and return the prediction for the samples so far.
 
         Parameters
         ----------
@@ -163,7 +163,7 @@ class Stream:
         TypeError, ValueError
             For values and times that are not as documented; the stream is then as it was before.
         FloatingPointError
-            If an answer is not finite; the stream then has to be reset.
+            If a prediction is not finite; the stream then has to be reset.
         """
         shape = () if self._alone else (self._batch,)
         checked = self._samples.checked_values(values, (*shape, self._samples.n_channels))
@@ -171,7 +171,7 @@ class Stream:
         return self._answers(self._advance(checked[None], times), shape)
 
     def push_many(self, values: Any, times: Any = None) -> Any:
-        """Take samples in, one after the other, and return the answer after each one.
+        """Take samples, one after the other, and return the prediction after each one.
 
         The same as calling `push` for each, but faster.
 
@@ -192,7 +192,7 @@ class Stream:
         TypeError, ValueError
             For values and times that are not as documented; the stream is then as it was before.
         FloatingPointError
-            If an answer is not finite; the stream then has to be reset.
+            If a prediction is not finite; the stream then has to be reset.
         """
         shape = () if self._alone else (self._batch,)
         checked = self._samples.checked_values(values, (None, *shape, self._samples.n_channels))
