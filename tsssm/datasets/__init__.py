@@ -1,4 +1,5 @@
-"""Public data sets with the splits that published figures use, and generators of series with known truth.
+"""Public data sets with the splits that published figures use, and generators of series with known ground
+truth.
 
 ``fetch_*`` look for a file under the folder that ``data_home`` or the environment variable ``TSSSM_DATA``
 names, laid out as ``datasets/README.md`` says. Where it is not there it is downloaded from its publisher into

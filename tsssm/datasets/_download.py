@@ -36,7 +36,7 @@ _HERE = ("127.0.0.1", "::1", "localhost")
 
 
 class RefusedError(ConnectionError):
-    """Raised for an answer that is not to be trusted."""
+    """Raised for a download that fails a check."""
 
 
 class _EncryptedRedirects(urllib.request.HTTPRedirectHandler):

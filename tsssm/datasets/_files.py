@@ -46,7 +46,7 @@ class Store(NamedTuple):
 
         ``fields`` fill in the address of the registry, beside ``file``. Under TSSSM_DATA a file is used as it
         is. In ``data_home`` and the cache it is compared with its checksum: that of the registry, or else
-        that of its first download, which tells of changes on this disk and not whether it was the publisher's
+        that of its first download, which shows changes on this disk, but not whether it was the publisher's
         file. Where these differ it is fetched again.
 
         Raises

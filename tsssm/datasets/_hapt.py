@@ -65,7 +65,7 @@ def fetch_hapt(
     -------
     Bunch
         ``data`` a Panel of n recordings of six channels, acceleration in g and angular rate in rad / s, with
-        times in s; ``target`` an object array of n arrays of codes, 0 where nobody labelled (give it as
+        times in s; ``target`` an object array of n arrays of codes, 0 where there is no label (give it as
         ``ignore_label``), 1 to 6 activities, 7 to 12 transitions; ``groups`` (n,) the person, ``part`` (n,),
         ``target_names`` of the codes, ``feature_names``, ``sampling_rate`` in Hz, ``DESCR``.
     (data, target) : tuple if ``return_X_y``

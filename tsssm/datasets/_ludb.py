@@ -52,9 +52,9 @@ def fetch_ludb(
     -------
     Bunch
         ``data`` (n, 1, 5000 / decimate) float32 in mV, ``target`` (n, 5000 / decimate) int8: 0 no wave, 1 P,
-        2 QRS, 3 T, and -1 before the first and after the last annotated wave, where nobody looked (give it as
-        ``ignore_label``); ``groups`` (n,) the record, ``lead`` (n,), ``part`` (n,), ``target_names``,
-        ``feature_names``, ``sampling_rate`` in Hz, ``DESCR``.
+        2 QRS, 3 T, and -1 before the first and after the last annotated wave, where nothing was annotated
+        (give it as ``ignore_label``); ``groups`` (n,) the record, ``lead`` (n,), ``part`` (n,),
+        ``target_names``, ``feature_names``, ``sampling_rate`` in Hz, ``DESCR``.
     (data, target) : tuple if ``return_X_y``
 
     Raises

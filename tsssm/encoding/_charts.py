@@ -1,4 +1,4 @@
-"""What a network sees of a chart: every variable on its own clock, read off at the instants of a coarse line.
+"""What a network sees of a chart: every variable at its own times, read off at the instants of a coarse grid.
 
 Symbols and shapes: n series, d channels of which c vary, s numbers of the static ones, L instants in all
 series, d_in = s + 3 c inputs::

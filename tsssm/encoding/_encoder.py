@@ -43,10 +43,10 @@ class PanelEncoder:
         Unit of elapsed time. "median" is the median positive gap between samples of the training panel.
     scale : {"auto", "standard", "robust"}
         Mean and standard deviation of the values that are no faults ("auto") or of all of them ("standard");
-        or the median and 0.74 of the middle half of those that are no faults ("robust"), but the standard
-        deviation where that is 0. In place of mean and standard deviation throughout.
+        or the median and 0.74 times the interquartile range of those that are no faults ("robust"), but the
+        standard deviation where that is 0. These take the place of mean and standard deviation everywhere.
     categorical : sequence of str or int, default=()
-        Channels, by name or number, whose values are names and no amounts.
+        Channels, by name or number, whose values are codes.
 
     Attributes
     ----------
@@ -102,10 +102,10 @@ class PanelEncoder:
     have a gap of 0, which leaves the state of the layers untouched: the forward direction of a layer uses the
     first of them, the backward direction the last.
 
-    *Faults.* One value of 1e12 must not rule over the scale of a channel. A value further from those of
-    training than 100 times the range of their middle 99.6 % counts as missing, in training and later: that is
-    a fault. In a channel where training values are that far off side by side, with fewer than 100 of them,
-    or with ``scale="standard"`` every value counts (`error_limits`).
+    *Faults.* One value of 1e12 must not set the scale of a channel. A value further from those of training
+    than 100 times the range of their middle 99.6 % counts as missing, in training and later: that is a fault.
+    In a channel where training values are that far off side by side, with fewer than 100 of them, or with
+    ``scale="standard"`` every value counts (`error_limits`).
 
     *Limits.* So that every output is finite, no standardised value counts for more than 10^6, that is a
     million standard deviations of the training panel, and no gap for more than 10^9 units of elapsed time.

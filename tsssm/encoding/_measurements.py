@@ -1,4 +1,4 @@
-"""A chart as a list of measurements: each variable an irregular series on a clock of its own.
+"""A chart as a list of measurements: each variable an irregular series with times of its own.
 
 Symbols and shapes: n series, d channels, m measurements, r runs, a run being the measurements of one channel
 in one series::

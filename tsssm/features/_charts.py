@@ -1,4 +1,5 @@
-r"""Closed-form features of charts: what fixed scalar systems remember of each variable on its own clock.
+r"""Closed-form features of charts: the states of fixed scalar systems that run for each variable at its own
+times.
 
 Symbols and shapes: n series, c channels that vary, r runs of measurements, one for each channel that a series
 has values of, K time constants, S statistics::
@@ -111,7 +112,7 @@ def features_of(facts: Facts, end: FloatArray) -> FloatArray:
 
 
 class ChartFeatures:
-    """Features of charts: what each variable was lately and on the whole, how often and when it was measured.
+    """Features of charts: recent and overall statistics of each variable, how often and when it was measured.
 
     Of every channel that varies, in normal scores of the training values, and for three time constants (an
     eighth and half of the duration of a typical series, and an infinite one): how much was measured, mean and
@@ -120,8 +121,8 @@ class ChartFeatures:
     since the last, and the slope over time. Of static channels there are the score and indicators of
     categories, and of the series its duration. All are standardised by the training panel, clipped at four
     standard deviations, and multiplied by the share of the training series that have them: a linear model
-    with a penalty then leans less on what is seldom known. Where a channel was never measured, they are zero,
-    except for how much was measured.
+    with a penalty then relies less on features that are seldom known. Where a channel was never measured,
+    they are zero, except for how much was measured.
 
     Nothing is drawn at random, and there are as many features as follow from the channels.
 

@@ -46,7 +46,7 @@ class StateSpaceFeatures:
       the feature is the square root.
 
     Nothing is learned but thresholds and scales, without labels. Averages are over time, not over samples:
-    the state is also looked at between them, where values run as smoothly as those of the training panel.
+    the systems are also evaluated between them, where values are as smooth as those of the training panel.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ class StateSpaceFeatures:
         """Return the features (n, n_features_out) of the series of a panel, float32.
 
         They do not depend on the number of threads or on the other series, and on the device by rounding
-        alone. For a device without compiled kernels the CPU steps in, which is faster than no kernels.
+        alone. For a device without compiled kernels the CPU computes, which is faster.
         """
         if not has_kernels(device):
             device = _CPU

@@ -8,10 +8,10 @@ through it and its two neighbours. On the interval from t_i, of length h, at t_i
 
 with b = 1 and the second divided differences q; at the ends of a series q is that of the next sample. Smooth
 signals are much closer to it than to straight lines, which is b = 0, and noisy ones are further from it. The
-*bend* b is the least-squares coefficient, between 0 and 1, with which samples that are left out are told from
-the others. Where the gap g on the other side of a sample is much shorter than h, two close samples would say
-what happens far from them: that q counts with h min(h, 27 g / 4) in place of h^2, which takes the curve no
-further from the line than g times the difference of the slopes before and after the sample.
+*bend* b is the least-squares coefficient, between 0 and 1, with which samples that are left out are predicted
+from the others. Where the gap g on the other side of a sample is much shorter than h, two close samples would
+say what happens far from them: that q counts with h min(h, 27 g / 4) in place of h^2, which takes the curve
+no further from the line than g times the difference of the slopes before and after the sample.
 
 Symbols and shapes: n series, d channels, ``total`` samples, one series after another::
 
@@ -102,9 +102,10 @@ def bend_of(told: FloatArray) -> FloatArray:
 def left_out(values: FloatArray, ticks: IntArray, offsets: IntArray) -> FloatArray:
     """What left-out samples tell of the bend (2, d): sums over series of products and squares.
 
-    Each sample of a channel with two others on either side is told from these four, by the straight line and
-    by the cubic. The sums are of (cubic - line) (sample - line) and (cubic - line)^2, and those of a series
-    are divided by its sum of (sample - line)^2 + (cubic - line)^2, so that no series counts more than others.
+    Each sample of a channel with two others on either side is predicted from these four, by the straight line
+    and by the cubic. The sums are of (cubic - line) (sample - line) and (cubic - line)^2, and those of a
+    series are divided by its sum of (sample - line)^2 + (cubic - line)^2, so that no series counts more than
+    others.
     """
     series = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     told = np.zeros((2, len(values)))

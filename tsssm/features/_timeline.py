@@ -95,7 +95,7 @@ class Timeline:
     duration : float
         Median duration of the training series in units, the first sample counted as one.
     bend : array (d,)
-        How far channels are bent from straight lines between samples, 0 to 1: as far as it helps to tell
+        How far channels are bent from straight lines between samples, 0 to 1: as far as it helps to predict
         samples of the training panel from their neighbours.
     slope_scale : array (d,)
         Root mean square of the slopes of the training panel.

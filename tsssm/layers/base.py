@@ -16,7 +16,7 @@ class SSMLayer(nn.Module):
 
     Sequences are (batch, L, d_model); ``dt`` (batch, L) is the elapsed time since the previous sample in
     units of the grid on which the layer's timescales live: None is a regular grid, 0 is padding.
-    State goes in and comes out of every call and is never kept on the module.
+    Every call takes and returns the state, which is never kept on the module.
 
     Parameters
     ----------

@@ -94,8 +94,8 @@ class LiquidS4(ModalLayer):
     ("dplr": :math:`\gamma = \text{strength}`, and 1 for the kernels "kb" and "pb", whose coefficients are
     the paper's). The response to small inputs is that of `S4D`, and so is the way in which B and C train.
 
-    *Phases.* The product of B u and x mode by mode depends on the phases of the eigenvectors, about which the
-    linear system does not care: a mode turned by :math:`\varphi` has :math:`B e^{i \varphi}` and
+    *Phases.* The product of B u and x mode by mode depends on the phases of the eigenvectors, which do not
+    affect the linear system: a mode turned by :math:`\varphi` has :math:`B e^{i \varphi}` and
     :math:`C e^{-i \varphi}`, and another liquid part. They start where B is real and positive, as `hippo`
     gives it: an input that is positive slows the decay of a mode, a negative one speeds it up, and neither
     changes its frequency until B has learned a phase.
@@ -127,7 +127,7 @@ class LiquidS4(ModalLayer):
     - *One model in every view.* Their step leaves the liquid terms out. Here `step` and the whole sequence
       are the same recurrence, for every kernel, with the last inputs in the state where it needs them.
     - *A step for every sample*, so that :math:`\bar B^q` is a product of coefficients of q samples. One of
-      zero gap leaves the state alone and is no neighbour of the others.
+      zero gap leaves the state unchanged and is no neighbour of the others.
     - Each order is summed up to p with weight one, and P is tied (A = Lambda - P P^*), which keeps A stable.
 
     Over a "dplr" system PyTorch's own operations run over chunks of time on every device, and for all orders

@@ -1,4 +1,4 @@
-"""The public scan of runs of measurements, each on a clock of its own: arguments are checked here."""
+"""The public scan of runs of measurements, each with times of its own: arguments are checked here."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from tsssm.ops.operands import needs_gradient, plain, runs_compiled
 
 
 def clock_scan(values: Tensor, gaps: Tensor, offsets: Tensor, rates: Tensor, *, last: bool = False) -> Tensor:
-    r"""Scalar systems over runs of measurements, each moved by the gaps of its own run.
+    r"""Scalar systems over runs of measurements, each with the gaps of its own run.
 
     .. math:: x_j = e^{-\lambda_i\,\delta_j}\, x_{j-1} + v_j,
 
     from rest at the first measurement of run i: exact for :math:`\dot x = -\lambda x + \sum_j \delta(t - t_j)
-    v_j`. A run is what one variable of one series was measured at, so that the work is in proportion to the
+    v_j`. A run holds the measurements of one variable of one series, so that the work is in proportion to the
     measurements that were made, and not to samples times variables. With v = (1, z) the states tell how much
     was measured lately and, as a ratio, the recency-weighted mean of z.
 

@@ -51,7 +51,7 @@ def batch_norm(
 
     Notes
     -----
-    On other devices than the CPU nobody counts what ``keep`` holds, as the host would have to wait for it:
+    On other devices than the CPU the samples in ``keep`` are not counted, as the host would have to wait:
     where fewer than two samples count, the running statistics are used, and stay as they are.
     """
     channels = h.shape[-1]

@@ -21,8 +21,8 @@ from tsssm.training._dropped import VariableDropout
 class Committee(nn.Module):
     """The mean of the outputs of several networks.
 
-    What a member says about the series that it has never seen tells honestly how good the members are, at no
-    cost beyond their training (Wolpert, *Stacked generalization*, Neural Networks 5 (1992)).
+    The out-of-fold predictions of the members show how good they are, at no cost beyond their training
+    (Wolpert, *Stacked generalization*, Neural Networks 5 (1992)).
 
     Parameters
     ----------

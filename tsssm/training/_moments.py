@@ -1,4 +1,4 @@
-"""What an optimiser remembers, when it comes out of a file."""
+"""The state of an optimiser, when it is loaded from a file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 def check_moments(state: Any, parameters: Sequence[Tensor]) -> None:
     """Raise unless this is a state of AdamW for these parameters; its fused step does not look at shapes.
 
-    Numbers that are not finite are none of its business: training recovers from them.
+    Numbers that are not finite are not checked: training recovers from them.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a training run is told and what it reports."""
+"""Settings and results of a training run."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ class TrainingResult:
 
 
 class EpochObserver(Protocol):
-    """Is told of the epochs of a run, and may end it."""
+    """Called before and after each epoch of a run, which it may end."""
 
     def epoch_begins(self) -> None:
         """Called before each epoch."""

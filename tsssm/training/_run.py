@@ -131,7 +131,7 @@ def train(
     validation : Batches, optional
         With it, training stops when the validation loss no longer falls, and the best weights are kept.
     observer : EpochObserver, optional
-        Is told of the epochs.
+        Called before and after each epoch.
     optimizer_state : dict, optional
         ``TrainingResult.optimizer_state`` of an earlier incremental run of the same network.
 

@@ -1,4 +1,4 @@
-"""What happens when a running fit is told to end: SIGTERM, and Ctrl-C inside of other tools."""
+"""What happens when a running fit has to end: SIGTERM, and Ctrl-C inside of other tools."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _PASSING_ON = ("sklearn.base", "sklearn.callback", "sklearn.pipeline", "sktime.f
 class Termination:
     """While the block runs, SIGTERM saves the state of the fit before it does what it did before.
 
-    A handler of the user's is called after that, and goes on ruling what happens. Without one, where the
-    signal would have ended the program, `SystemExit` with status 143 does, so that ``finally`` blocks run. In
+    A handler of the user's is called after that, and decides what happens next. Without one, where the signal
+    would have ended the program, `SystemExit` with status 143 does, so that ``finally`` blocks run. In
     threads besides the main one, which Python tells of no signal, and where SIGTERM is ignored, nothing is
     changed.
 

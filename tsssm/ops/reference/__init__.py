@@ -1,7 +1,7 @@
 """The operations in plain PyTorch: readable, differentiable, on any device. This folder is the specification.
 
 Every other backend must equal these functions, forward and gradient. They loop over time in Python
-and keep every state, so they are slow and hungry on purpose: nothing here is clever.
+and keep every state, so they are slow and take much memory on purpose: nothing here is optimised.
 
 Symbols and shapes (DESIGN notation; ``batch`` B, time L, channels H, modes N, readouts M)::
 
