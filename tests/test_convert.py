@@ -287,7 +287,7 @@ class TestTimes:
 
     @pytest.mark.parametrize(
         ("times", "message"),
-        [([[0, 1]], "one array a series: 2, got 1"), ([[0, 1], [0, 1]], r"series 1 .*\(3,\), got \(2,\)")],
+        [([[0, 1]], "2 arrays, one per series; got 1"), ([[0, 1], [0, 1]], r"series 1 .*\(3,\), got \(2,\)")],
     )
     def test_bad_times_beside_arrays(self, times, message):
         with pytest.raises(ValueError, match=message):

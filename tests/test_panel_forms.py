@@ -84,7 +84,7 @@ class TestIds:
     @pytest.mark.parametrize(
         ("ids", "message"),
         [
-            (["a", "b"], "ids of Panel must be 3 labels, one a series; got 2 labels"),
+            (["a", "b"], "ids of Panel must be 3 labels, one per series; got 2 labels"),
             (["a", None, "b"], "must not be missing; got 1"),
             (pd.MultiIndex.from_product([["a"], [1, 2, 3]]), "got 2 levels"),
         ],

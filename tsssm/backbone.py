@@ -24,7 +24,7 @@ __all__ = ["BACKBONES", "NORMS", "POOLINGS", "Backbone", "LayerChoice"]
 class LayerChoice(NamedTuple):
     """A state-space layer: its class, its discretisations (the default one first), and its other options.
 
-    ``has_readouts`` says whether the layer takes a number of readouts a channel, ``n_readouts``.
+    ``has_readouts`` says whether the layer takes a number of readouts per channel, ``n_readouts``.
     """
 
     layer: Callable[..., SSMLayer]
@@ -219,11 +219,11 @@ class Backbone(nn.Module):
     Parameters
     ----------
     d_in, n_outputs : int
-        Inputs a sample, outputs a series.
+        Inputs per sample, outputs per series.
     backbone : str
         Which state-space layer, a key of ``BACKBONES``.
     n_layers, d_model, d_state : int
-        Blocks, channels between them, and real state dimensions a channel.
+        Blocks, channels between them, and real state dimensions per channel.
     bidirectional : bool
         Whether every layer also runs from the last sample to the first.
     dropout : float
@@ -238,7 +238,7 @@ class Backbone(nn.Module):
     n_readouts : int
         Outputs of the system of each channel, which a linear map mixes; only of the LSSLs, 1 for the others.
     dt_min, dt_max : float or sequence of float
-        Range of the initial Delta of the layers, in 1 / (unit of ``dt``); sequences have a number a layer.
+        Range of the initial Delta of the layers, in 1 / (unit of ``dt``); sequences have a number per layer.
 
     Attributes
     ----------
@@ -249,7 +249,7 @@ class Backbone(nn.Module):
     Raises
     ------
     ValueError
-        If a name is none of those listed, a sequence has not one number a layer, or no layer can be built.
+        If a name is none of those listed, a sequence has not one number per layer, or no layer can be built.
     """
 
     def __init__(
@@ -349,7 +349,7 @@ class Backbone(nn.Module):
     ) -> tuple[Tensor, list[Any]]:
         """As `features`, going on from the states of the layers after the samples before; of one direction.
 
-        ``states``, one a layer, are what an earlier call returned beside the features (batch, L, d_model);
+        ``states``, one per layer, are what an earlier call returned beside the features (batch, L, d_model);
         None stands for those before the first sample.
         """
         h, after = self.encoder(u), []

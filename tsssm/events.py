@@ -25,12 +25,12 @@ def runs(labels: Any, times: Any = None, proba: Any = None, *, classes: Any = No
 
     Parameters
     ----------
-    labels : array (L,), or one a series
+    labels : array (L,), or one per series
         Such as ``predict`` of a classifier along time returns. A missing label (NaN, None) ends a run and is
         in none.
-    times : array (L,), or one a series, optional
+    times : array (L,), or one per series, optional
         When the labels are; numbers of samples by default. One array for series of one length.
-    proba : array (L, C), or one a series, optional
+    proba : array (L, C), or one per series, optional
         Such as ``predict_proba`` returns.
     classes : array (C,), optional
         ``classes_`` of the classifier; needed with ``proba``.
@@ -90,14 +90,14 @@ def drop_short_runs(labels: Any, shortest: float, times: Any = None) -> Any:
 
     Parameters
     ----------
-    labels : array (L,), or one a series
+    labels : array (L,), or one per series
     shortest : float
         Least duration of a run, that of one sample being the median gap; in samples without ``times``.
-    times : array (L,), or one a series, optional
+    times : array (L,), or one per series, optional
 
     Returns
     -------
-    array (L,), or an object array of one a series
+    array (L,), or an object array of one per series
     """
     every = _each(labels, 1)
     stamps = _each_like(times, every, 1, "times")
@@ -197,7 +197,7 @@ class Viterbi:
         return self
 
     def decode(self, proba: Any) -> Any:
-        """Return the most probable labels (L,) given probabilities (L, C), or one array a series."""
+        """Return the most probable labels (L,) given probabilities (L, C), or one array per series."""
         every = _each(proba, 2)
         answers = np.empty(len(every), dtype=object)
         answers[:] = [self.classes_[self._path(np.asarray(own, dtype=float))] for own in every]
@@ -309,7 +309,7 @@ def event_scores(
     Returns
     -------
     DataFrame
-        One row a class: ``n_true``, ``n_predicted``, ``n_matched``, ``sensitivity`` (share of the true that
+        One row per class: ``n_true``, ``n_predicted``, ``n_matched``, ``sensitivity`` (share of the true that
         were found), ``ppv`` (positive predictivity: share of the predicted that are true), ``f1``, and of the
         matched the mean and standard deviation of predicted minus true time, ``error_mean`` and
         ``error_std``.

@@ -67,7 +67,7 @@ def _check_header(header: dict[str, str], name: str) -> None:
 
 
 def read_tsv(path: Path) -> tuple[Series, list[Any]]:
-    """Read a file of the UCR archive of 2018: a line a series, the label first."""
+    """Read a file of the UCR archive of 2018: a line per series, the label first."""
     table = pd.read_csv(path, sep="\t", header=None)
     X = table.iloc[:, 1:].to_numpy(dtype=np.float32)
     return list(X[:, np.newaxis, :]), table[0].tolist()

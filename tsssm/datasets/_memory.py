@@ -31,7 +31,7 @@ def make_copy(
     n_symbols : int, default=8
         Number of symbols, each of the same probability.
     n_items : int, default=1
-        Number of symbols shown, one a sample.
+        Number of symbols shown, one per sample.
     delay : int, default=100
         Number of samples without a symbol after them.
     return_X_y : bool, default=False

@@ -103,7 +103,7 @@ def make_vitals(
     Raises
     ------
     ValueError
-        For arguments out of their range, and fewer than two samples a series.
+        For arguments out of their range, and fewer than two samples per series.
 
     References
     ----------

@@ -50,7 +50,7 @@ def is_chart(panel: Panel) -> bool:
     """Whether the channels of a panel are measured rarely, each at times of its own.
 
     That is so if at least four channels are not static, at least half of their values are missing, in samples
-    that are not missing altogether, and half of these channels have fewer than 16 values a series.
+    that are not missing altogether, and half of these channels have fewer than 16 values per series.
     """
     if panel.n_channels < _LEAST_CHANNELS or not np.isnan(panel.values).any():
         return False

@@ -20,7 +20,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 def is_table(X: Any) -> bool:
-    """Whether X has one row a series and one column a sample.
+    """Whether X has one row per series and one column per sample.
 
     That is an array (n, length), a frame of numbers, or a list of n lists of as many numbers.
     """
@@ -86,7 +86,7 @@ def checked_groups(groups: npt.ArrayLike | None, panel: Panel) -> npt.NDArray[An
     Raises
     ------
     ValueError
-        For groups that are not one a series, or missing.
+        For groups that are not one per series, or missing.
     """
     if groups is None:
         return None

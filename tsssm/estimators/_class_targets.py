@@ -36,7 +36,7 @@ from tsssm.persistence import Fields
 class ClassTargets:
     """Mixin in front of `SSMEstimator` for targets that are classes, in one column or several.
 
-    The network has one output a class, and every column its own softmax.
+    The network has one output per class, and every column its own softmax.
     """
 
     class_weight: str | Mapping[Any, float] | list[Mapping[Any, float]] | None

@@ -113,7 +113,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
     n_iter_no_change : int, default=20
         Epochs without improvement after which ``early_stopping`` stops.
     class_weight : None, "balanced", dict or list of dict, default=None
-        Weights of the classes in the loss, as in scikit-learn; with several columns in y a list, one dict a
+        Weights of the classes in the loss, as in scikit-learn; with several columns in y a list, one dict per
         column, whose weights are multiplied. "balanced" gives all classes the same total weight: for rare
         classes that must not be missed.
     warm_start : bool, default=False
@@ -160,7 +160,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
     Attributes
     ----------
     classes_ : array (n_classes,), or list of arrays
-        Class labels, sorted; with several columns in y a list, one array a column.
+        Class labels, sorted; with several columns in y a list, one array per column.
     n_classes_ : int, or list of int
         Number of them.
     n_features_in_ : int
@@ -191,7 +191,7 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
     Notes
     -----
     *Charts.* A panel is a clinical chart where at least four channels vary, at least half of their values are
-    missing, in the samples that have any, and half of them have fewer than 16 values a series. The closed
+    missing, in the samples that have any, and half of them have fewer than 16 values per series. The closed
     form is then that of `SSMFeatures` with ``pooling="charts"``, whatever ``n_features`` if that is not 0. A
     bidirectional network reads `ChartEncoder`: normal scores of the training values on a grid of 48 spans of
     a typical series, and static channels separately; it is small, and with some thousand series a batch has

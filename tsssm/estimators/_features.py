@@ -134,7 +134,7 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
         has systems of its own, which run with its own gaps, and their final states are kept
         (`ChartFeatures`); ``n_features``, ``basis``, ``n_scales`` and ``normalize`` are then ignored. "auto"
         is "charts" where at least four channels vary, at least half of their values are missing, in the
-        samples that have any, and half of them have fewer than 16 values a series; else it is both of the
+        samples that have any, and half of them have fewer than 16 values per series; else it is both of the
         first two.
     normalize : {"auto", "series", "global"} or None, default="auto"
         "series" removes mean and scale of every channel of every series, "global" those of the training

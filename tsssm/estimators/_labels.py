@@ -25,7 +25,7 @@ def checked_labels(y: Any) -> npt.NDArray[Any]:
     TypeError
         For sparse matrices.
     ValueError
-        For labels that are missing, infinite, continuous, or neither one nor a fixed number a series.
+        For labels that are missing, infinite, continuous, or neither one nor a fixed number per series.
     """
     if issparse(y):
         raise TypeError(f"y must be dense; got a sparse matrix of shape {y.shape}. Pass y.toarray().")

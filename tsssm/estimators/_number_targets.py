@@ -1,6 +1,6 @@
 """Numbers as targets of a network: standardisation, losses, and what the outputs say about them.
 
-Symbols and shapes: m targets a series, k outputs a target::
+Symbols and shapes: m targets per series, k outputs per target::
 
     z  (batch, m, k)  outputs of the network
     t  (batch, m)     standardised targets
@@ -82,7 +82,7 @@ class NumberTargets:
         except ValueError as error:
             if " y" in str(error) or "Complex" in str(error):
                 raise
-            raise ValueError(f"y must hold real numbers, one or one row a series: {error}") from error
+            raise ValueError(f"y must hold real numbers, one or one row per series: {error}") from error
         if values.ndim > 2:
             raise ValueError(f"y must have shape (n,) or (n, n_outputs); got {values.shape}.")
         columns = values.reshape(len(values), -1)

@@ -104,7 +104,7 @@ def steps_of(timescales: Any, unit: float, n_layers: int) -> tuple[Any, Any]:
     Raises
     ------
     ValueError
-        If there are several pairs of timescales, and not one a layer.
+        If there are several pairs of timescales, and not one per layer.
     """
     if _is_pair(timescales):
         shortest, longest = timescales

@@ -71,12 +71,12 @@ def dropout_of(encoder: PanelEncoder) -> VariableDropout | None:
 def training_options(parameters: Any, identity: Mapping[str, str], seed: int, **own: Any) -> TrainingOptions:
     """Return the options of a run, from the parameters of the same name that all trained estimators have.
 
-    ``own`` are those that hang on data or on the kind of estimator.
+    ``own`` are those that depend on the data or on the kind of estimator.
 
     Raises
     ------
     ValueError
-        If a fit is to go on where another ended, but draws anew each time.
+        If a fit is to be resumed, but has no ``random_state``.
     """
     if (parameters.checkpoint_dir, parameters.resume_from) != (
         None,

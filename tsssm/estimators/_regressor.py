@@ -182,7 +182,7 @@ class SSMRegressor(
     Notes
     -----
     *Charts.* A panel is a clinical chart where at least four channels vary, at least half of their values are
-    missing, in the samples that have any, and half of them have fewer than 16 values a series. The closed
+    missing, in the samples that have any, and half of them have fewer than 16 values per series. The closed
     form is then that of `SSMFeatures` with ``pooling="charts"``, whatever ``n_features`` if that is not 0. A
     bidirectional network reads `ChartEncoder`: normal scores of the training values on a grid of 48 spans of
     a typical series, and static channels separately; it is small, and with some thousand series a batch has

@@ -76,7 +76,7 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
     alpha_ : float
         Penalty of the ridge, of ten from 0.001 to 1000 the one with the smallest leave-one-out error.
     coef_, intercept_ : array (n_features_out, m), (m,)
-        Coefficients of the features; m is one a class, or one for two classes.
+        Coefficients of the features; m is one per class, or one for two classes.
     features_ : StateSpaceFeatures or ChartFeatures
         The systems and thresholds, or what a chart is measured by.
 

@@ -33,7 +33,7 @@ class Cell(Protocol):
 
 
 class DiagonalCell(NamedTuple):
-    """A system a channel with complex modes: A, B (H, N), C (M, H, N), step (H,), as `ops.diagonal_scan`.
+    """A system per channel with complex modes: A, B (H, N), C (M, H, N), step (H,), as `ops.diagonal_scan`.
 
     ``alpha`` is that of a generalised bilinear transform, None for zero-order hold; ``bound`` (H, N) is that
     of a liquid transition, None for a linear system.

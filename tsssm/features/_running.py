@@ -65,7 +65,8 @@ class Running:
     settled, current : Pooled
         Up to the latest settled sample; up to the latest sample. The same object where nothing is pending.
     start : float or None
-        Time of the first sample, or of the one after the latest gap that is too long to be told from others.
+        Time of the first sample, or of the one after the latest gap that is too long to be distinguished from
+        others.
     base : int
         Ticks of that sample.
     latest : float

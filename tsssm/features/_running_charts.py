@@ -24,7 +24,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass
 class RunningChart:
-    """Where a series stands, its channels on clocks of their own.
+    """Where a series stands, its channels with times of their own.
 
     Attributes
     ----------

@@ -192,7 +192,7 @@ class Timeline:
         return int(_ticks(np.array(since), 1.0 / self.unit))
 
     def is_long(self, gap: float) -> bool:
-        """Whether a gap, in the training panel's unit, is longer than any that is told from longer ones."""
+        """Whether a gap, in the training panel's unit, is too long to be distinguished from longer ones."""
         return gap * (1.0 / self.unit * _TICKS) > LONGEST_TICKS
 
     def course(self, values: FloatArray, ticks: IntArray) -> Course:

@@ -14,7 +14,7 @@ symbol      shape        meaning
 ``A``       (N, N)       state matrix, real
 ``B``       (N,)         input vector: real, or complex in the basis of V
 ``Lambda``  (N,)         eigenvalues of the normal part, in 1 / (unit of time)
-``P``       (rank, N)    low-rank factor in the basis of V, one row a rank
+``P``       (rank, N)    low-rank factor in the basis of V, one row per rank
 ``V``       (N, N)       unitary, columns are the eigenvectors of the normal part
 =========== ============ ==========================================================================
 

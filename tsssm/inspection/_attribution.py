@@ -109,7 +109,7 @@ class Attribution:
         )
 
     def summary(self) -> pd.DataFrame:
-        """Return a table with a row a channel, the most influential first.
+        """Return a table with a row per channel, the most influential first.
 
         Columns are the means over the series of what its values added ("value"), of what it added that they
         were measured or not ("missing"), and of the size of both together ("size").

@@ -23,8 +23,8 @@ class DSS(S4D):
     .. math::
         \dot x = \Lambda x + \mathbf 1 u, \qquad y = 2\,\mathrm{Re}(C x) + D u,
 
-    one system a channel. By zero-order hold its kernel on a regular grid is that of 2203.14343,
-    Proposition 1: with z = Delta Lambda and the trained weights w,
+    one system per channel. By zero-order hold its kernel on a regular grid is that of 2203.14343, Proposition
+    1: with z = Delta Lambda and the trained weights w,
 
     .. math::
         \text{exp:}\quad & K_l = 2\,\mathrm{Re} \sum_n w_n\, \frac{e^{z_n} - 1}{\Lambda_n}\, e^{z_n l},
@@ -59,10 +59,10 @@ class DSS(S4D):
 
     Notes
     -----
-    Trained: Lambda and Delta (system group), w and D. Numbers a channel: N each for Lambda and w (twice for
+    Trained: Lambda and Delta (system group), w and D. Numbers per channel: N each for Lambda and w (twice for
     w when bidirectional), one for Delta and one for D. Lambda starts with the eigenvalues of the normal part
-    of HiPPO-LegS ("skew-HiPPO"), and w is standard normal. u and y are (batch, L, d_model), the state
-    is that of `S4D`.
+    of HiPPO-LegS ("skew-HiPPO"), and w is standard normal. u and y are (batch, L, d_model), the state is that
+    of `S4D`.
 
     Different from the authors' code:
 

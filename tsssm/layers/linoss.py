@@ -69,8 +69,8 @@ class LinOSS(SharedStateLayer):
 
     Different from the authors' code:
 
-    - *Exact holds and a step for every sample.* Theirs takes one implicit-explicit Euler step a sample, on a
-      regular grid alone.
+    - *Exact holds and a step for every sample.* Theirs takes one implicit-explicit Euler step per sample, on
+      a regular grid alone.
     - *Under-damped by construction.* They project G and A to where the poles of their Euler step are a
       conjugate pair, a region that depends on the step. Here the continuous oscillator is under-damped, and
       comes as close to critical damping as :math:`\omega \to 0` lets it.
@@ -78,7 +78,7 @@ class LinOSS(SharedStateLayer):
       Positions alone are read, as in theirs. Their B has no factor :math:`A^{1/2}`.
     - Their poles start at random in a ring of the unit disc; here they are those of S4D-LegS, and the
       timescales are random.
-    - Two directions if asked, and the state goes in and comes out.
+    - Two directions if asked, and calls take and return the state.
     """
 
     system_names = ("log_dt", "log_decay", "log_frequency", "B")

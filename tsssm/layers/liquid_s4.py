@@ -22,7 +22,7 @@ SYSTEMS = {"diagonal": "zoh", "dplr": "bilinear"}
 
 
 class LiquidS4(ModalLayer):
-    r"""Liquid state-space layer, one system a channel, with N/2 conjugate pairs of modes.
+    r"""Liquid state-space layer, one system per channel, with N/2 conjugate pairs of modes.
 
     .. math::
         \dot x = (A + B u)\,x + B u \quad\to\quad
@@ -80,7 +80,7 @@ class LiquidS4(ModalLayer):
     u and y are (batch, L, d_model). The state is a `ScanState` for the recurrence over a diagonal system,
     else a `LiquidState`: `liquid_scan` has its shapes and the formulas, with the coefficients of each step.
 
-    Trained: Lambda, B, Delta and P (system group), C and D. Numbers a channel: N each for Lambda, B and C
+    Trained: Lambda, B, Delta and P (system group), C and D. Numbers per channel: N each for Lambda, B and C
     (twice for C when bidirectional), one for Delta and one for D; over a "dplr" system also N for each rank
     of P. The rank is 2 for "legt", else 1. The measures "legt", "lagt" and "fourier", whose normal part does
     not decay, start with Re Lambda = -0.001 in its place.

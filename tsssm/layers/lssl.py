@@ -89,9 +89,9 @@ class LSSL(SSMLayer):
 
     The authors' standalone code has LegT with A, B and Delta fixed, on a regular grid alone, computes
     kernels in float32 and keeps the first one; Delta is drawn at random. Here each sample has its own step,
-    state goes in and comes out, and Delta is spread evenly, so that few channels cover the range. C starts
-    standard normal, as theirs does: the state of a HiPPO system holds coefficients of the input that get
-    smaller with their order, so that y has about the size of u without a factor of :math:`N^{-1/2}`.
+    calls take and return the state, and Delta is spread evenly, so that few channels cover the range. C
+    starts standard normal, as theirs does: the state of a HiPPO system holds coefficients of the input that
+    get smaller with their order, so that y has about the size of u without a factor of :math:`N^{-1/2}`.
     """
 
     B: Tensor

@@ -13,7 +13,7 @@ from tsssm.ops.paths import prefers_convolution
 
 
 class S4(ModalLayer):
-    r"""Structured state-space layer, one system a channel, with N/2 conjugate pairs of modes.
+    r"""Structured state-space layer, one system per channel, with N/2 conjugate pairs of modes.
 
     .. math::
         \dot x = \Lambda x - \sum_r P_r\,2\,\mathrm{Re}(P_r^* x) + B u, \qquad y = 2\,\mathrm{Re}(C x) + D u,
@@ -48,9 +48,9 @@ class S4(ModalLayer):
     multiplies the impulse responses of the HiPPO system by exp(-t / 1000): by 0.999 at the end
     of the window of "legt" and "fourier".
 
-    Trained: Lambda, P, B, Delta (system group) and C, D. Numbers a channel: N each for Lambda, B and C (twice
-    for C when bidirectional), N for each rank of P, one for Delta and one for D. The state is
-    (batch, d_model, N/2), complex.
+    Trained: Lambda, P, B, Delta (system group) and C, D. Numbers per channel: N each for Lambda, B and C
+    (twice for C when bidirectional), N for each rank of P, one for Delta and one for D. The state is (batch,
+    d_model, N/2), complex.
 
     A step of its own for every sample costs O(N), by the Woodbury identity (`tsssm.ops.dplr_scan`). A regular
     grid from rest is a convolution with `kernel` where that is faster and the final state is not asked for.

@@ -14,7 +14,7 @@ from tsssm.ops.paths import prefers_convolution
 
 
 class S4D(ModalLayer):
-    r"""Diagonal state-space layer, one system a channel, with N/2 conjugate pairs of modes.
+    r"""Diagonal state-space layer, one system per channel, with N/2 conjugate pairs of modes.
 
     .. math::
         \dot x = A x + B u, \qquad y = 2\,\mathrm{Re}(C x) + D u,
@@ -49,7 +49,7 @@ class S4D(ModalLayer):
     Notes
     -----
     A, B and C are (d_model, N/2) complex numbers, one of each conjugate pair, with one C a direction; Delta
-    and D are (d_model,). Trained: A, B, Delta (system group) and C, D. Numbers a channel: N each for A, B
+    and D are (d_model,). Trained: A, B, Delta (system group) and C, D. Numbers per channel: N each for A, B
     and C (twice for C when bidirectional), one for Delta and one for D. u and y are (batch, L, d_model); the
     state is a `ScanState` of x (batch, d_model, N/2), complex, and the last input u (batch, d_model).
 
@@ -61,8 +61,8 @@ class S4D(ModalLayer):
     - A, B and Delta are those of each channel; theirs may be shared by groups of channels.
     - The hold computes :math:`(e^{z} - 1) / z` without the cancellation that a plain difference has at small
       z, and the kernel has no array of all modes at all lags.
-    - First-order hold and every generalised bilinear transform, a step for every sample, and a state that
-      goes in and comes out.
+    - First-order hold and every generalised bilinear transform, a step for every sample, and calls that take
+      and return the state.
     """
 
     state_type = ScanState

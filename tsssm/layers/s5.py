@@ -54,7 +54,7 @@ class S5(SharedStateLayer):
 
     - :math:`\mathrm{Re}\,\Lambda = -e^a < 0`. Theirs is free, or clipped by an option.
     - A step for every sample, in both directions, where the authors rescale Delta for a whole data set; and
-      the state goes in and comes out.
+      calls take and return the state.
     - C starts from a real matrix. Theirs is drawn complex before it is turned, so that it reads no real
       state. B has the variance 1 / H of a layer with H inputs; theirs, drawn with the state size in place of
       H, makes the state grow with the number of channels.

@@ -172,7 +172,7 @@ def _checked_ids(ids: Any, n: int, name: str) -> pd.Index | None:
     index = ids if isinstance(ids, pd.Index) else pd.Index(ids)
     if index.nlevels > 1 or len(index) != n:
         got = f"{index.nlevels} levels" if index.nlevels > 1 else f"{len(index)} labels"
-        raise ValueError(f"ids of {name} must be {n} labels, one a series; got {got}.")
+        raise ValueError(f"ids of {name} must be {n} labels, one per series; got {got}.")
     if index.hasnans:
         raise ValueError(f"ids of {name} must not be missing; got {int(index.isna().sum())} NaN or NaT.")
     return index

@@ -153,7 +153,7 @@ class Constructors:
         duplicates: str = "mean",
         time_unit: str | None = None,
     ) -> Made:
-        """Make a panel from a long table with one row a measured value, as clinical databases export them.
+        """Make a panel from a long table with one row per measured value, as clinical databases export them.
 
         A series has one sample at each time at which one of its variables has a value; what was not measured
         then is NaN. Rows may come in any order. Every id of the table becomes a series, in order of
@@ -226,7 +226,7 @@ class Constructors:
         channels: Sequence[Hashable] | None = None,
         time_unit: str | None = None,
     ) -> Made:
-        """Make a panel from a wide table with one row a sample and one column a channel.
+        """Make a panel from a wide table with one row per sample and one column per channel.
 
         Parameters
         ----------

@@ -35,7 +35,7 @@ def as_panel(X: Any, *, name: str = "X", counting_is_time: bool = False) -> Pane
           of pandas Series for one channel;
         - DataFrame with a two-level index (series, time), sktime's ``pd-multiindex``;
         - DataFrame (n, channels) whose cells are pandas Series or 1-D arrays, sktime's ``nested_univ``;
-        - DataFrame (n, length) of numbers: one row a series of one channel, as scikit-learn users pass it.
+        - DataFrame (n, length) of numbers: one row per series of one channel, as scikit-learn users pass it.
     name : str, default="X"
         What error messages call the argument.
     counting_is_time : bool, default=False
@@ -113,7 +113,7 @@ def _parts_of_frame(df: pd.DataFrame, reading: Reading, name: str) -> Parts:
     if df.index.nlevels > 2:
         raise ValueError(
             f"{name} has a {df.index.nlevels}-level index; two levels (series, time) are expected. Join the "
-            "outer levels into one label a series first."
+            "outer levels into one label per series first."
         )
     if len(df) and any(
         _is_series(df.iloc[0, j]) for j in np.flatnonzero([dtype.kind == "O" for dtype in df.dtypes])

@@ -45,7 +45,7 @@ def multiindex_frame(parts: Parts) -> pd.DataFrame:
 
 
 def long_frame(parts: Parts) -> pd.DataFrame:
-    """One row a value that is not missing, with the columns id, time, variable and value."""
+    """One row per value that is not missing, with the columns id, time, variable and value."""
     sample, channel = np.nonzero(~np.isnan(parts.values))
     series = np.repeat(np.arange(len(parts.offsets) - 1), np.diff(parts.offsets))[sample]
     columns = _columns(parts)

@@ -44,10 +44,10 @@ class Panel(Constructors, Selections):
         Time of each sample in any unit, between -1e200 and 1e200, not decreasing within a series; equal times
         are allowed. Only differences within a series matter. Without times samples are one step apart.
     channel_names : sequence of str, optional
-        One name a channel.
+        One name per channel.
     ids : sequence of n labels, optional
-        One label a series, such as a patient number. They follow the series through every selection, so that
-        ``labels.loc[panel.ids]`` aligns a pandas object with the panel; models do not look at them.
+        One label per series, such as a patient number. They follow the series through every selection, so
+        that ``labels.loc[panel.ids]`` aligns a pandas object with the panel; models do not look at them.
     time_unit : {"ns", "us", "ms", "s", "min", "h", "D", "W"}, optional
         Unit of the times. Estimators convert a panel in another unit than the one they were fitted with.
 
@@ -296,7 +296,7 @@ class Panel(Constructors, Selections):
         return _exports.multiindex_frame(self._parts)
 
     def to_long(self) -> pd.DataFrame:
-        """Return a table with one row a value that is not missing; :meth:`from_long` reads it.
+        """Return a table with one row per value that is not missing; :meth:`from_long` reads it.
 
         Its columns are "id", "time" (as in :meth:`to_dataframes`), "variable" and "value".
         """

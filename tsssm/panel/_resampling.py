@@ -81,7 +81,7 @@ def _readings(times: TimeArray, values: FloatArray, grid: TimeArray, how: str) -
 
 
 def described(parts: Parts) -> pd.DataFrame:
-    """One row a channel: counts, moments, quartiles, missing share, series with values, median gap."""
+    """One row per channel: counts, moments, quartiles, missing share, series with values, median gap."""
     names = parts.channel_names or range(parts.values.shape[1])
     table = (
         pd.DataFrame(parts.values.astype(np.float64), columns=pd.Index(names, name="channel")).describe().T

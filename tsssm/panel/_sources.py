@@ -84,7 +84,7 @@ def parts_from_arrays(
     if times is None:
         return Parts(values, offsets, None, None, time_unit=unit)
     if len(times) != len(series):
-        raise ValueError(f"times of {name} must be one array a series: {len(series)}, got {len(times)}.")
+        raise ValueError(f"times of {name} must be {len(series)} arrays, one per series; got {len(times)}.")
     pieces, units = [], []
     for i, (item, array) in enumerate(zip(times, series, strict=True)):
         piece, own_unit = times_from_argument(item, unit, f"times of series {i} of {name}")
@@ -144,7 +144,7 @@ def parts_from_multiindex(df: pd.DataFrame, reading: Reading, name: str) -> Part
 
 
 def parts_from_table(df: pd.DataFrame, name: str) -> Parts:
-    """Parts of a frame (n, length) of numbers, one row a series of one channel."""
+    """Parts of a frame (n, length) of numbers, one row per series of one channel."""
     return parts_from_numpy(frame_values(df, name), None, None, name)._replace(ids=_row_labels(df))
 
 
@@ -217,7 +217,7 @@ def _with_columns_of(first: pd.DataFrame, frame: pd.DataFrame, i: int, name: str
 
 
 def channel_names(columns: pd.Index) -> tuple[str, ...] | None:
-    """Names of the columns, None where they count 0, 1, 2, ..., as pandas does where nobody named them."""
+    """Names of the columns, None where they count 0, 1, 2, ..., as pandas does by default."""
     return None if list(columns) == list(range(len(columns))) else tuple(map(str, columns))
 
 

@@ -1,4 +1,4 @@
-"""Tables whose series, times and variables are columns: long (one row a value) and wide (one row a sample).
+"""Tables whose series, times and variables are columns: long (a row per value) and wide (a row per sample).
 
 Symbols and shapes: n series, d channels, r rows of the table::
 
@@ -50,7 +50,7 @@ def parts_from_long(
     duplicates: str,
     name: str,
 ) -> Parts:
-    """Parts of a table with one row a value; ``columns`` names those of id, time, variable and value.
+    """Parts of a table with one row per value; ``columns`` names those of id, time, variable and value.
 
     Parameters and errors as in :meth:`~tsssm.panel.Panel.from_long`.
     """
@@ -97,7 +97,7 @@ def parts_from_wide(
     unit: str | None,
     name: str,
 ) -> Parts:
-    """Parts of a table with one row a sample; ``columns`` names those of id and perhaps time.
+    """Parts of a table with one row per sample; ``columns`` names those of id and perhaps time.
 
     Parameters and errors as in :meth:`~tsssm.panel.Panel.from_wide`.
     """

@@ -107,7 +107,7 @@ class AttributionDisplay:
         return cls(found, spans, channels).plot(ax=ax)
 
     def plot(self, *, ax: Any = None) -> AttributionDisplay:
-        """Draw a row a channel on ``ax`` or on a new figure; returns itself."""
+        """Draw a row per channel on ``ax`` or on a new figure; returns itself."""
         self.figure_, self.axes_ = axes_for(ax, len(self.table), 1.7)
         PanelDisplay(self.panel).plot(ax=self.axes_)
         largest = float(np.abs(self.table.to_numpy()).max()) or 1.0

@@ -74,8 +74,8 @@ class TimescaleDisplay:
     def plot(self, *, ax: Any = None) -> TimescaleDisplay:
         """Draw on ``ax`` or a new figure; returns itself.
 
-        A line a system from before training to after it, or, where those before are not known, a box a layer
-        from the least to the largest.
+        A line per system from before training to after it, or, where those before are not known, a box per
+        layer from the least to the largest.
         """
         self.figure_, (self.ax_,) = axes_for(ax, 1, 4.0)
         positions = np.arange(1, len(self.timescales) + 1)
@@ -202,7 +202,7 @@ class ImpulseResponseDisplay:
         return cls(time, responses, known, unit_of(estimator)).plot(ax=ax)
 
     def plot(self, *, ax: Any = None) -> ImpulseResponseDisplay:
-        """Draw a line a channel on ``ax`` or on a new figure; returns itself."""
+        """Draw a line per channel on ``ax`` or on a new figure; returns itself."""
         self.figure_, (self.ax_,) = axes_for(ax, 1, 4.0)
         for number, response in enumerate(self.responses):
             label = None if self.timescales is None else f"1/Δ = {self.timescales[number]:.3g} {self.unit}"

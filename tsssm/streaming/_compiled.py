@@ -172,7 +172,7 @@ def _stream() -> Any:
 
 
 def _layer(layer: Any) -> _Layer:
-    """The system of a layer, one a channel or one for all."""
+    """The system of a layer, one per channel or one for all."""
     A, step = layer.eigenvalues().numpy(), torch.exp(layer.log_dt).numpy()
     D = _registers(layer.D.numpy())
     bounds = D[:0]
