@@ -1,8 +1,8 @@
 """
-An answer after every sample
-============================
+A prediction after every sample
+===============================
 
-`PredictionDisplay` feeds a recording to a stream and draws what the model says meanwhile, below the signals.
+`PredictionDisplay` feeds a recording to a stream and draws its predictions below the signals.
 """
 
 import numpy as np

@@ -1,9 +1,9 @@
 """
-Which variables, and when, made the risk
-========================================
+Which variables change the risk, and when
+=========================================
 
-`AttributionDisplay` draws the variables of a stay that did most to the log-odds of a class, and above each of
-them what it added in every six hours; red raises the risk, blue lowers it.
+`AttributionDisplay` draws the variables of a stay that changed the log-odds of a class most, and above each
+of them its contribution in every six hours; red raises the risk, blue lowers it.
 """
 
 import numpy as np
@@ -20,5 +20,5 @@ patient = others[clf.predict_proba(others)[:, 1].argmax()]
 AttributionDisplay.from_estimator(clf, patient, spans=np.arange(0.0, 49.0, 6.0))
 
 # %%
-# The closed form also tells, exactly, what each variable added as a whole.
+# The closed form also gives the exact total contribution of each variable.
 print(feature_contributions(clf, patient).by("channel").round(2).to_string(index=False))

@@ -2,7 +2,7 @@
 A forecast with its intervals
 =============================
 
-`ForecastDisplay` draws the end of a history, the forecast, and an interval that holds four of five values.
+`ForecastDisplay` draws the end of a history, the forecast, and an 80 % interval.
 """
 
 from sktime.datasets import load_airline

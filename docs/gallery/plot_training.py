@@ -2,8 +2,8 @@
 How a network learned, and what it remembers
 ============================================
 
-`TrainingDisplay` has the loss of each epoch, `TimescaleDisplay` what the systems of each layer remember,
-before training and after it, in the unit of the times.
+`TrainingDisplay` has the loss of each epoch, `TimescaleDisplay` the timescales of the systems of each
+layer, before training and after it, in the unit of the times.
 """
 
 from tsssm import SSMClassifier
@@ -20,9 +20,9 @@ TrainingDisplay.from_estimator(clf)
 TimescaleDisplay.from_estimator(clf)
 
 # %%
-# What some of them answer to a single pulse.
+# The responses of some of them to a single pulse.
 ImpulseResponseDisplay.from_estimator(clf)
 
 # %%
-# And where their poles lie: how fast they swing, and how fast they forget.
+# Their poles: the frequency and the decay time of each.
 PoleDisplay.from_estimator(clf)
