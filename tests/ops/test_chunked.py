@@ -139,18 +139,20 @@ def liquid_dplr_results(p: dict[str, Any], **options: Any) -> dict[str, Tensor]:
 )
 @pytest.mark.parametrize("alpha", [0.3, 0.5, 1.0])
 def test_liquid_dplr(kernel: str, order: int | None, alpha: float) -> None:
-    """Inputs below the bounds and beyond them, several blocks and chunks, a state to go on from."""
+    """Inputs below the bounds and beyond them, several blocks and chunks, a state to go on from; compiled."""
     for i, size in enumerate((0.1, 2.0, 300.0)):
         seed = 3 * i + int(10 * alpha)
         p = liquid_dplr_arguments(size, seed, LENGTHS[seed % 5])
         options = {"kernel": kernel, "order": order, "alpha": alpha, "reverse": i == 1}
         with over_chunks():
             found = liquid_dplr_results(p, **options)
+        compiled = liquid_dplr_results(p, **options)
         with by_reference():
             expected = liquid_dplr_results(p, **options)
         for name, value in expected.items():
             scale = max(1e-12, float(value.detach().abs().max())) if value.numel() else 1.0
             torch.testing.assert_close(found[name] / scale, value / scale, rtol=0, atol=1e-9)
+            torch.testing.assert_close(compiled[name] / scale, value / scale, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [0.5, 30.0])

@@ -130,8 +130,8 @@ class LiquidS4(ModalLayer):
       zero gap leaves the state unchanged and is no neighbour of the others.
     - Each order is summed up to p with weight one, and P is tied (A = Lambda - P P^*), which keeps A stable.
 
-    Over a "dplr" system PyTorch's own operations run over chunks of time on every device, and for all orders
-    by Newton's method: a slow path (`liquid_dplr_scan`).
+    Over a "dplr" system no device but the CPU has a kernel: elsewhere PyTorch's operations run over chunks of
+    time, and for all orders by Newton's method, which is a slow path (`liquid_dplr_scan`).
     """
 
     scale: Tensor

@@ -234,11 +234,11 @@ def liquid_dplr_scan(
     :math:`\lVert x_k \rVert \le \lVert x_{k-1} \rVert + \lVert w_k \rVert`. For the other forms this needs
     a transition that does not expand by itself, as with alpha >= 1/2 and A + A^* negative.
 
-    There is no compiled backend: PyTorch's operations over chunks of at least 64 samples on every device. The
-    full recurrence is no linear one, and is solved by Newton's method for all samples of a chunk at once.
-    That takes some sweeps more, the more samples reach the bound; on a GPU, each is waited for. Its gradient
-    can be taken once; under `torch.compile` and `torch.export` it is a loop over samples. Expect it to be
-    tens of times slower than `liquid_scan`.
+    On a CPU a compiled kernel goes from state to state. Elsewhere PyTorch's operations run over chunks of at
+    least 64 samples, and as the full recurrence is no linear one, Newton's method solves it for all samples
+    of a chunk at once: that takes some sweeps more, the more samples reach the bound, and each is waited for.
+    A gradient can be taken once. Under `torch.compile` and `torch.export` the full recurrence is a loop over
+    samples.
     """
     alpha = check_alpha(alpha)
     check_liquid_kernel(kernel, order, full=True)
@@ -261,10 +261,17 @@ def liquid_dplr_scan(
     readouts = C[None] if C.ndim == 3 else C
     gaps = stacked_gaps(dt, len(readouts), reverse, real)
     system = (Lambda, P, Q, B, readouts, D, step, gaps, _packed(state))
-    # A stream of single samples needs no chunks, and a traced graph cannot ask whether sweeps have settled.
-    alone = length == 1 or (torch.compiler.is_compiling() and kernel == "exact" and order is None)
-    backend = reference if alone else operands.plain()
-    y, end = backend.liquid_dplr_scan(u.to(real), *system, kernel, order, alpha, reverse)
+    arguments = (u.to(real), *system, kernel, order, alpha, reverse)
+    # A traced graph can neither call a kernel here nor ask whether sweeps have settled.
+    tracing = torch.compiler.is_compiling()
+    if length == 1 or (tracing and kernel == "exact" and order is None):
+        y, end = reference.liquid_dplr_scan(*arguments)
+    elif operands.runs_compiled(u) and not tracing:
+        from tsssm.ops.autograd.liquid_dplr import scan
+
+        y, end = scan(*arguments)
+    else:
+        y, end = operands.plain().liquid_dplr_scan(*arguments)
     return y.to(u.dtype), _unpacked(end, kernel, order)
 
 

@@ -189,9 +189,8 @@ class Learner(pl.LightningModule):
         return self.trainer.strategy.reduce(value, reduce_op="mean")
 
     def _share_statistics(self) -> None:
-        """Give all processes the running statistics of the first; each has those of its own series."""
+        """Give all processes, in place, the statistics of the first; each has those of its own series."""
         if self.trainer.world_size > 1:
-            # In place: as an object, a tensor would come with the device of the first process.
             for buffer in self.net.buffers():
                 torch.distributed.broadcast(buffer, src=0)
 

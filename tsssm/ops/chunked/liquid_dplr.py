@@ -16,6 +16,8 @@ lose digits or overflow; the rest of a step is taken from the sweep before.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -33,6 +35,10 @@ from tsssm.ops.chunked.linear import over_directions, read
 from tsssm.ops.chunked.liquid import correlations
 from tsssm.ops.reference.diagonal import project_to_disc
 from tsssm.ops.reference.liquid import divided, largest, no_longer, norm
+
+#: d, rows, columns and drive as in `low_rank_states`, the first state, and whether the drive moves the
+#: transition too -> all states.
+Scan = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor, bool], Tensor]
 
 # Natural logarithm of how much a mode by itself may grow within a block.
 _GROWTH = 3.0
@@ -53,9 +59,12 @@ def liquid_dplr_scan(
     order: int | None,
     alpha: float,
     reverse: bool,
+    kernel_of_states: Scan | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """`tsssm.ops.reference.liquid_dplr_scan`."""
+    """`tsssm.ops.reference.liquid_dplr_scan`; a compiled kernel, if given, goes from state to state."""
     scan = low_rank_states if alpha >= 0.5 else states_by_matrices
+    if kernel_of_states is not None:
+        scan = partial(_recurrence, kernel_of_states, False)
 
     def chunk(x: Tensor, C: Tensor, u: Tensor, gaps: Tensor | None) -> tuple[Tensor, Tensor]:
         d, rows, columns, B_bar = steps_of(gaps, Lambda, P, Q, B, step, alpha)
@@ -66,7 +75,7 @@ def liquid_dplr_scan(
             seen = xs if kernel == "kb" else xs + z
             return read(C, seen), torch.cat([xs[:, -1:], history], dim=1)
         if order is None:
-            xs = _Recurrence.apply(d, rows, columns, w, x[:, 0])
+            xs = _recurrence(kernel_of_states or _by_sweeps, True, d, rows, columns, w, x[:, 0])
             return read(C, xs), xs[:, -1:]
         coupling, drive, ends = project_to_disc(w), w, []
         seen = torch.zeros_like(w)
@@ -96,11 +105,14 @@ def _step(d: Tensor, rows: Tensor, columns: Tensor, w: Tensor, x: Tensor) -> Ten
 
 
 class _Recurrence(torch.autograd.Function):
-    """All states (batch, T, H, N) of the full recurrence from the one before."""
+    """All states (batch, T, H, N) from the one before, by a scan that has no gradient of its own."""
 
     @staticmethod
-    def forward(ctx: Any, d: Tensor, rows: Tensor, columns: Tensor, w: Tensor, x: Tensor) -> Tensor:
-        xs = _solved(d, rows, columns, w, x)
+    def forward(
+        ctx: Any, scan: Scan, liquid: bool, d: Tensor, rows: Tensor, columns: Tensor, w: Tensor, x: Tensor
+    ) -> Tensor:
+        xs = scan(d, rows, columns, w, x, liquid)
+        ctx.scan, ctx.liquid = scan, liquid
         ctx.save_for_backward(d, rows, columns, w, x, xs)
         return xs
 
@@ -108,16 +120,24 @@ class _Recurrence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         d, rows, columns, w, x, xs = ctx.saved_tensors
-        before = _shifted(x, xs)
+        slope = (d, rows, columns)
+        if ctx.liquid:
+            slope = _derivative(d, rows, columns, w, _shifted(x, xs))
         # The derivative by each state comes from that by the next one, through its step transposed.
-        slope = _derivative(d, rows, columns, w, before)
         D, seen, fed = (t.conj().flip(1).roll(1, 1) for t in (slope[0], slope[2], slope[1]))
-        adjoint = _linear(D, seen, fed, upstream.flip(1), torch.zeros_like(x)).flip(1)
+        adjoint = ctx.scan(D, seen, fed, upstream.flip(1), torch.zeros_like(x), False).flip(1)
         with torch.enable_grad():
-            leaves = [t.detach().requires_grad_() for t in (d, rows, columns, w, x)]
-            *step, start = leaves
-            value = _step(step[0], step[1], step[2], step[3], _shifted(start, xs))
-        return torch.autograd.grad(value, leaves, adjoint)
+            d, rows, columns, w, x = (t.detach().requires_grad_() for t in (d, rows, columns, w, x))
+            before = _shifted(x, xs)
+            if ctx.liquid:
+                value = _step(d, rows, columns, w, before)
+            else:
+                value = _applied(d, rows, columns, before) + w
+        return None, None, *torch.autograd.grad(value, (d, rows, columns, w, x), adjoint)
+
+
+def _recurrence(scan: Scan, liquid: bool, *operands: Tensor) -> Tensor:
+    return _Recurrence.apply(scan, liquid, *operands)
 
 
 def _shifted(x: Tensor, xs: Tensor) -> Tensor:
@@ -147,6 +167,10 @@ def _derivative(
         torch.cat([rows.expand(shape), turned[..., None, :]], dim=-2),
         torch.cat([f[..., None] * columns, torch.where(longer, direction, 0)[..., None, :]], dim=-2),
     )
+
+
+def _by_sweeps(d: Tensor, rows: Tensor, columns: Tensor, drive: Tensor, x: Tensor, liquid: bool) -> Tensor:
+    return (_solved if liquid else _linear)(d, rows, columns, drive, x)
 
 
 def _solved(d: Tensor, rows: Tensor, columns: Tensor, w: Tensor, x: Tensor) -> Tensor:
