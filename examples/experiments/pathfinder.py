@@ -1,7 +1,7 @@
 """Pathfinder: do two dots end the same dashed path? Pictures of our own generator, read pixel by pixel.
 
 By default 4,000 pictures of 24 x 24 pixels and a network that one core trains in minutes; beside it boosting
-on where the dots are, which are a little nearer to each other on one path. Run as
+on where the dots are, which must tell next to nothing. Run as
 
     OMP_NUM_THREADS=1 python examples/experiments/pathfinder.py --json pathfinder.json
 

@@ -14,6 +14,8 @@ FloatArray = npt.NDArray[np.float64]
 # In pixels: length of a dash and of the gap behind it, half the width of a dash, radius of a dot, and how far
 # paths stay away from one another and from the edge.
 _DASH, _GAP, _HALF, _DOT, _APART, _EDGE = 2.6, 1.6, 0.45, 1.5, 3.0, 2.0
+# How much farther apart the ends of two paths may be than those of one, in pixels.
+_ALIKE = 1.0
 # Standard deviation of the turn from dash to dash, in radians.
 _TURN = 0.35
 _ATTEMPTS = 2000
@@ -32,8 +34,8 @@ def make_pathfinder(
 
     Two long paths and some short ones wind over the picture without touching. In half of the pictures the
     two dots are the ends of one long path, in the others of both, one each. The number of dots, dashes and
-    paths is the same in both, so that only following the dashes tells; Long Range Arena has such pictures of
-    32 x 32 and 128 x 128 pixels.
+    paths and, within a pixel, the distance of the dots are the same in both, so that only following the
+    dashes tells; Long Range Arena has such pictures of 32 x 32 and 128 x 128 pixels.
 
     Parameters
     ----------
@@ -89,6 +91,7 @@ def _picture(rng: np.random.Generator, size: int, dashes: int, others: int, join
     lengths = [dashes, dashes] + [max(2, dashes // 3)] * others
     for _ in range(_ATTEMPTS):
         paths: list[FloatArray] = []
+        alike: list[tuple[FloatArray, FloatArray]] = []
         taken = np.empty((0, 2))
         for length in lengths:
             path = _path(rng, size, length, taken)
@@ -96,14 +99,28 @@ def _picture(rng: np.random.Generator, size: int, dashes: int, others: int, join
                 break
             paths.append(path)
             taken = np.concatenate([taken, path.reshape(-1, 2)])
-        if len(paths) == len(lengths):
-            first, second = paths[:2]
-            dots = [first[0, 0], first[-1, 1]] if joined else [first[0, 0], second[-1, 1]]
-            return _drawn(size, np.concatenate(paths), np.array(dots))
+            if len(paths) == 2:
+                alike = _pairs_alike(*paths)
+                if not alike:
+                    break
+        if alike and len(paths) == len(lengths):
+            dots = alike[rng.integers(len(alike))][0 if joined else 1]
+            return _drawn(size, np.concatenate(paths), dots)
     raise ValueError(
         f"no room for {len(lengths)} paths of {lengths[0]} and {lengths[-1]} dashes was found in {size} x "
         f"{size} pixels; ask for fewer or shorter ones."
     )
+
+
+def _pairs_alike(first: FloatArray, second: FloatArray) -> list[tuple[FloatArray, FloatArray]]:
+    """Ends (2, 2) of one path, and ends of both that are as far apart: pictures without any are left out."""
+    ends = [np.array([path[0, 0], path[-1, 1]]) for path in (first, second)]
+    across = [np.array([one, other]) for one in ends[0] for other in ends[1]]
+
+    def apart(pair: FloatArray) -> float:
+        return float(np.linalg.norm(pair[0] - pair[1]))
+
+    return [(own, pair) for own in ends for pair in across if abs(apart(own) - apart(pair)) < _ALIKE]
 
 
 def _path(rng: np.random.Generator, size: int, length: int, taken: FloatArray) -> FloatArray | None:
