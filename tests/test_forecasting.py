@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from tsssm.forecasting import _smoothing, fit_model
+from tsssm.forecasting import _inputs, _smoothing, fit_model
 from tsssm.forecasting._choice import losses, mixture
 from tsssm.forecasting._conformal import Errors
-from tsssm.forecasting._inputs import Inputs, Systems, fixed_systems, states
+from tsssm.forecasting._inputs import Inputs, Systems, fixed_systems, last_states, states
 from tsssm.forecasting._model import prepared_series
 from tsssm.forecasting._prepare import fill, find_season, step_size
 from tsssm.forecasting._ridge import PENALTIES, Spectrum, Sums
@@ -79,56 +79,120 @@ def test_an_input_that_is_always_zero_has_no_coefficient(regression):
 # Smoothing
 
 
-@pytest.mark.parametrize(
-    ("alpha", "trend", "gamma"), [(0.3, (0.1, 0.9), 0.15), (0.6, (0.0, 0.0), 0.4), (0.1, (0.1, 1.0), None)]
-)
-def test_one_row_is_exponential_smoothing(monkeypatch, alpha, trend, gamma):
-    """Against the recurrences as Hyndman writes them, one number at a time."""
-    monkeypatch.setattr(_smoothing, "_LEVEL_GAINS", (alpha,))
-    monkeypatch.setattr(_smoothing, "_TRENDS", (trend,))
-    monkeypatch.setattr(_smoothing, "_SEASON_GAINS", (gamma,))
-    y = season(40, 4, 1.0) + 0.3 * np.arange(40)
-    rows = _smoothing._rows(4)
-    level, slope, wave = (
-        part[0, 0] for part in _smoothing._first_states(y[None], np.zeros(1, dtype=int), 4, rows)
-    )
-    beta, phi = trend
-    wave = wave.copy()
-    for t, value in enumerate(y):
-        error = value - (level + phi * slope + wave[t % 4])
-        level = level + phi * slope + alpha * error
-        slope = phi * slope + alpha * beta * error
-        if gamma is not None:
-            wave[t % 4] += gamma * (1 - alpha) * error
-    damped = np.cumsum(phi ** np.arange(1, 7))
-    expected = [level + slope * damped[h] + wave[(40 + h) % 4] for h in range(6)]
-    (found,) = _smoothing.smooth(y[None], 4, 6, np.array([39]))
-    assert_allclose(found.path[0], expected, rtol=1e-10)
+def bank_by_hand(z, m, horizon, known):
+    """Forecasts and sizes of errors after every sample, as the equations say, one number at a time."""
+    rows = [
+        (alpha, *((0.0, 1.0, True) if trend == "drift" else (*trend, False)), gamma)
+        for alpha in _smoothing._LEVEL_GAINS
+        for trend in _smoothing._TRENDS
+        for gamma in (_smoothing._SEASON_GAINS if m > 1 else (None,))
+    ]
+    first = z[:known]
+    flat, ground, rise, wave = first[:m].mean(), first[0], 0.0, np.zeros(m)
+    x = np.arange(len(first)) - (len(first) - 1) / 2
+    if m > 1 and len(first) >= 2 * m:
+        design = np.column_stack([np.eye(m)[np.arange(len(first)) % m], x])
+        fit = np.linalg.lstsq(design, first, rcond=None)[0]
+        rise, wave = fit[m], fit[:m] - fit[:m].mean()
+        ground = fit[:m].mean() + rise * x[0]
+    elif len(first) >= 4:
+        rise, ground = np.polyfit(x, first, 1)
+        ground += rise * x[0]
+    marks = np.unique(np.linspace(0, horizon - 1, min(horizon, 12)).round().astype(int))
+    paths, sizes = np.zeros((len(rows), len(z), horizon)), np.zeros((len(rows), len(z)))
+    weight = np.zeros(len(z))
+    for k, (alpha, beta, phi, drifts, gamma) in enumerate(rows):
+        level, slope = (ground, 0.0 if drifts else rise) if phi > 0 else (flat, 0.0)
+        season = wave.copy() if gamma is not None else np.zeros(m)
+        for t, value in enumerate(z):
+            error = value - (level + phi * slope + season[t % m])
+            level += phi * slope + alpha * error
+            slope = phi * slope + alpha * beta * error
+            if drifts:
+                slope = 0.5 * np.polyfit(np.arange(t + 1), z[: t + 1], 1)[0] if t >= 3 else 0.0
+            season[t % m] += (gamma or 0.0) * (1 - alpha) * error
+            ahead = np.arange(1, horizon + 1)
+            paths[k, t] = level + slope * np.cumsum(phi**ahead) + season[(t + ahead) % m]
+            total, weight[t] = 0.0, 0.0
+            for origin in range(1, t):
+                for h in marks[marks < t - origin]:
+                    share = 0.95 ** (t - origin)
+                    total += share * abs(z[origin + 1 + h] - paths[k, origin, h])
+                    weight[t] += share
+            sizes[k, t] = total / max(weight[t], 1e-300)
+    shares = np.exp(-20 * np.minimum(sizes / np.maximum(sizes.min(axis=0), 1e-6) - 1, 30))
+    shares = np.where(weight > 0, shares, 1.0)
+    shares /= shares.sum(axis=0)
+    spread = np.where(weight > 0, (shares * sizes).sum(axis=0), 1.0)
+    return np.einsum("kt,kth->th", shares, paths), spread
 
 
-def test_series_of_a_block_do_not_touch_each_other():
-    series = [season(50, 4, 1.0), season(31, 4, 1.0, 1) * 5, np.arange(9.0)]
-    together, _ = aligned(series)
-    (whole,) = _smoothing.smooth(together, 4, 5, np.array([49]))
-    for i in range(3):
-        # The origins that errors are looked at from are counted back from the end, the season from the start.
-        (alone,) = _smoothing.smooth(together[[i]], 4, 5, np.array([49]))
-        assert_allclose(whole.path[i], alone.path[0], rtol=1e-10)
-        assert_allclose(whole.spread[i], alone.spread[0], rtol=1e-10)
+@pytest.mark.parametrize(("m", "length"), [(1, 40), (4, 34), (4, 7), (5, 3)])
+def test_the_bank_is_exponential_smoothing_written_out(m, length):
+    z = season(length, 4, 1.0) + 0.3 * np.arange(length)
+    for known in (length, 9):
+        paths, spreads = bank_by_hand(z, m, 6, min(known, _smoothing.first_samples(m)))
+        found = _smoothing.smooth(z, m, 6, np.arange(length), known)
+        assert_allclose(found.paths, paths, rtol=1e-9)
+        assert_allclose(found.spreads, spreads, rtol=1e-9)
+
+
+def test_of_long_series_fewer_origins_are_looked_at():
+    """Every second from the 200th sample on, every fourth from the 400th, and as the horizon asks."""
+    for horizon, least in ((6, 1), (200, 4)):
+        bank = _smoothing.Bank(np.zeros(8), 1, horizon)
+        seen = set()
+        for value in np.sin(np.arange(500.0)):
+            bank.run(np.array([value]), np.zeros(0, dtype=int))
+            seen |= set(bank.looked[:-2].tolist())
+        expected = {t for t in range(1, 500) if t % max(least, 1 + (t >= 200) + 2 * (t >= 400)) == 0}
+        assert seen - {-1} == expected
+
+
+@pytest.mark.parametrize("m", [1, 7])
+def test_the_bank_goes_on_from_where_it_stands(m):
+    z = season(300, 7, 1.0)
+    whole = _smoothing.smooth(z, m, 9, np.arange(299, 300))
+    bank = _smoothing.Bank(z[: _smoothing.first_samples(m)], m, 9)
+    bank.run(z[:120], np.zeros(0, dtype=int))
+    other = bank.copy()
+    for value in z[120:299]:
+        bank.run(np.array([value]), np.zeros(0, dtype=int))
+    found = bank.run(z[299:], np.array([299]))
+    assert_allclose(found.paths, whole.paths, rtol=1e-12)
+    assert_allclose(found.spreads, whole.spreads, rtol=1e-12)
+    assert_allclose(other.run(z[120:], np.array([299])).paths, whole.paths, rtol=1e-12)
 
 
 def test_forecasts_know_nothing_of_what_follows():
     y = season(80, 4, 1.0)
     other = np.concatenate([y[:60], -5 * y[60:]])
-    for one, two in zip(
-        _smoothing.smooth(y[None], 4, 6, np.array([30, 59])),
-        _smoothing.smooth(other[None], 4, 6, np.array([30, 59])),
-        strict=True,
-    ):
-        assert_allclose(one.path, two.path, rtol=1e-12)
+    one, two = (_smoothing.smooth(z, 4, 6, np.array([30, 59])) for z in (y, other))
+    assert_allclose(one.paths, two.paths, rtol=1e-12)
+    assert_allclose(one.spreads, two.spreads, rtol=1e-12)
 
 
-# Inputs
+def test_what_is_held_out_tells_nothing_to_the_first_states():
+    """Not of a season that is as long as half of the series either."""
+    y = np.tile(np.arange(26.0), 3)[:70]
+    other = np.concatenate([y[:60], -5 * y[60:]])
+    inputs, plan = Inputs((5,), 26), Plan.of([70], 4, 26)
+    assert 70 - plan.held_out.max() >= 2 * 26
+    found = [
+        collect(prepared_series([z], [0], 26), [Scale(1.0, False, np.inf)], inputs, plan).kept.path[0]
+        for z in (y, other)
+    ]
+    assert_allclose(found[0], found[1], rtol=1e-12)
+
+
+def test_states_at_the_end_are_the_last_of_all(monkeypatch):
+    systems = fixed_systems(12, 20)
+    series = [season(50, 12, 1.0) + 3, season(31, 12, 1.0, 1)]
+    together, start = aligned(series)
+    expected = states(together, start, systems)[:, -1]
+    assert_allclose(last_states(series, systems), expected, rtol=1e-10)
+    monkeypatch.setattr(_inputs, "_PIECE", 8)
+    assert_allclose(last_states(series, systems), expected, rtol=1e-10)
 
 
 def test_states_are_those_of_the_differential_equation_with_held_input():
@@ -150,7 +214,9 @@ def test_a_constant_series_is_at_rest():
 def test_inputs_do_not_know_level_and_unit():
     inputs, y = Inputs((5, 9), 4), season(40, 4, 1.0)
     start, origins = np.zeros(1, dtype=np.int64), np.array([12, 39])
-    found = [inputs.at(z, states(z[None], start, inputs.systems)[0], 0, origins) for z in (y, 100 + 3 * y)]
+    found = [
+        inputs.at(z, states(z[None], start, inputs.systems)[0, origins], 0, origins) for z in (y, 100 + 3 * y)
+    ]
     assert_allclose(found[0].inputs, found[1].inputs, rtol=1e-9, atol=1e-9)
     assert_allclose(found[1].size, 3 * found[0].size)
     lagged = found[0].inputs[1, :8] * found[0].size[1] + y[39]
@@ -159,7 +225,7 @@ def test_inputs_do_not_know_level_and_unit():
 
 def test_bases_are_last_value_mean_median_and_the_season_before():
     inputs, y = Inputs((6, 9), 4), season(40, 4, 1.0)
-    window = inputs.at(y, states(y[None], np.zeros(1, dtype=int), inputs.systems)[0], 0, np.array([39]))
+    window = inputs.at(y, states(y[None], np.zeros(1, dtype=int), inputs.systems)[0, [39]], 0, np.array([39]))
     found = {
         name: (window.last + window.size * (window.inputs @ base))[0]
         for name, base in inputs.bases(6).items()
@@ -383,7 +449,7 @@ def test_windows_of_squared_errors_count_alike():
     even = Inputs((5,), 1, even=True)
     z = Scale.of(y, False, True).forward(y)
     assert z.std() == pytest.approx(1.0)
-    window = even.at(z, np.zeros((120, len(even.systems.gain))), 0, np.array([20, 100]))
+    window = even.at(z, np.zeros((2, len(even.systems.gain))), 0, np.array([20, 100]))
     assert window.size.tolist() == [1.0, 1.0]
     assert_allclose(window.inputs[:, :4], [z[[19, 18, 17, 16]] - z[20], z[[99, 98, 97, 96]] - z[100]])
     model = fit_model([y], [0], 2, 1, loss="squared_error")

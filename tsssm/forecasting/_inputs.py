@@ -28,6 +28,7 @@ _HARMONICS = 3
 _LEGS_MODES = 8
 _SMALLEST_STEP = 0.1
 _MOST_LAGS = 512
+_PIECE = 8192  # samples that are looked at together
 
 
 class Window(NamedTuple):
@@ -82,6 +83,24 @@ def states(z: FloatArray, start: IntArray, systems: Systems) -> npt.NDArray[np.f
     return y[..., 0].numpy().transpose(0, 2, 1) + first[:, None, None] * systems.gain
 
 
+def last_states(series: Sequence[FloatArray], systems: Systems) -> FloatArray:
+    """Readouts (n, M) at the end of series (T_i,), as `states` has them in its last row."""
+    A = systems.A
+    drive = np.expm1(A) / A * systems.B
+    length = min(max(map(len, series)), _PIECE)
+    # What an input of so many steps ago has left, the last row for that of now.
+    left = np.exp(A * np.arange(length - 1, -1, -1)[:, None]) * drive
+    tables = left.real.copy(), left.imag.copy()
+    found = []
+    for z in series:
+        u, x = z - z[0], np.zeros(len(A), dtype=np.complex128)
+        for part in np.split(u, np.arange(_PIECE, len(u), _PIECE)):
+            new = [part @ table[length - len(part) :] for table in tables]
+            x = np.exp(A * len(part)) * x + new[0] + 1j * new[1]
+        found.append((systems.C @ x).real + z[0] * systems.gain)
+    return np.stack(found)
+
+
 def lag_choices(lengths: Sequence[int], season: int, horizon: int, far: bool = False) -> tuple[int, ...]:
     """Lengths of windows to try: about a season, two, and fourteen where the series are long enough.
 
@@ -129,7 +148,7 @@ class Inputs:
         return np.concatenate([np.arange(lags - 1), np.arange(self.n_lags - 1, self.width)])
 
     def at(self, z: FloatArray, readouts: FloatArray, phase: int, origins: IntArray) -> Window:
-        """Inputs at origins (N,) of one series z (T,) with readouts (T, M), numbered from ``phase``."""
+        """Inputs at origins (N,) of one series z (T,) with readouts (N, M), numbered from ``phase``."""
         p, short = self.n_lags, self.lags[0]
         rest = np.concatenate([np.full(p, z[0]), z])  # before its start a series rests at its first value
         lagged = np.lib.stride_tricks.sliding_window_view(rest, p)[origins + 1, ::-1]
@@ -144,7 +163,7 @@ class Inputs:
         F[:, self.median] = np.median(lagged[:, :short], axis=1) - last[:, 0]
         F[:, self.mean] = mean - last[:, 0]
         end = p + 1 + readouts.shape[1]
-        F[:, p + 1 : end] = readouts[origins] - last * self.systems.gain
+        F[:, p + 1 : end] = readouts - last * self.systems.gain
         F[:, :end] /= size[:, None]
         if self.harmonics:
             turns = np.arange(1, self.harmonics + 1) / self.season

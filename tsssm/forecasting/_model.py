@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tsssm.forecasting._choice import mixture
 from tsssm.forecasting._conformal import Errors
-from tsssm.forecasting._inputs import Inputs, lag_choices, states
+from tsssm.forecasting._inputs import Inputs, lag_choices, last_states, states
 from tsssm.forecasting._prepare import fill, find_season, step_size
 from tsssm.forecasting._ridge import Spectrum, Sums
 from tsssm.forecasting._smoothing import smooth
@@ -161,29 +161,26 @@ class ForecastModel(NamedTuple):
         values, spread = [np.zeros((len(own), self.horizon)) for own in origins], np.zeros(len(series))
         lengths = [len(s.y) for s in series]
         bank_needed = part.smooth > 0 or part.transform == "none"
+        ends = all(len(own) == 1 and own[0] == n - 1 for own, n in zip(origins, lengths, strict=True))
         for numbers in blocks(lengths, len(inputs.systems.gain)):
-            z, start = aligned([scales[i].forward(series[i].y) for i in numbers])
-            places = [origins[i] + start[row] for row, i in enumerate(numbers)]
-            readouts = states(z, start, inputs.systems)
-            found = {}
-            if bank_needed:
-                found = {f.origin: f for f in smooth(z, self.season, self.horizon, _union(places))}
-            for row, i in enumerate(numbers):
+            own_z = [scales[i].forward(series[i].y) for i in numbers]
+            if ends:
+                readouts = list(last_states(own_z, inputs.systems)[:, None])
+            else:
+                z, start = aligned(own_z)
+                whole = states(z, start, inputs.systems)
+                readouts = [whole[row, start[row] + origins[i]] for row, i in enumerate(numbers)]
+            for z, read, i in zip(own_z, readouts, numbers, strict=True):
                 if len(origins[i]) == 0:
                     continue
-                own = slice(start[row], None)
-                at = inputs.at(z[row, own], readouts[row, own], series[i].phase, origins[i])
+                at = inputs.at(z, read, series[i].phase, origins[i])
                 path = at.size[:, None] * (at.inputs @ part.coef) + part.last * at.last[:, None]
-                if found:
-                    bank = [found[place] for place in places[row].tolist()]
-                    path = path + part.smooth * np.stack([f.path[row] for f in bank])
-                    spread[i] = scales[i].unit * bank[-1].spread[row]
+                if bank_needed:
+                    bank = smooth(z, self.season, self.horizon, origins[i])
+                    path = path + part.smooth * bank.paths
+                    spread[i] = scales[i].unit * bank.spreads[-1]
                 values[i] = scales[i].back(path)
         return values, spread
-
-
-def _union(places: Sequence[IntArray]) -> IntArray:
-    return np.unique(np.concatenate(list(places)))
 
 
 def prepared_series(series: Sequence[FloatArray], phases: Sequence[int], season: int) -> list[Series]:
@@ -240,7 +237,7 @@ def fit_model(
         horizon = max(2 * season, _DEFAULT_HORIZON)
     horizon = int(min(horizon, max(1, np.median(lengths) // 3)))
     inputs = Inputs(lags or lag_choices(lengths, season, horizon, loss == SQUARED), season, loss == SQUARED)
-    plan = Plan.of(lengths, horizon)
+    plan = Plan.of(lengths, horizon, season)
     share_positive = np.mean([s.y.min() > 0 for s in prepared])
     # The trial without a transform always runs, because intervals are in units of its errors.
     usable = ["none", "log"] if "log" in transforms and share_positive >= 0.5 else ["none"]

@@ -23,6 +23,7 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 PENALTIES = np.logspace(-6, 4, 21)
+_TOGETHER = 2048
 
 
 class Sums(NamedTuple):
@@ -54,6 +55,30 @@ class Sums(NamedTuple):
         moved = self.A @ base
         YY = self.YY - 2 * (base * self.FY).sum(axis=0) + (base * moved).sum(axis=0)
         return Sums(self.A, self.FY - moved, YY, self.windows)
+
+
+class Adding:
+    """Sums that windows are added to, many at a time however few come."""
+
+    def __init__(self, width: int, horizon: int) -> None:
+        self._sums, self._waiting, self._rows = Sums.zero(width, horizon), [], 0
+
+    _sums: Sums
+    _waiting: list[tuple[FloatArray, FloatArray]]
+
+    def add(self, F: FloatArray, Y: FloatArray) -> None:
+        """Take windows F (N, d) with targets Y (N, H) in."""
+        self._waiting.append((F, Y))
+        self._rows += len(F)
+        if self._rows >= _TOGETHER:
+            self.sums()
+
+    def sums(self) -> Sums:
+        """Sums over all windows so far."""
+        if self._waiting:
+            self._sums = self._sums.add(*(np.concatenate(part) for part in zip(*self._waiting, strict=True)))
+            self._waiting, self._rows = [], 0
+        return self._sums
 
 
 class Spectrum(NamedTuple):

@@ -3,11 +3,12 @@ r"""A bank of fixed level, trend and season systems, averaged by how well each h
 Exponential smoothing is a linear state-space model with fixed gains (Hyndman, Koehler, Ord, Snyder,
 *Forecasting with Exponential Smoothing*, 2008, section 2.5, additive, damped trend). Here the gains are not
 estimated: every row of a table of gains runs, and forecasts are averaged with weights that fall with the
-errors made so far. Symbols and shapes, n series, K rows, m samples a season, H steps ahead::
+errors made so far, each as soon as it is known, so that the whole goes on from sample to sample. Symbols
+and shapes, K rows, m samples a season, H steps ahead::
 
-    z    (n, T)       series that end together, NaN before their start
-    l, b (n, K)       level and slope
-    s    (n, K, m)    season, by the number of the sample modulo m
+    z    (T,)         a series
+    l, b (K,)         level and slope
+    s    (m, K)       season, by the number of the sample modulo m
 
     e = z - (l + phi b + s)
     l <- l + phi b + alpha e,   b <- phi b + alpha beta e,   s <- s + gamma (1 - alpha) e
@@ -15,12 +16,13 @@ errors made so far. Symbols and shapes, n series, K rows, m samples a season, H 
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from tsssm.ops.cpu.bank import LEAST, SUMS, UNKNOWN, bank_pass
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -29,160 +31,164 @@ _LEVEL_GAINS = (0.1, 0.3, 0.6, 0.95)
 # Gain of the slope and its damping; the drift is half of the slope of a line, as in the theta method.
 _TRENDS = ((0.0, 0.0), "drift", (0.1, 0.9), (0.3, 0.9), (0.1, 0.98), (0.1, 1.0))
 _SEASON_GAINS = (None, 0.05, 0.15, 0.4)
-# Weights are exp(-SHARPNESS (error / smallest - 1)); an error counts DISCOUNT times the one after it.
-_SHARPNESS = 20.0
-_DISCOUNT = 0.95
-_MAX_ORIGINS = 150
-_MARKS = 12
-_SMALL = 1e-9
+# Distances at which errors are looked at, and origins at most that wait for them at one time.
+_MARKS, _MOST_WAITING = 12, 64
+_LEAST_ERROR = 1e-6
 
 
 class Smoothed(NamedTuple):
-    """Forecasts from one origin: the averaged path (n, H), the size of past errors (n,)."""
+    """Forecasts of one series from W origins: averaged paths (W, H), sizes of past errors (W,)."""
 
-    origin: int
-    path: FloatArray
-    spread: FloatArray
+    paths: FloatArray
+    spreads: FloatArray
 
 
-class _Rows(NamedTuple):
-    """Gains, one entry a system (K,)."""
+class _Systems(NamedTuple):
+    """Gains (5, K) as the kernel takes them, damping (K,), and which rows have a season (K,)."""
 
-    alpha: FloatArray
-    beta: FloatArray
-    phi: FloatArray
-    gamma: FloatArray
-    drift: npt.NDArray[np.bool_]
+    gains: FloatArray
     seasonal: npt.NDArray[np.bool_]
 
+    @property
+    def phi(self) -> FloatArray:
+        return self.gains[2]
 
-def _rows(m: int) -> _Rows:
+    @property
+    def drift(self) -> npt.NDArray[np.bool_]:
+        return self.gains[4] > 0
+
+
+def _systems(m: int) -> _Systems:
     table = [
         (alpha, trend, gamma)
         for alpha in _LEVEL_GAINS
         for trend in _TRENDS
         for gamma in (_SEASON_GAINS if m > 1 else (None,))
     ]
-    slopes = [(0.0, 1.0) if trend == "drift" else trend for _, trend, _ in table]
-    return _Rows(
-        np.array([row[0] for row in table]),
-        np.array([float(slope[0]) for slope in slopes]),
-        np.array([float(slope[1]) for slope in slopes]),
-        np.array([row[2] or 0.0 for row in table]),
-        np.array([row[1] == "drift" for row in table]),
-        np.array([row[2] is not None for row in table]),
-    )
+    gains = []
+    for alpha, trend, gamma in table:
+        beta, phi = (0.0, 1.0) if isinstance(trend, str) else trend
+        gains.append([alpha, alpha * beta, phi, (gamma or 0.0) * (1 - alpha), float(trend == "drift")])
+    return _Systems(np.array(gains).T.copy(), np.array([gamma is not None for *_, gamma in table]))
 
 
-def coarse_stride(length: int) -> int:
-    """Distance between the origins whose errors are looked at, for series of this length."""
-    return max(1, length // _MAX_ORIGINS)
+def first_samples(m: int) -> int:
+    """Samples that the first states are read off."""
+    return max(2 * m, 8)
 
 
-def smooth(z: FloatArray, m: int, horizon: int, origins: IntArray) -> Iterator[Smoothed]:
-    """Run the bank over series and yield its forecasts from each of ``origins`` (increasing)."""
-    n, length = z.shape
-    rows = _rows(m)
-    start = np.argmax(np.isfinite(z), axis=1)
-    level, slope, season = _first_states(z, start, m, rows)
-    ahead = np.arange(1, horizon + 1)
-    reach = np.cumsum(rows.phi[:, None] ** ahead, axis=1)
-    line = _RunningLine(n)
+class Bank:
+    """The bank on one series, to which samples are given piece by piece.
+
+    Parameters
+    ----------
+    first : array (min(T, first_samples(m)),)
+        The first samples of the series, which the first states are read off.
+    m, horizon : int
+        Samples a season, and steps ahead.
+    unit : float
+        Of the series, by which numbers are told from rounding.
+    """
+
+    def __init__(self, first: FloatArray, m: int, horizon: int, unit: float = 1.0) -> None:
+        self._table = _table(m, horizon)
+        gains = self._table.systems.gains
+        self.x = _first_states(first, m, self._table.systems)
+        slots = _slots(horizon, self._table.least)
+        self.sums = np.zeros(gains.shape[1] + SUMS + slots)
+        self.ring = np.zeros((slots, len(self._table.share), gains.shape[1]))
+        self.looked = np.array([*[-1] * slots, 0, self._table.least])
+        self.set_unit(unit)
+
+    def set_unit(self, unit: float) -> None:
+        """Say by what numbers are told from rounding."""
+        K = self.x.shape[1]
+        self.sums[K + LEAST], self.sums[K + UNKNOWN] = _LEAST_ERROR * unit, unit
+
+    def run(self, z: FloatArray, origins: IntArray) -> Smoothed:
+        """Take samples (T,) in; forecast from the origins (W,) among them, rising, counted from the start."""
+        table = self._table
+        horizon = table.reach.shape[1]
+        found = Smoothed(np.empty((len(origins), horizon)), np.empty(len(origins)))
+        bank_pass(
+            np.ascontiguousarray(z),
+            table.systems.gains,
+            table.reach,
+            table.mark,
+            table.share,
+            self.x,
+            self.sums,
+            self.ring,
+            self.looked,
+            np.asarray(origins, dtype=np.int64),
+            found.paths,
+            found.spreads,
+        )
+        return found
+
+    def copy(self) -> Bank:
+        """The same bank, which goes its own way."""
+        other = object.__new__(Bank)
+        other._table = self._table
+        for name in ("x", "sums", "ring", "looked"):
+            setattr(other, name, getattr(self, name).copy())
+        return other
+
+
+def smooth(z: FloatArray, m: int, horizon: int, origins: IntArray, known: int | None = None) -> Smoothed:
+    """Run the bank over a series (T,) in units of its own, and forecast from each of ``origins`` (rising).
+
+    First states are read off no more than ``known`` samples, so that origins behind them tell how well a
+    future is forecast that was not seen.
+    """
+    return Bank(z[: first_samples(m)][:known], m, horizon).run(z, origins)
+
+
+class _Table(NamedTuple):
+    """What the systems of a season and a horizon have in common."""
+
+    systems: _Systems
+    reach: FloatArray
+    mark: IntArray
+    share: FloatArray
+    least: int
+
+
+@lru_cache(maxsize=32)
+def _table(m: int, horizon: int) -> _Table:
+    systems = _systems(m)
+    reach = np.cumsum(systems.phi[:, None] ** np.arange(1, horizon + 1), axis=1)
     # Errors are looked at for a few of the horizons.
     marks = np.unique(np.linspace(0, horizon - 1, min(horizon, _MARKS)).round().astype(np.int64))
-    stride, wanted = coarse_stride(length), set(origins.tolist())
-    error, count = np.zeros((n, len(rows.alpha))), np.zeros((n, 1))
-    waiting: deque[tuple[int, FloatArray, FloatArray]] = deque()
-    slope_gain, season_gain = rows.alpha * rows.beta, rows.gamma * (1 - rows.alpha)
-    drifting, begun = np.flatnonzero(rows.drift), int(start.max())
-    for t in range(length):
-        known = np.isfinite(z[:, t : t + 1])
-        before = season[:, :, t % m]
-        damped = rows.phi * slope
-        ahead_of = level + damped
-        miss = z[:, t : t + 1] - ahead_of - before
-        line.add(z[:, t], known[:, 0])
-        if t < begun:
-            miss = np.where(known, miss, 0.0)
-            ahead_of, damped = np.where(known, ahead_of, level), np.where(known, damped, slope)
-        level = ahead_of + rows.alpha * miss
-        slope = damped + slope_gain * miss
-        slope[:, drifting] = 0.5 * line.slope()[:, None]
-        season[:, :, t % m] = before + season_gain * miss
-        looked_at = (length - 1 - t) % stride == 0
-        if not looked_at and t not in wanted:
-            continue
-        while waiting and waiting[0][0] <= t:
-            _, new, share = waiting.popleft()
-            error, count = _DISCOUNT * error + new, _DISCOUNT * count + share
-        phase = (t + ahead) % m
-        if t in wanted:
-            mean = error / np.maximum(count, _SMALL)
-            excess = mean / np.maximum(mean.min(axis=1, keepdims=True), 1e-6) - 1
-            weight = np.where(count > 0, np.exp(-_SHARPNESS * np.minimum(excess, 30.0)), 1.0)
-            weight /= weight.sum(axis=1, keepdims=True)
-            path = (weight * level).sum(axis=1)[:, None] + (weight * slope) @ reach
-            path += np.einsum("nk,nkm->nm", weight, season)[:, phase]
-            spread = np.where(count[:, 0] > 0, (weight * mean).sum(axis=1), 1.0)
-            yield Smoothed(t, path, spread)
-        seen = marks[marks < length - 1 - t]
-        if looked_at and len(seen):
-            new = np.zeros_like(level)
-            for h in seen:
-                new += np.abs(z[:, t + 1 + h, None] - level - slope * reach[:, h] - season[:, :, phase[h]])
-            counts = known & (t > start[:, None])
-            share = counts * (len(seen) / len(marks))
-            new = np.where(counts, new / len(marks), 0.0)
-            waiting.append((t + 1 + int(seen[-1]), new, share))
+    mark = np.full(horizon, -1)
+    mark[marks] = np.arange(len(marks))
+    return _Table(systems, reach, mark, np.ones(len(marks)), -(-horizon // _MOST_WAITING))
 
 
-class _RunningLine:
-    """Slope of the least-squares line through all samples so far, of n series at once."""
-
-    def __init__(self, n: int) -> None:
-        self._count, self._x, self._z = np.zeros(n), np.zeros(n), np.zeros(n)
-        self._xx, self._xz = np.zeros(n), np.zeros(n)
-
-    def add(self, z: FloatArray, known: npt.NDArray[np.bool_]) -> None:
-        """Take the next sample of each series; updates are those of Welford."""
-        z = np.where(known, z, 0.0)
-        x = self._count.copy()
-        self._count = self._count + known
-        total = np.maximum(self._count, 1)
-        dx, dz = np.where(known, x - self._x, 0.0), np.where(known, z - self._z, 0.0)
-        self._x = self._x + dx / total
-        self._z = self._z + dz / total
-        self._xx = self._xx + dx * np.where(known, x - self._x, 0.0)
-        self._xz = self._xz + dx * np.where(known, z - self._z, 0.0)
-
-    def slope(self) -> FloatArray:
-        """Slopes (n,); 0 before the fourth sample."""
-        return np.where(self._count >= 4, self._xz / np.maximum(self._xx, _SMALL), 0.0)
+def _slots(horizon: int, least: int) -> int:
+    """Origins within a horizon, the least distance apart."""
+    return horizon // least + 1
 
 
-def _first_states(
-    z: FloatArray, start: IntArray, m: int, rows: _Rows
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """States before the first sample: a line and a mean season through the first three seasons."""
-    n, length = z.shape
-    level, slope = np.zeros((n, len(rows.alpha))), np.zeros((n, len(rows.alpha)))
-    season = np.zeros((n, len(rows.alpha), m))
-    for i in range(n):
-        first = z[i, start[i] : start[i] + max(3 * m, 8)]
-        x = np.arange(len(first), dtype=np.float64)
-        rise, wave = 0.0, np.zeros(m)
-        if m > 1 and len(first) >= 2 * m:
-            design = np.column_stack([np.eye(m)[np.arange(len(first)) % m], x - x.mean()])
-            fit = np.linalg.lstsq(design, first, rcond=None)[0]
-            rise, wave = float(fit[m]), fit[:m] - fit[:m].mean()
-            ground = float(fit[:m].mean()) - rise * float(x.mean())
-        elif len(first) >= 4:
-            rise = float(np.polyfit(x, first, 1)[0])
-            ground = float(first.mean()) - rise * float(x.mean())
-        else:
-            ground = float(first[0])
-        flat = float(first[:m].mean())
-        level[i] = np.where(rows.phi > 0, ground, flat)
-        slope[i] = np.where(rows.drift | (rows.phi == 0), 0.0, rise)
-        season[i] = np.where(rows.seasonal[:, None], wave[(np.arange(m) - start[i]) % m], 0.0)
-    return level, slope, season
+def _first_states(first: FloatArray, m: int, systems: _Systems) -> FloatArray:
+    """States (2 + m, K) before the first sample: a line and a mean season through the first samples."""
+    flat, ground, rise, wave = float(first[:m].mean()), float(first[0]), 0.0, np.zeros(m)
+    if m > 1 and len(first) >= 2 * m:
+        # Least squares by a line and m means: the line is that through deviations from the means.
+        x = np.arange(len(first)) - (len(first) - 1) / 2
+        phase = np.arange(len(first)) % m
+        count = np.bincount(phase, minlength=m)
+        place, mean = (np.bincount(phase, weights=values, minlength=m) / count for values in (x, first))
+        rise = float((x - place[phase]) @ first / ((x - place[phase]) ** 2).sum())
+        wave = mean - rise * place
+        ground = float(wave.mean()) - rise * (len(first) - 1) / 2
+        wave -= wave.mean()
+    elif len(first) >= 4:
+        x = np.arange(len(first)) - (len(first) - 1) / 2
+        rise = float(x @ first / (x @ x))
+        ground = float(first.mean()) - rise * (len(first) - 1) / 2
+    states = np.zeros((2 + m, len(systems.phi)))
+    states[0] = np.where(systems.phi > 0, ground, flat)
+    states[1] = np.where(systems.drift | (systems.phi == 0), 0.0, rise)
+    states[2:] = np.where(systems.seasonal, wave[:, None], 0.0)
+    return states

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from tsssm.forecasting._inputs import Inputs, Window, states
 from tsssm.forecasting._prepare import step_size
-from tsssm.forecasting._ridge import Sums
-from tsssm.forecasting._smoothing import coarse_stride, smooth
+from tsssm.forecasting._ridge import Adding, Sums
+from tsssm.forecasting._smoothing import smooth
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -19,6 +19,7 @@ IntArray = npt.NDArray[np.int64]
 _MAX_WINDOWS = 100_000
 _MAX_KEPT = 200_000  # windows times horizons
 _ROWS = 4096
+_SMOOTHED = 150  # windows of a series whose targets are taken relative to the bank
 _BLOCK = 800_000  # numbers in the states of a block of series
 _LARGEST = 30.0
 
@@ -70,12 +71,17 @@ class Plan(NamedTuple):
     held_out: IntArray
 
     @classmethod
-    def of(cls, lengths: Sequence[int], horizon: int) -> Plan:
-        """Plan for series of these lengths: about a fifth at their ends is held out to choose by."""
+    def of(cls, lengths: Sequence[int], horizon: int, season: int = 1) -> Plan:
+        """Plan for series of these lengths: about a fifth at their ends is held out to choose by.
+
+        Two seasons should lie before it, which a season is first read off.
+        """
         windows = sum(max(length - horizon, 0) for length in lengths)
         stride = max(1, -(-windows // _MAX_WINDOWS))
-        spare = max(int(np.median(lengths)) - 2 * horizon, 0)
-        reach = max(int(0.25 * spare), 0)
+        median = int(np.median(lengths))
+        reach = max(median - 2 * horizon, 0) // 4
+        if season > 1:
+            reach = min(reach, max(median - horizon - 2 * season, horizon))
         count = int(np.clip(_MAX_KEPT // (len(lengths) * horizon), 1, 400))
         count = min(count, reach + 1)
         # With few of them, a little apart from each other.
@@ -136,39 +142,35 @@ def aligned(series: Sequence[FloatArray]) -> tuple[FloatArray, IntArray]:
 def collect(series: Sequence[Series], scales: Sequence[Scale], inputs: Inputs, plan: Plan) -> Collected:
     """Go over all windows of all series once."""
     H, width = plan.horizon, inputs.width
-    plain = [Sums.zero(width, H), Sums.zero(width, H)]
-    around = [Sums.zero(width, H), Sums.zero(width, H)]
+    plain, around = ([Adding(width, H), Adding(width, H)] for _ in range(2))
     kept: list[Kept] = []
     lengths = [len(s.y) for s in series]
     for numbers in blocks(lengths, len(inputs.systems.gain)):
         z, start = aligned([scales[i].forward(series[i].y) for i in numbers])
         length = z.shape[1]
         readouts = states(z, start, inputs.systems)
-        held_out = np.sort(length - 1 - plan.held_out)
-        coarse = np.arange(length - 1 - H, -1, -coarse_stride(length))[::-1]
-        origins = np.union1d(coarse, held_out[held_out >= 0])
-        found = list(smooth(z, inputs.season, H, origins))
         for row, number in enumerate(numbers):
             own = _Own(series[number], z[row, start[row] :], readouts[row, start[row] :], inputs, H)
-            shift, least = int(start[row]), own.least(length - start[row])
-            boundary = int(held_out[0]) - shift
+            held_out = np.sort(own.length - 1 - plan.held_out)
+            least, boundary = own.least(length - start[row]), int(held_out[0])
             fine = np.arange(own.length - 1 - H, least - 1, -plan.stride)[::-1]
             # A gap is filled up to the value behind it: only from a value can one look ahead honestly.
             fine = fine[own.series.known[fine]]
             for part in np.split(fine, np.arange(_ROWS, len(fine), _ROWS)):
                 own.add(plain, part, None, boundary)
-            usable = [f for f in found if own.is_origin(f.origin - shift, least)]
-            if not usable:
+            coarse = np.arange(own.length - 1 - H, -1, -max(1, own.length // _SMOOTHED))[::-1]
+            places = np.union1d(coarse, held_out[held_out >= 0])
+            places = places[own.is_origin(places, least)]
+            if not len(places):
                 continue
-            places = np.array([f.origin - shift for f in usable])
-            paths = np.stack([f.path[row] for f in usable])
-            own.add(around, places, paths, boundary)
-            chosen = np.isin(places + shift, held_out)
-            spread = np.array([f.spread[row] for f in usable])[chosen]
-            kept.append(own.kept(places[chosen], paths[chosen], spread, int(number)))
+            found = smooth(own.z, inputs.season, H, places, max(boundary + 1, 1))
+            own.add(around, places, found.paths, boundary)
+            chosen = np.isin(places, held_out)
+            kept.append(own.kept(places[chosen], found.paths[chosen], found.spreads[chosen], int(number)))
     if not kept:
         kept.append(_nothing(width, H))
-    return Collected((plain[0], plain[1]), (around[0], around[1]), Kept.join(kept))
+    plain_sums, around_sums = ((early.sums(), late.sums()) for early, late in (plain, around))
+    return Collected(plain_sums, around_sums, Kept.join(kept))
 
 
 def _nothing(width: int, horizon: int) -> Kept:
@@ -191,16 +193,16 @@ class _Own:
         """First origin with enough past: the shortest window, or a third of a short series."""
         return max(1, min(self.inputs.lags[0], length // 3))
 
-    def is_origin(self, place: int, least: int) -> bool:
-        """Whether a window may end here: with enough before and behind it, and a value of its own."""
-        return least <= place < self.length - self.horizon and bool(self.series.known[place])
+    def is_origin(self, places: IntArray, least: int) -> npt.NDArray[np.bool_]:
+        """Whether windows may end here: with enough before and behind them, and a value of their own."""
+        return (least <= places) & (places < self.length - self.horizon) & self.series.known[places]
 
     def window(self, origins: IntArray) -> tuple[Window, IntArray]:
         """Inputs, and the places (N, H) of the targets."""
-        found = self.inputs.at(self.z, self.readouts, self.series.phase, origins)
+        found = self.inputs.at(self.z, self.readouts[origins], self.series.phase, origins)
         return found, origins[:, None] + np.arange(1, self.horizon + 1)
 
-    def add(self, sums: list[Sums], origins: IntArray, paths: FloatArray | None, boundary: int) -> None:
+    def add(self, sums: list[Adding], origins: IntArray, paths: FloatArray | None, boundary: int) -> None:
         """Add windows to the sums before (0) and after (1) the boundary, where the last target decides."""
         if len(origins) == 0:
             return
@@ -214,7 +216,7 @@ class _Own:
         late = origins + self.horizon > boundary
         for k, which in enumerate((~late, late)):
             if which.any():
-                sums[k] = sums[k].add(F[which], Y[which])
+                sums[k].add(F[which], Y[which])
 
     def kept(self, origins: IntArray, paths: FloatArray, spread: FloatArray, number: int) -> Kept:
         """Windows to choose by, targets in the units of y."""
