@@ -1,14 +1,13 @@
 """Intervals from the errors of forecasts of windows that the model was not fitted to.
 
-Errors are divided by the size of earlier errors of their series and by the mean size at their horizon; what
-is left is pooled, and its quantiles, in these units, are those of every forecast (split conformal prediction
-with a normalised score: Lei et al., JASA 2018, section 5.2). Exchangeable errors are covered at least at the
-nominal level.
+Errors are divided by a spread of their series and by the mean size at their horizon; what is left is pooled,
+and its quantiles, in these units, are those of every forecast (split conformal prediction with a normalised
+score: Lei et al., JASA 2018, section 5.2). Exchangeable errors are covered at least at the nominal level.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +17,17 @@ FloatArray = npt.NDArray[np.float64]
 
 _GRID = 1001
 _FEW = 10
+_LEAST_SPREAD = 1e-3
+
+
+def tempered(error: npt.ArrayLike) -> Any:
+    """What errors are measured in, from the size of earlier errors, both in units of the mean step.
+
+    It is the geometric mean of that size and the mean step. The former follows how restless a series has
+    become, but is small where a series is short, because the systems began with states that suit its start;
+    the mean step is neither.
+    """
+    return np.sqrt(np.maximum(error, _LEAST_SPREAD))
 
 
 class Errors(NamedTuple):

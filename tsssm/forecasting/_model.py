@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsssm.forecasting._choice import mixture
-from tsssm.forecasting._conformal import Errors
+from tsssm.forecasting._conformal import Errors, tempered
 from tsssm.forecasting._inputs import Inputs, lag_choices, last_states, states
 from tsssm.forecasting._prepare import fill, find_season, step_size
 from tsssm.forecasting._ridge import Spectrum, Sums
@@ -178,7 +178,7 @@ class ForecastModel(NamedTuple):
                 if bank_needed:
                     bank = smooth(z, self.season, self.horizon, origins[i])
                     path = path + part.smooth * bank.paths
-                    spread[i] = scales[i].unit * bank.spreads[-1]
+                    spread[i] = scales[i].unit * tempered(bank.spreads[-1])
                 values[i] = scales[i].back(path)
         return values, spread
 
@@ -381,5 +381,5 @@ def _error_units(series: Sequence[Series], inputs: Inputs) -> FloatArray:
 def _scaled_errors(trial: _Trial, kept: Kept, blend: FloatArray) -> FloatArray:
     """Errors (N, H) of the mixture in units of the spread of each window."""
     units = np.array([scale.unit for scale in trial.scales])[kept.owner]
-    spread = np.maximum(units * kept.spread, 1e-12)
+    spread = np.maximum(units * tempered(kept.spread), 1e-300)
     return (kept.targets - blend) / spread[:, None]
