@@ -306,6 +306,19 @@ class SSMForecaster(ForecasterBase):
         if levels is not None and correction.weight < 1:
             asked = _ONE_SIGMA if levels is _PARAMETERS else levels
             rest = super()._paths(target, tracks, steps, future, asked)
+        return self._beside(correction, tracks, base, rest, steps, future, levels)
+
+    def _beside(
+        self,
+        correction: Correction,
+        tracks: Sequence[Track],
+        base: Sequence[FloatArray],
+        rest: Sequence[FloatArray | None],
+        steps: Sequence[FloatArray],
+        future: Sequence[FloatArray] | None,
+        levels: Sequence[float] | None,
+    ) -> list[FloatArray]:
+        """Forecasts beside those in closed form, ``base`` (k_i,), and their quantiles, ``rest``."""
         number = min(tracks[0].target, len(correction.shares) - 1)
         answers = corrected(correction, tracks, base, steps, future)
         found = []

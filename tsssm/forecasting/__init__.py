@@ -2,7 +2,8 @@
 
 ``_prepare`` fills gaps and finds seasons, ``_smoothing`` is a bank of level, trend and season systems,
 ``_inputs`` the lags and states that a window has, ``_windows`` and ``_ridge`` turn series into sums and these
-into coefficients, ``_choice`` mixes candidates, ``_conformal`` makes intervals, ``_model`` joins them.
+into coefficients, ``_choice`` mixes candidates, ``_conformal`` makes intervals, ``_model`` joins them,
+``_running`` goes on from sample to sample.
 ``_network``, ``_tracks``, ``_answers`` and ``_correction`` are what a trained network adds to that.
 Arrays in, arrays out; the classes for scikit-learn and sktime are in ``tsssm.estimators``.
 """
@@ -24,6 +25,7 @@ from tsssm.forecasting._model import (
     fit_model,
 )
 from tsssm.forecasting._network import ForecastNetwork
+from tsssm.forecasting._running import RunningForecast
 from tsssm.forecasting._tracks import Track, Tracks, View
 
 __all__ = [
@@ -41,6 +43,7 @@ __all__ = [
     "ForecastNetwork",
     "Inputs",
     "Part",
+    "RunningForecast",
     "Track",
     "Tracks",
     "View",

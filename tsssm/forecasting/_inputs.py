@@ -152,22 +152,32 @@ class Inputs:
         p, short = self.n_lags, self.lags[0]
         rest = np.concatenate([np.full(p, z[0]), z])  # before its start a series rests at its first value
         lagged = np.lib.stride_tricks.sliding_window_view(rest, p)[origins + 1, ::-1]
-        last = lagged[:, :1]
         steps = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(z)))])
         before = np.maximum(origins - short, 0)
         size = (steps[origins] - steps[before]) / np.maximum(origins - before, 1)
-        size = np.ones(len(origins)) if self.even else np.maximum(size, _SMALLEST_STEP)
         mean = np.cumsum(z)[origins] / (origins + 1)
-        F = np.empty((len(origins), self.width))
+        return self.of(lagged, size, mean, readouts, origins + phase)
+
+    def of(
+        self, lagged: FloatArray, step: FloatArray, mean: FloatArray, readouts: FloatArray, places: IntArray
+    ) -> Window:
+        """Inputs (N, d) of windows.
+
+        ``lagged`` (N, p) are their last values, the latest first, ``step`` (N,) the mean step of the shortest
+        window, ``mean`` (N,) that of the series so far, ``places`` (N,) the numbers of the origins.
+        """
+        p, last = self.n_lags, lagged[:, :1]
+        size = np.ones(len(lagged)) if self.even else np.maximum(step, _SMALLEST_STEP)
+        F = np.empty((len(lagged), self.width))
         F[:, : p - 1] = lagged[:, 1:] - last
-        F[:, self.median] = np.median(lagged[:, :short], axis=1) - last[:, 0]
+        F[:, self.median] = np.median(lagged[:, : self.lags[0]], axis=1) - last[:, 0]
         F[:, self.mean] = mean - last[:, 0]
         end = p + 1 + readouts.shape[1]
         F[:, p + 1 : end] = readouts - last * self.systems.gain
         F[:, :end] /= size[:, None]
         if self.harmonics:
             turns = np.arange(1, self.harmonics + 1) / self.season
-            angle = 2 * np.pi * (origins + phase)[:, None] * turns
+            angle = 2 * np.pi * places[:, None] * turns
             F[:, end:] = np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
         return Window(F, last[:, 0], size)
 

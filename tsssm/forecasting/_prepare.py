@@ -42,8 +42,12 @@ def fill(y: FloatArray, season: int) -> FloatArray:
 
 def step_size(z: FloatArray) -> float:
     """Mean absolute difference of neighbours: the unit that a series is measured in; 1 if it is constant."""
-    size = float(np.mean(np.abs(np.diff(z)))) if len(z) > 1 else 0.0
-    return size if size > _SMALL * max(1.0, float(np.abs(z).max())) else max(1.0, float(np.abs(z).max()))
+    return unit_of(float(np.mean(np.abs(np.diff(z)))) if len(z) > 1 else 0.0, float(np.abs(z).max()))
+
+
+def unit_of(step: float, largest: float) -> float:
+    """The unit of a series from its mean step and its largest size."""
+    return step if step > _SMALL * max(1.0, largest) else max(1.0, largest)
 
 
 def find_season(series: Sequence[FloatArray], candidates: Sequence[int] = ()) -> int:

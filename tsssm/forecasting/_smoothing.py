@@ -126,6 +126,10 @@ class Bank:
         )
         return found
 
+    def forecast(self) -> Smoothed:
+        """Forecasts (1, H) from the last sample so far."""
+        return self.run(np.zeros(0), self.looked[-2:-1] - 1)
+
     def copy(self) -> Bank:
         """The same bank, which goes its own way."""
         other = object.__new__(Bank)

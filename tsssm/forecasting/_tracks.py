@@ -46,6 +46,8 @@ class Track(NamedTuple):
         Variables that may be known ahead.
     others : array (T, m), optional
         What is known of the past alone.
+    step : float, optional
+        Mean step of the series, where y is only its end.
     """
 
     target: int
@@ -54,6 +56,7 @@ class Track(NamedTuple):
     shift: FloatArray
     X: FloatArray
     others: FloatArray | None = None
+    step: float | None = None
 
     @property
     def variables(self) -> FloatArray:
@@ -180,7 +183,8 @@ class Tracks:
         self.place = torch.as_tensor(cell + np.repeat([track.phase for track in tracks], lengths))
         self.owner = torch.as_tensor(np.repeat(np.arange(len(tracks)), lengths))
         self.target = torch.as_tensor([track.target for track in tracks])
-        self.least = torch.as_tensor(np.array([_FLOOR * _step(track.y) for track in tracks]))
+        steps = [_step(track.y) if track.step is None else track.step for track in tracks]
+        self.least = torch.as_tensor(_FLOOR * np.array(steps))
 
     def last_known(self) -> Tensor:
         """The row (n,) of the last value of each series."""

@@ -10,6 +10,7 @@ Symbols and shapes: B series in lockstep, d channels, L samples::
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,9 @@ from tsssm.estimators import (
     SSMClassifier,
     SSMFeatures,
     SSMFeaturesClassifier,
+    SSMFeaturesForecaster,
     SSMFeaturesRegressor,
+    SSMForecaster,
     SSMRegressor,
     SSMSequenceClassifier,
     SSMSequenceRegressor,
@@ -34,6 +37,7 @@ from tsssm.features import (
     RunningFeatures,
 )
 from tsssm.streaming._compiled import CompiledNetwork, has_compiled_form
+from tsssm.streaming._forecasts import ForecastingModel, Paths
 from tsssm.streaming._layerwise import LayerwiseNetwork
 from tsssm.streaming._samples import Memory, Samples
 from tsssm.training import Committee, members_of
@@ -47,6 +51,8 @@ Streamable = (
     | SSMFeatures
     | SSMFeaturesClassifier
     | SSMFeaturesRegressor
+    | SSMFeaturesForecaster
+    | SSMForecaster
     | Backbone
 )
 
@@ -203,7 +209,9 @@ class BlendedModel:
         outputs[:] = self._blended(ridge.reshape(length * batch, -1), flat).reshape(outputs.shape)
 
 
-def model_of(model: Any) -> tuple[NetworkModel | FeaturesModel | BlendedModel, Any]:
+def model_of(
+    model: Any, levels: Sequence[float] | None = None
+) -> tuple[NetworkModel | FeaturesModel | BlendedModel | ForecastingModel, Any]:
     """What a stream of a model feeds, and the estimator whose answers its outputs stand for, if they do.
 
     Raises
@@ -211,6 +219,11 @@ def model_of(model: Any) -> tuple[NetworkModel | FeaturesModel | BlendedModel, A
     TypeError, ValueError, NotFittedError
         As `tsssm.Stream` says.
     """
+    if isinstance(model, (SSMFeaturesForecaster, SSMForecaster)):
+        forecasting = ForecastingModel(copy.copy(model), levels)
+        return forecasting, Paths(forecasting.shape)
+    if levels is not None:
+        raise ValueError(f"quantiles are those of a forecast; got a {type(model).__name__}.")
     if isinstance(model, SSMFeatures):
         model.check_is_fitted()
         return FeaturesModel(model.features_, None), None

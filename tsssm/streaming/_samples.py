@@ -104,18 +104,10 @@ class Samples:
         ValueError
             If they have another shape, are infinite, or are missing where there is no encoder.
         """
-        array = values if type(values) is np.ndarray else _as_array(values)
+        array = values if type(values) is np.ndarray else as_array(values)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"values must be real numbers; got dtype {array.dtype}.")
-        full = array[..., None] if self.n_channels == 1 and array.ndim == len(shape) - 1 else array
-        if full.ndim != len(shape) or any(
-            want not in (None, got) for want, got in zip(shape, full.shape, strict=True)
-        ):
-            expected = ", ".join("any" if length is None else str(length) for length in shape)
-            raise ValueError(
-                f"values must have shape ({expected}), with {self.n_channels} channel(s) last; got shape "
-                f"{array.shape}."
-            )
+        full = self._shaped(array, shape)
         with np.errstate(over="ignore"):  # what float32 cannot hold is caught as infinite
             result = full.astype(np.float32)
         if (np.abs(result) < self._ordinary).all():
@@ -131,6 +123,19 @@ class Samples:
         if np.isnan(result).any():
             raise ValueError("values are inputs of a network, which cannot be missing; got NaN.")
         return result
+
+    def _shaped(self, array: npt.NDArray[Any], shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
+        """Values in this shape, with an axis of the channels, or an error."""
+        full = array[..., None] if self.n_channels == 1 and array.ndim == len(shape) - 1 else array
+        if full.ndim != len(shape) or any(
+            want not in (None, got) for want, got in zip(shape, full.shape, strict=True)
+        ):
+            expected = ", ".join("any" if length is None else str(length) for length in shape)
+            raise ValueError(
+                f"values must have shape ({expected}), with {self.n_channels} channel(s) last; got shape "
+                f"{array.shape}."
+            )
+        return full
 
     def checked_times(
         self, times: Any, memory: Memory, shape: tuple[int, int], alone: bool
@@ -236,7 +241,7 @@ class Samples:
         return u.astype(np.float32), gap.astype(np.float32)
 
 
-def _as_array(values: Any) -> npt.NDArray[Any]:
+def as_array(values: Any) -> npt.NDArray[Any]:
     """Values as an array, NaN where they are masked."""
     values = plain(values, "values")
     if isinstance(values, np.ma.MaskedArray):

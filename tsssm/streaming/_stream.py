@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, is_dataclass
 from numbers import Integral
 from typing import Any
@@ -47,6 +48,8 @@ class Stream:
     n_series : int, optional
         Number B of series that are fed in lockstep, one sample of each at a time. By default there is one
         series, and arrays have no axis of series.
+    quantiles : sequence of float, optional
+        Levels in (0, 1): of a forecaster answers are then the quantiles, along a last axis.
 
     Attributes
     ----------
@@ -71,6 +74,13 @@ class Stream:
     columns), of ``predict`` for a regressor, of ``transform`` for `SSMFeatures`, and the outputs for a
     network, always without the axis of the series if there is one series. Those of estimators along time are
     for the time ``lookahead`` before the sample, and are final.
+
+    *Forecasters* give the forecasts of the samples that come next, (horizon,) or (horizon, targets), as far as
+    ``fh`` in ``fit`` reached. A stream of one that was fitted to series with sktime's arguments continues from
+    their ends, as ``update(..., update_params=False)`` and ``predict`` do; `reset` returns to them, and
+    ``n_series`` is their number. Of one that was fitted to a `Panel` it starts before the first sample.
+    Samples are taken in double precision, one for each step of the grid, and without times. What is missing
+    is filled by a straight line once a value comes, where ``predict`` also knows the season.
 
     *Missing values* are NaN, and treated as in ``fit``. A sample whose values are all missing only advances
     the time. Before the first value, the prediction is that for a series without values. The inputs of a
@@ -103,8 +113,13 @@ class Stream:
 
     compiled: bool
 
-    def __init__(self, model: Streamable, n_series: int | None = None) -> None:
-        self._model, self._estimator = model_of(model)
+    def __init__(
+        self, model: Streamable, n_series: int | None = None, quantiles: Sequence[float] | None = None
+    ) -> None:
+        levels = None if quantiles is None else np.atleast_1d(np.asarray(quantiles, np.float64)).tolist()
+        if levels is not None and not (levels and all(0 < level < 1 for level in levels)):
+            raise ValueError(f"quantiles must hold levels in (0, 1); got {quantiles!r}.")
+        self._model, self._estimator = model_of(model, levels)
         if n_series is not None:
             if isinstance(n_series, bool) or not isinstance(n_series, Integral):
                 raise TypeError(f"n_series must be None or a positive int; got {n_series!r}.")

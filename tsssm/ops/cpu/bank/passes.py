@@ -49,7 +49,8 @@ def bank_pass(
     """Take samples z (T,) in; forecasts (W, H) and sizes of errors (W,) after each of ``origins`` (W,).
 
     ``mark`` (H,) numbers the steps ahead at which errors are looked at, -1 elsewhere, and ``share`` (J,) says
-    for how much each counts. Origins rise, are numbered like the samples, and lie within z.
+    for how much each counts. Origins rise, are numbered like the samples, and lie within z; where z is empty,
+    the only one is the last sample so far.
     """
     K, m, S = gains.shape[1], x.shape[0] - 2, ring.shape[0]
     H = reach.shape[1]
@@ -98,6 +99,9 @@ def bank_pass(
             _forecast(x, reach, w, t, paths[wanted])
             wanted += 1
         looked[S] = t + 1
+    if z.shape[0] == 0 and origins.shape[0] == 1:
+        spreads[0] = _weigh(sums, w)
+        _forecast(x, reach, w, origins[0], paths[0])
 
 
 @inline
