@@ -105,8 +105,9 @@ def test_what_a_network_adds_to_forecasts_from_origins_is_what_it_adds_in_predic
     assert_allclose(from_origin - plain, predicted - closed, atol=5e-3)
 
 
-def test_nlinear_learns_a_line_through_waves(experiment):
+@pytest.mark.parametrize("kind", ["NLinear", "DLinear"])
+def test_a_linear_map_learns_to_go_on_with_waves(experiment, kind):
     t = np.arange(900)
     values = np.stack([np.sin(2 * np.pi * t / 24), 3 + np.cos(2 * np.pi * t / 24)], axis=1)
-    mse, mae = experiment.nlinear(values, 600, 150, 4, 0, look_back=48)
+    mse, mae = experiment.linear(values, 600, 150, 4, 0, kind, look_back=48)
     assert mse < 0.02 and mae < 0.1

@@ -1,8 +1,8 @@
-"""Forecasting: ours beside seasonal naive, AutoETS, AutoTheta, LightGBM and NLinear, on one thread.
+"""Forecasting: ours beside seasonal naive, AutoETS, AutoTheta, AutoARIMA, LightGBM, NLinear and DLinear.
 
 Sets of the Monash archive and of the M competitions, the last horizon of each series held back; ETTh1 on its
-published split; the same sets with half of every history dropped at random, where ours know the times and
-the peers get straight lines across the gaps; and a thousand series of a thousand samples. Run as
+published split; the same sets with half and four fifths of every history dropped at random, where ours know
+the times and the peers get straight lines across the gaps; a thousand series of a thousand samples. Run as
 
     TSSSM_DATA=FOLDER OMP_NUM_THREADS=1 python examples/experiments/forecasting.py --json forecasting.json
 
@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import torch
 from experiment import parser, write
-from forecasting_peers import LEVELS, Answer, nlinear, of_mlforecast, of_statsforecast, seasonal_naive
+from forecasting_peers import LEVELS, Answer, linear, of_mlforecast, of_statsforecast, seasonal_naive
 
 from tsssm import SSMFeaturesForecaster, SSMForecaster
 from tsssm.datasets import fetch_ett
@@ -46,6 +46,9 @@ SETS = {
     "sunspot": ("sunspot_dataset_without_missing_values", 7, 30),
 }
 OURS, TRAINED = "SSMFeaturesForecaster", "SSMForecaster"
+STATISTICAL, LINEAR = ("AutoETS", "AutoTheta", "AutoARIMA"), ("NLinear", "DLinear")
+# AutoARIMA, which takes minutes for long series, has to be asked for.
+USUAL = [OURS, TRAINED, "AutoETS", "AutoTheta", "LightGBM", *LINEAR]
 _IRREGULAR = ("m1_monthly", "m3_monthly", "m3_quarterly", "tourism_monthly")
 PAPER = {"ETTh1 MSE": {"NLinear": [0.374, 0.408, 0.429, 0.440], "PatchTST": [0.370, 0.413, 0.422, 0.447]}}
 
@@ -97,12 +100,12 @@ def asked(model: Any, series: Sequence[np.ndarray], horizon: int) -> Answer:
     return Answer(values, quantiles[..., 1:-1], quantiles[..., [0, -1]], time.process_time() - started)
 
 
-def peers() -> dict[str, Callable[..., Answer]]:
-    """Every method of the run by its name."""
-    rows = {"seasonal naive": seasonal_naive, OURS: ours, TRAINED: trained}
-    rows |= {name: found for name in ("AutoETS", "AutoTheta") if (found := of_statsforecast(name))}
-    boosted = of_mlforecast()
-    return rows if boosted is None else {**rows, "LightGBM": boosted}
+def peers(chosen: Sequence[str]) -> dict[str, Callable[..., Answer]]:
+    """Methods by their names, those that can be run."""
+    rows: dict[str, Any] = {"seasonal naive": seasonal_naive, OURS: ours, TRAINED: trained}
+    rows |= {name: of_statsforecast(name) for name in STATISTICAL}
+    rows["LightGBM"] = of_mlforecast()
+    return {name: row for name, row in rows.items() if row and (name in chosen or name == "seasonal naive")}
 
 
 def scores(answer: Answer, truth: np.ndarray, history: Sequence[np.ndarray], sp: int) -> dict[str, float]:
@@ -141,7 +144,9 @@ def geometric(rows: dict[str, dict[str, dict[str, float]]], figure: str = "MASE"
     return {n: float(np.exp(np.mean(np.log(ratio[n])))) for n in sorted(names)}
 
 
-def monash(names: Sequence[str], most: int | None, dropped: float = 0.0) -> dict[str, Any]:
+def monash(
+    names: Sequence[str], most: int | None, dropped: float = 0.0, methods: Sequence[str] = USUAL
+) -> dict[str, Any]:
     """Scores of every method on every set; with ``dropped`` that share of each history is missing."""
     results: dict[str, dict[str, dict[str, float]]] = {}
     for name in names:
@@ -149,7 +154,7 @@ def monash(names: Sequence[str], most: int | None, dropped: float = 0.0) -> dict
         history, truth = split(load(name)[:most], horizon)
         thin = [thinned(y, dropped, seed) for seed, y in enumerate(history)]
         results[name] = {}
-        for method, forecast in peers().items():
+        for method, forecast in peers(methods).items():
             given = thin if method in (OURS, TRAINED) else [joined(y) for y in thin]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -205,11 +210,11 @@ def etth1(horizons: Sequence[int], seeds: Sequence[int], methods: Sequence[str])
                 told = {"seed": seed, "share": network.network_.shares.tolist()}
                 errors = errors_from(network, values, ends, horizon)
                 row.setdefault(TRAINED, []).append(figures(errors, used, told))
-            if "NLinear" in methods:
+            for name in set(LINEAR) & set(methods):
                 started = time.process_time()
-                mse, mae = nlinear(values, train, validation, horizon, seed)
+                mse, mae = linear(values, train, validation, horizon, seed, name)
                 used = round(time.process_time() - started, 1)
-                row.setdefault("NLinear", []).append({"MSE": mse, "MAE": mae, "seconds": used, "seed": seed})
+                row.setdefault(name, []).append({"MSE": mse, "MAE": mae, "seconds": used, "seed": seed})
         print(f"ETTh1, {horizon}: {row}", flush=True)
     return results
 
@@ -270,16 +275,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     options.add_argument("--series", type=int, help="only so many of each set")
     options.add_argument("--horizons", nargs="+", type=int, default=[96, 192, 336, 720], help="of ETTh1")
-    options.add_argument("--methods", nargs="+", default=[OURS, TRAINED, "NLinear"], help="of ETTh1")
+    options.add_argument("--methods", nargs="+", default=USUAL, choices=[*USUAL, "AutoARIMA"])
     chosen = options.parse_args(arguments)
     results: dict[str, Any] = {}
     for part in chosen.parts:  # scaling first, because the memory is that of the whole process
         if part == "monash":
-            results[part] = monash(chosen.sets, chosen.series)
+            results[part] = monash(chosen.sets, chosen.series, methods=chosen.methods)
         elif part == "irregular":
             names = [name for name in chosen.sets if name in _IRREGULAR]
             most = min(chosen.series or 200, 200)
-            results[part] = {"whole": monash(names, most), "half dropped": monash(names, most, 0.5)}
+            results[part] = {
+                label: monash(names, most, share, chosen.methods)
+                for label, share in (("whole", 0.0), ("half dropped", 0.5), ("four fifths dropped", 0.8))
+            }
         elif part == "etth1":
             results[part] = etth1(chosen.horizons, chosen.seeds, chosen.methods)
         elif part == "scaling":

@@ -1,4 +1,4 @@
-"""What forecasting is compared with: statsforecast, mlforecast, and NLinear on one long table.
+"""What forecasting is compared with: statsforecast, mlforecast, NLinear and DLinear on one long table.
 
 Each library may be missing; its rows are then left out.
 """
@@ -31,7 +31,7 @@ def seasonal_naive(series: Sequence[np.ndarray], sp: int, horizon: int) -> Answe
 
 
 def of_statsforecast(name: str) -> Callable[..., Answer] | None:
-    """AutoETS or AutoTheta, a model for each series; None where statsforecast is not installed."""
+    """AutoETS, AutoTheta or AutoARIMA, a model for each series; None where statsforecast is missing."""
     try:
         from statsforecast import models
     except ImportError:
@@ -89,27 +89,39 @@ def of_mlforecast() -> Callable[..., Answer] | None:
     return forecast
 
 
-def nlinear(
-    values: np.ndarray, train: int, validation: int, horizon: int, seed: int, look_back: int = 336
+def linear(
+    values: np.ndarray,
+    train: int,
+    validation: int,
+    horizon: int,
+    seed: int,
+    kind: str = "NLinear",
+    look_back: int = 336,
 ) -> tuple[float, float]:
-    """MSE and MAE of NLinear (arXiv 2205.13504) on what follows training and validation.
+    """MSE and MAE of NLinear or DLinear (arXiv 2205.13504) on what follows training and validation.
 
-    One linear map for all channels on windows without their last value, by Adam, as published: batches of 32,
-    ten epochs at most, an initial rate of 0.005 that is halved after each, stopped by the validation loss.
+    One linear map for all channels on windows without their last value, or one on their moving averages over
+    25 samples and one on the rest, by Adam, as published: batches of 32, ten epochs at most, an initial rate
+    of 0.005 that is halved after each, stopped by the validation loss.
     """
     import torch
 
     generator = torch.Generator().manual_seed(seed)
     data = torch.as_tensor(values, dtype=torch.float32)
     torch.manual_seed(seed)
-    net = torch.nn.Linear(look_back, horizon)
+    net = torch.nn.ModuleList([torch.nn.Linear(look_back, horizon) for _ in range(1 + (kind == "DLinear"))])
     optimizer = torch.optim.Adam(net.parameters(), lr=0.005)
 
     def errors(origins: torch.Tensor) -> torch.Tensor:
         past = data[origins[:, None] + torch.arange(1 - look_back, 1)].transpose(1, 2)
         ahead = data[origins[:, None] + torch.arange(1, horizon + 1)].transpose(1, 2)
+        if kind == "DLinear":
+            trend = torch.nn.functional.avg_pool1d(
+                torch.nn.functional.pad(past, (12, 12), mode="replicate"), 25, stride=1
+            )
+            return net[0](trend) + net[1](past - trend) - ahead
         last = past[..., -1:]
-        return net(past - last) + last - ahead
+        return net[0](past - last) + last - ahead
 
     def over(origins: torch.Tensor) -> tuple[float, float]:
         with torch.no_grad():
