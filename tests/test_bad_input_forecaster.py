@@ -8,7 +8,11 @@ import pytest
 
 from tsssm import Panel, SSMFeaturesForecaster
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")
+# sktime warns of its own future, and counts in periods, which have no time zone.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Converting to Period:UserWarning"),
+]
 
 LENGTH = 30
 Y = pd.Series(np.sin(np.arange(LENGTH)) + 5.0)
@@ -94,6 +98,14 @@ FITS = {
         ValueError,
         "samples on a grid of 10000001 steps",
     ),
+    "nothing": (lambda: fitted(Y[:0]), ValueError, "y must hold at least one sample"),
+    "complex numbers": (lambda: fitted(Y + 1j), TypeError, "complex|dtype"),
+    "a date that is none": (lambda: fitted(Y.set_axis(DATES[:-1].insert(0, pd.NaT))), TypeError, "index"),
+    "columns of X of one name": (
+        lambda: fitted(X=pd.concat([X, X], axis=1).iloc[:LENGTH]),
+        TypeError,
+        "X must be in an sktime compatible format",
+    ),
     "X that begins later": (
         lambda: fitted(X=X.iloc[:6].set_axis(np.arange(500, 506))),
         ValueError,
@@ -137,6 +149,18 @@ PREDICTIONS = {
     "fh in the past": (lambda: fitted().predict([-1, 1]), NotImplementedError, "in-sample"),
     "fh of now": (lambda: fitted().predict([0]), NotImplementedError, "in-sample"),
     "fh of dates for integers": (lambda: fitted().predict(DATES), TypeError, "fh .* dates"),
+    "fh without the time zone of y": (
+        lambda: fitted(Y.set_axis(DATES.tz_localize("UTC"))).predict(DATES + pd.Timedelta(days=60)),
+        TypeError,
+        "fh and y must both have a time zone",
+    ),
+    "fh in another time zone, of the past": (
+        lambda: fitted(Y.set_axis(pd.date_range("2024", periods=LENGTH, freq="h", tz="UTC"))).predict(
+            pd.date_range("2024-01-02 06:00", periods=2, freq="h", tz="Europe/Berlin")
+        ),
+        NotImplementedError,
+        "of the future only",
+    ),
     "fh beyond all reach": (lambda: fitted(fh=[2]).predict([10**9]), ValueError, "1,000,000,000 steps ahead"),
     "times beyond all reach": (lambda: fitted(PANEL).predict(PANEL, [1e9]), ValueError, "steps ahead"),
     "values beyond sums": (lambda: fitted(Y * 2e300), ValueError, "y must hold numbers up to 1e.300 in size"),
@@ -220,8 +244,13 @@ GOOD = {
     "below all squares": Y * 1e-200,
     "missing at both ends": Y.where((Y.index > 2) & (Y.index < 26)),
     "one value only": Y.where(Y.index == 7),
+    "nothing but the last": Y.where(Y.index == LENGTH - 1),
     "an array": Y.to_numpy(),
     "gaps": Y.drop([3, 4, 9]),
+    "times twice": Y.set_axis([0, *range(LENGTH - 1)]),
+    "dates twice": Y.set_axis(DATES[:1].append(DATES[:-1])),
+    "dates with gaps": Y.set_axis(DATES).drop(DATES[[3, 4, 9, 20]]),
+    "truth values": Y > 5,
 }
 
 
@@ -232,3 +261,15 @@ def test_what_looks_bad_and_is_not(y, parameters):
     assert np.isfinite(found).all()
     reach = np.nanmax(np.abs(np.asarray(y, dtype=float)))
     assert np.abs(found).max() <= 10 * reach + 1e-9
+
+
+def test_there_are_more_than_forty_cases():
+    assert len(PARAMETERS) + len(FITS) + len(PREDICTIONS) + 2 * len(GOOD) > 100
+
+
+def test_missing_variables_are_no_obstacle():
+    gaps = X.copy()
+    gaps.iloc[[3, 31]] = np.nan
+    for known in (gaps.iloc[:LENGTH], gaps.iloc[:LENGTH] * np.nan):
+        found = fitted(X=known).predict([1, 2], X=gaps.iloc[LENGTH:])
+        assert np.isfinite(found).all()

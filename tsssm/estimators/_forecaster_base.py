@@ -155,6 +155,8 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
                 self._fit_panel(y, fh)
                 self._is_fitted = True
                 return self
+            if isinstance(y, (pd.Series, pd.DataFrame, np.ndarray)) and y.shape[:1] == (0,):
+                raise ValueError("y must hold at least one sample; it is empty.")
             return super().fit(y, X, fh)
         except BaseException:
             self.__dict__.clear()

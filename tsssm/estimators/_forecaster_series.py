@@ -54,6 +54,11 @@ class Histories(NamedTuple):
                 return ahead, pd.DatetimeIndex(history.end[-1] + gap)
         else:
             stamps = pd.Index(fh.to_pandas())
+            if (getattr(stamps, "tz", None) is None) != (getattr(history.end, "tz", None) is None):
+                raise TypeError(
+                    f"fh and y must both have a time zone, or neither; y ends at {history.end[-1]}, and "
+                    f"fh has {stamps[0]}."
+                )
         places = self.clock.places(stamps) - self.clock.places(history.end)[-1]
         if places.min() <= 1e-9:
             raise NotImplementedError(
