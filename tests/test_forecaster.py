@@ -8,16 +8,7 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.base import clone
 from sktime.forecasting.base import ForecastingHorizon
-from sktime.forecasting.compose import (
-    ForecastingPipeline,
-    MultiplexForecaster,
-    TransformedTargetForecaster,
-)
-from sktime.forecasting.model_evaluation import evaluate
-from sktime.forecasting.model_selection import ForecastingGridSearchCV
-from sktime.split import ExpandingWindowSplitter, SlidingWindowSplitter
-from sktime.transformations.series.boxcox import LogTransformer
-from sktime.transformations.series.difference import Differencer
+from sktime.split import SlidingWindowSplitter
 
 from tsssm import Panel, SSMFeaturesForecaster, load
 
@@ -323,35 +314,6 @@ def test_a_failed_fit_leaves_the_forecaster_as_it_was():
     with pytest.raises(ValueError, match="infinity"):
         forecaster.fit(pd.Series([1.0, np.inf, 2.0]))
     pd.testing.assert_series_equal(forecaster.predict([1, 2]), before)
-
-
-@pytest.mark.parametrize("splitter", [ExpandingWindowSplitter, SlidingWindowSplitter])
-def test_evaluate(splitter):
-    window = {"initial_window": 48} if splitter is ExpandingWindowSplitter else {"window_length": 48}
-    cv = splitter(fh=[1, 2], step_length=5, **window)
-    found = evaluate(quick(), cv, pd.Series(wave()), error_score="raise")
-    assert len(found) == 3
-    assert (found["test_MeanAbsolutePercentageError"] < 0.05).all()
-
-
-def test_grid_search_finds_the_season():
-    cv = ExpandingWindowSplitter(fh=[1, 2, 3], initial_window=48, step_length=6)
-    search = ForecastingGridSearchCV(quick(), cv, {"sp": [1, SP]}, error_score="raise", backend=None)
-    search.fit(pd.Series(wave(noise=0.02)), fh=[1, 2, 3])
-    assert search.best_params_ == {"sp": SP}
-    assert_allclose(search.predict(), truth([1, 2, 3]), atol=0.2)
-
-
-def test_pipelines():
-    y = pd.Series(wave())
-    X = pd.DataFrame({"x": np.random.default_rng(4).normal(size=LENGTH + 2)})
-    logs = TransformedTargetForecaster([("log", LogTransformer()), ("forecast", quick())])
-    assert_allclose(logs.fit(y).predict([1, 2]), truth([1, 2]), atol=0.4)
-    pipe = ForecastingPipeline([("differences", Differencer()), ("forecast", quick())])
-    found = pipe.fit(y + 3 * X["x"].iloc[:LENGTH], X=X.iloc[:LENGTH], fh=[1, 2]).predict(X=X.iloc[LENGTH:])
-    assert np.isfinite(found).all()
-    choice = MultiplexForecaster([("long", quick()), ("short", quick(lags=3))], selected_forecaster="short")
-    assert_allclose(choice.fit(y).predict([1]), quick(lags=3).fit(y).predict([1]), rtol=1e-9)
 
 
 @pytest.mark.parametrize("scaling", ["last", "mean", "robust", "none"])
