@@ -16,6 +16,7 @@ from sktime.forecasting.compose import (
 from sktime.forecasting.model_evaluation import evaluate
 from sktime.forecasting.model_selection import ForecastingGridSearchCV
 from sktime.forecasting.naive import NaiveForecaster
+from sktime.forecasting.stream import UpdateRefitsEvery
 from sktime.performance_metrics.forecasting import MeanAbsoluteError
 from sktime.performance_metrics.forecasting.probabilistic import PinballLoss
 from sktime.split import ExpandingWindowSplitter, SlidingWindowSplitter
@@ -116,6 +117,14 @@ def test_a_multiplexer_chooses(make):
     options = {"selected_forecaster": ["naive", "ours"]}
     search = ForecastingGridSearchCV(choice, cv, options, error_score="raise", backend=None)
     assert search.fit(y, fh=FH).best_params_ == {"selected_forecaster": "ours"}
+
+
+def test_updates_may_fit_anew(make):
+    """Where the network is to learn from what has come, too."""
+    y = wave()
+    wrapped = UpdateRefitsEvery(make(), refit_interval=6).fit(y[:84], fh=FH)
+    wrapped.update(y[84:90])
+    assert_allclose(wrapped.predict(), make().fit(y[:90], fh=FH).predict(), rtol=1e-6)
 
 
 def test_a_benchmark_puts_it_before_the_naive(make, tmp_path):
