@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 
 import tsssm
 from tsssm import Panel, SSMSequenceClassifier, SSMSequenceRegressor, Stream
+from tsssm.backbone import Backbone, Block
 from tsssm.encoding import PanelEncoder
-from tsssm.training import Crops, predict_along
+from tsssm.ops.sequence import last_sample
+from tsssm.training import BothWays, Crops, predict_along
 
 TINY: dict[str, Any] = {"n_layers": 2, "d_model": 8, "d_state": 4, "max_steps": 3, "random_state": 0}
 
@@ -99,17 +102,59 @@ def test_the_answer_between_samples_is_that_of_the_last_one_in_both_directions()
         np.testing.assert_allclose(clf.predict_proba(panel[i], times=asked)[0], expected, atol=2e-6)
 
 
-@pytest.mark.parametrize("backbone", ["s4d", "lssl"])
+@pytest.mark.parametrize("lookahead", [0, None])
+@pytest.mark.parametrize("options", [{"backbone": "s4d"}, {"backbone": "lssl", "n_readouts": 2}], ids=str)
 @pytest.mark.parametrize("timed", [True, False])
-def test_pieces_are_the_whole(backbone: str, timed: bool) -> None:
+def test_pieces_are_the_whole(options: dict[str, Any], timed: bool, lookahead: float | None) -> None:
     panel = hard_panel(timed=timed)
-    clf = fitted(panel, 0, backbone=backbone)
+    clf = fitted(panel, lookahead, **options)
     data = clf.encoder_.encode_all(panel)
     rows = torch.randperm(len(data.u), generator=torch.Generator().manual_seed(0))
     whole = predict_along(clf.net_, data, rows, torch.device("cpu"))
     for piece in (7, 39):
         parts = predict_along(clf.net_, data, rows, torch.device("cpu"), piece=piece)
         torch.testing.assert_close(parts, whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("most_kept", [0, 10**6])
+@pytest.mark.parametrize("name", ["s4d", "s5", "liquid-s4", "lssl"])
+def test_pieces_of_both_directions_are_the_whole(name: str, most_kept: int) -> None:
+    """With features between layers kept, and computed again."""
+    torch.manual_seed(0)
+    method = {"lssl": {"discretization": 0.75}, "s5": {"discretization": "foh"}}
+    net = Backbone(3, 2, backbone=name, n_layers=3, d_model=4, d_state=4, **method.get(name, {})).eval()
+    dt = torch.rand(3, 50) * (torch.rand(3, 50) > 0.1)
+    dt[:, 0] = 0.5
+    dt[1, 31:] = dt[2, 1:] = 0  # ragged: a piece may be all padding
+    u = torch.randn(3, 50, 3)
+    with torch.inference_mode():
+        for gaps in (dt, None):
+            last = torch.tensor([49, 49, 49]) if gaps is None else last_sample(gaps)
+            valid = torch.arange(50) <= last[:, None]
+            whole, found = net.features(u, gaps), torch.zeros(3, 50, 4)
+            for start, h in BothWays(net, 12, most_kept).features(u, gaps):
+                assert h.shape[1] <= 12
+                found[:, start : start + h.shape[1]] = h
+            torch.testing.assert_close(found[valid], whole[valid], atol=1e-5, rtol=1e-5)
+
+
+def test_no_more_than_a_piece_is_held_in_both_directions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the features of a recording are many: they are computed again, and never joined."""
+    net, u = Backbone(1, 1, n_layers=2, d_model=4, d_state=4).eval(), torch.randn(1, 100, 1)
+    made, norm = [], Block.mixed
+
+    def watched(self: Block, h: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        out = norm(self, h, y)
+        made.append(weakref.ref(out))
+        assert out.shape[1] <= 20
+        assert sum(one() is not None for one in made) <= 3
+        return out
+
+    monkeypatch.setattr(Block, "mixed", watched)
+    with torch.inference_mode():
+        for _ in BothWays(net, 20, most_kept=0).features(u, None):
+            pass
+    assert len(made) == 4 + 5 + 5  # the first block for both passes of the second, which then runs
 
 
 def test_memory_does_not_grow_with_a_recording(monkeypatch: pytest.MonkeyPatch) -> None:

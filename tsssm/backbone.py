@@ -194,13 +194,16 @@ class Block(nn.Module):
     def forward(self, h: Tensor, dt: Tensor | None = None) -> Tensor:
         """Map h (batch, L, d_model) to the same shape."""
         y, _ = self.layer(self.norm(h, dt), dt, need_state=False)
+        return self.mixed(h, y)
+
+    def mixed(self, h: Tensor, y: Tensor) -> Tensor:
+        """What the block makes of its input h and the output y of its layer, both (batch, L, d_model)."""
         return gated_mix(h, y, self.mix.weight, self.mix.bias, self.dropout(h), self.dropout.p)
 
     def advance(self, h: Tensor, dt: Tensor | None, state: Any) -> tuple[Tensor, Any]:
         """As `forward`, from a state of the layer, None before the first sample; and the state after it."""
         y, state = self.layer(self.norm(h, dt), dt, state)
-        mixed = gated_mix(h, y, self.mix.weight, self.mix.bias, self.dropout(h), self.dropout.p)
-        return mixed, state
+        return self.mixed(h, y), state
 
 
 def _for_each_layer(name: str, value: float | Sequence[float], n_layers: int) -> list[float]:

@@ -25,6 +25,7 @@ from brute_force import brute_force
 from torch import Tensor
 
 from tsssm.layers import SSMLayer
+from tsssm.ops import reversed_gaps
 
 CHANNELS, N_STATE, BATCH, LENGTH = 5, 6, 3, 40
 
@@ -93,6 +94,31 @@ def close(found: Tensor, expected: Tensor, tolerance: float = 1e-10) -> None:
 
 class LayerContract:
     """Inherited by the tests of each layer, which parametrise ``make``."""
+
+    @pytest.mark.parametrize("irregular", [True, False])
+    def test_directions_are_cut_anywhere(self, make: Make, irregular: bool) -> None:
+        """Forwards from cut to cut, backwards too, with zero gaps and padding, and joined: the whole."""
+        layer, u = make(True), signal()
+        dt, lengths = padded_gaps() if irregular else (None, [LENGTH] * BATCH)
+        back = None if dt is None else reversed_gaps(dt)
+        ways = layer.directions()
+        cuts = [0, 7, 8, 30, LENGTH]
+        pieces = list(zip(cuts[:-1], cuts[1:], strict=True))
+        ahead, behind = [], []
+        state = None
+        for start, stop in pieces:
+            y, state = ways[0](u[:, start:stop], None if dt is None else dt[:, start:stop], state)
+            ahead.append(y)
+        state = None
+        for start, stop in reversed(pieces):
+            gap = None if back is None else back[:, start:stop].flip(1)
+            y, state = ways[1](u[:, start:stop].flip(1), gap, state)
+            behind.insert(0, y.flip(1))
+        found, expected = layer.joined(torch.cat(ahead, 1), torch.cat(behind, 1)), layer(u, dt)[0]
+        for row, length in enumerate(lengths):
+            close(found[row, :length], expected[row, :length])
+        with pytest.raises(ValueError, match="one direction"):
+            make(False).directions()
 
     @BOTH
     @pytest.mark.parametrize("regular", [True, False])

@@ -141,9 +141,10 @@ class SSMSequenceClassifier(ClassTargets, SequenceEstimator, SktimeEstimator, Ba
     series. Before the first value it is that of a series without values. Samples that are missing in every
     channel change nothing.
 
-    *Long recordings.* With a number as ``lookahead``, prediction runs through a recording in pieces and
-    carries the states from one to the next: its memory besides X, its encoded copy and the answers is
-    constant. With None it holds the features of one recording at a time.
+    *Long recordings.* Prediction runs through a recording in pieces and carries the states from one to the
+    next, in both directions too, and gives the answers of the whole: its memory besides X, its encoded copy
+    and the answers does not grow with the length. With ``lookahead=None`` the features between two layers are
+    kept as long as they take at most 256 MiB; of longer recordings they are computed again.
 
     *One network* answers, without the committee and the closed form that `SSMClassifier` has beside it.
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Layer = TypeVar("Layer", bound="SSMLayer")
 
 
 class SSMLayer(nn.Module):
@@ -30,8 +33,12 @@ class SSMLayer(nn.Module):
     Notes
     -----
     A subclass implements ``_run`` and ``initial_state`` and names the parameters of its system in
-    ``system_names``: those train with a smaller learning rate and without weight decay.
+    ``system_names``: those train with a smaller learning rate and without weight decay. It has the readouts
+    ``C`` (directions, ...) and the direct part ``D``.
     """
+
+    C: nn.Parameter
+    D: nn.Parameter
 
     system_names: tuple[str, ...] = ()
     state_type: type = Tensor
@@ -100,6 +107,32 @@ class SSMLayer(nn.Module):
             raise ValueError(f"dt must be {tuple(u_t.shape[:1])}; got {tuple(dt.shape)}.")
         y, state = self(u_t[:, None], None if dt is None else dt[:, None], state)
         return y[:, 0], state
+
+    def directions(self: Layer) -> tuple[Layer, Layer]:
+        """The two directions of a bidirectional layer, each as a layer that takes and gives a state.
+
+        The first runs forwards. The second is given sequences reversed in time, with the gaps of
+        `tsssm.ops.reversed_gaps` reversed as well. `joined` makes the output of this layer of theirs. They
+        hold copies of the parameters, which are not trained.
+
+        Raises
+        ------
+        ValueError
+            If the layer has one direction.
+        """
+        if not self.bidirectional:
+            raise ValueError("The layer has one direction; make it with bidirectional=True for two.")
+        forwards, backwards = copy.deepcopy(self), copy.deepcopy(self)
+        for number, way in enumerate((forwards, backwards)):
+            way.bidirectional = False
+            way.C = nn.Parameter(way.C.detach()[number : number + 1].clone())
+            way.requires_grad_(False)
+        nn.init.zeros_(backwards.D)
+        return forwards, backwards
+
+    def joined(self, forward: Tensor, backward: Tensor) -> Tensor:
+        """The output (batch, L, d_model) of which `directions` give the parts, both in the order of time."""
+        return forward + backward
 
     def initial_state(self, batch: int) -> Any:
         """The zero state for ``batch`` sequences."""

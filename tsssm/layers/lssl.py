@@ -105,6 +105,7 @@ class LSSL(SSMLayer):
     low_rank: Tensor
     basis: Tensor
     weight: Tensor
+    mix: nn.Linear | None
 
     def __init__(
         self,
@@ -224,11 +225,23 @@ class LSSL(SSMLayer):
             else:
                 y, x = self._low_rank(inputs, dt, state, C, self.alpha)
             y = y + self.D.to(y.dtype)[:, None] * inputs[:, None]
-            if self.mix is None:
-                return y[:, 0].to(u.dtype), x
-            features = F.gelu(y.transpose(1, 2).flatten(2))
-            weight, bias = self.mix.weight.to(y.dtype), self.mix.bias.to(y.dtype)
-            return F.linear(features, weight, bias).to(u.dtype), x
+            return self._mixed(y.transpose(1, 2).flatten(2)).to(u.dtype), x
+
+    def _mixed(self, y: Tensor) -> Tensor:
+        """The output (batch, L, d_model) of the readouts (batch, L, M d_model)."""
+        if self.mix is None:
+            return y
+        return F.linear(F.gelu(y), self.mix.weight.to(y.dtype), self.mix.bias.to(y.dtype))
+
+    def directions(self) -> tuple[LSSL, LSSL]:
+        ways = super().directions()
+        for way in ways:
+            # Each gives all its readouts: they are mixed when both are there.
+            way.mix = None
+        return ways
+
+    def joined(self, forward: Tensor, backward: Tensor) -> Tensor:
+        return self._mixed(forward + backward)
 
     def _convolves(self, u: Tensor) -> bool:
         """Whether a regular grid, from rest, is convolved and not scanned; dense steps always are."""

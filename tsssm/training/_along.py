@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from tsssm.backbone import Backbone
 from tsssm.encoding import Encoded
+from tsssm.training._both_ways import BothWays
 from tsssm.training._run import _split_by_size
 
-# Samples of a series that a network in one direction runs through at a time.
+# Samples of a series that a network runs through at a time.
 PIECE = 16_384
 
 
@@ -20,8 +22,8 @@ def predict_along(
 ) -> Tensor:
     """Return the outputs of ``net`` at samples of the series, float32 (m, n_outputs) on the CPU.
 
-    A network in one direction runs through long series in pieces, from state to state, so that its memory
-    does not grow with their length. One in both needs all features of a series at once.
+    Long series are run through in pieces, from state to state, so that memory does not grow with their
+    length: a network in one direction once, one in both as `BothWays` does.
 
     Parameters
     ----------
@@ -39,7 +41,6 @@ def predict_along(
     """
     if device.type != "cpu":
         net = copy.deepcopy(net).to(device)
-    carried = not net.config["bidirectional"]
     rows, order = rows.sort(stable=True)
     bounds = torch.searchsorted(rows, data.offsets)
     outputs = torch.empty(len(rows), net.head.out_features)
@@ -53,22 +54,33 @@ def predict_along(
                 continue
             sample = rows[labels] - data.offsets[chosen][series]
             u, dt = data.batch(chosen)
-            length, last = u.shape[1], int(sample.max()) + 1
-            step = piece if carried else length
-            states = None
-            # Backwards, everything matters; forwards, nothing after the last sample that is asked for.
-            for start in range(0, last, step):
-                part, gaps = (
-                    None if whole is None else whole[:, start : start + step].to(device) for whole in (u, dt)
-                )
-                assert part is not None
-                if carried and length > step:
-                    h, states = net.advance(part, gaps, states)
-                else:
-                    h = net.features(part, gaps)
-                here = torch.nonzero((sample >= start) & (sample < start + step))[:, 0]
+            last = int(sample.max())
+            for start, h in _features(net, u, dt, device, piece):
+                here = torch.nonzero((sample >= start) & (sample < start + h.shape[1]))[:, 0]
                 read = h[series[here].to(device), (sample[here] - start).to(device)]
                 outputs[labels[here]] = net.head(read).cpu()
+                if last < start + h.shape[1]:
+                    break
     result = torch.empty_like(outputs)
     result[order] = outputs
     return result
+
+
+def _features(
+    net: Backbone, u: Tensor, dt: Tensor | None, device: torch.device, piece: int
+) -> Iterator[tuple[int, Tensor]]:
+    """Yield the first sample of each piece and its features (batch, piece, d_model)."""
+    length = u.shape[1]
+    if length <= piece:
+        yield 0, net.features(u.to(device), None if dt is None else dt.to(device))
+    elif net.config["bidirectional"]:
+        yield from BothWays(net, piece).features(u, dt)
+    else:
+        states = None
+        for start in range(0, length, piece):
+            part, gaps = (
+                None if whole is None else whole[:, start : start + piece].to(device) for whole in (u, dt)
+            )
+            assert part is not None
+            h, states = net.advance(part, gaps, states)
+            yield start, h
