@@ -188,3 +188,35 @@ def test_numbers_that_are_none() -> None:
 
 def test_a_score_counts_classes_that_were_not_seen_as_wrong(clf: SSMSequenceClassifier) -> None:
     assert clf.score(TIMED, np.full((3, 8), "sideways")) == 0.0
+
+
+def test_parts_that_are_refused(clf: SSMSequenceClassifier) -> None:
+    new = SSMSequenceClassifier(n_layers=1, d_model=4, d_state=4)
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        new.partial_fit(TIMED, Y)
+    with pytest.raises(ValueError, match="early_stopping=False"):
+        SSMSequenceClassifier(early_stopping=True).partial_fit(TIMED, Y, classes=["down", "up"])
+    with pytest.raises(ValueError, match="class_weight='balanced' needs"):
+        SSMSequenceClassifier(class_weight="balanced").partial_fit(TIMED, Y, classes=["down", "up"])
+    before = np.stack(clf.predict_proba(TIMED))
+    with pytest.raises(ValueError, match="sideways"):
+        clf.partial_fit(TIMED, np.where(Y == "up", "sideways", Y))
+    with pytest.raises(ValueError, match="series 0 of X has 8 samples, that of y has 7"):
+        clf.partial_fit(TIMED, Y[:, :7])
+    np.testing.assert_array_equal(np.stack(clf.predict_proba(TIMED)), before)
+
+
+def test_quantiles_that_nobody_knows() -> None:
+    options = {"n_layers": 1, "d_model": 4, "d_state": 4, "max_steps": 2, "random_state": 0}
+    reg = SSMSequenceRegressor(**options).fit(X, Z)
+    with pytest.raises(ValueError, match="needs loss='quantile' or 'gaussian'"):
+        reg.predict_quantiles(X)
+    reg = SSMSequenceRegressor(**options, loss="quantile").fit(X, Z)
+    with pytest.raises(ValueError, match="among those that were trained"):
+        reg.predict_quantiles(X, [0.3])
+    with pytest.raises(ValueError, match="sequence of numbers in"):
+        reg.predict_quantiles(X, [1.5])
+    with pytest.raises(ValueError, match="outside"):
+        reg.predict_quantiles(X, times=[100.0])
+    with pytest.raises(ValueError, match="quantiles must be"):
+        SSMSequenceRegressor(**options, loss="quantile", quantiles=(0.1, 0.9)).fit(X, Z)

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from lightning.pytorch import Callback
+from scipy.stats import norm
 from sklearn.base import clone
 from sklearn.model_selection import (
     GridSearchCV,
@@ -18,6 +19,7 @@ from sklearn.model_selection import (
     cross_validate,
 )
 
+import tsssm
 from tsssm import Panel, SSMSequenceClassifier, SSMSequenceRegressor
 from tsssm.inspection import channel_importance
 
@@ -225,3 +227,64 @@ def test_a_fit_repeats_and_goes_on(tmp_path: Any) -> None:
     assert stopped.validation_scores_
     given = clone(CLF).set_params(early_stopping=True).fit(X[:3], LABELS[:3], X_val=X[3:], y_val=LABELS[3:])
     assert given.best_validation_score_ is not None
+
+
+def test_quantiles_along_time_in_the_form_of_the_question() -> None:
+    both = np.stack([NUMBERS, -NUMBERS], axis=1)
+    one = SSMSequenceRegressor(**TINY, loss="quantile", quantiles=(0.25, 0.5, 0.75)).fit(X, NUMBERS)
+    two = SSMSequenceRegressor(**TINY, loss="quantile").fit(X, both)
+    values = one.predict_quantiles(X)
+    assert values.shape == (4, 12, 3) and (np.diff(values) >= 0).all()
+    np.testing.assert_array_equal(values[:, :, 1], one.predict(X))
+    np.testing.assert_array_equal(one.predict_quantiles(X, [0.75, 0.25]), values[:, :, [2, 0]])
+    assert two.predict_quantiles(X).shape == (4, 2, 12, 3)
+    np.testing.assert_array_equal(two.predict_quantiles(X)[..., 1], two.predict(X))
+    ragged = two.predict_quantiles(RAGGED)
+    assert [part.shape for part in ragged] == [(2, 12, 3), (2, 7, 3), (2, 9, 3), (2, 12, 3)]
+    asked = one.predict_quantiles(PANEL, times=[[1.0, 2.0]] * 4)
+    assert asked.shape == (4,) and asked[0].shape == (2, 3)
+    frame = SSMSequenceRegressor(**TINY, loss="quantile").fit(FRAME, FRAME)
+    found = frame.predict_quantiles(FRAME, [0.1, 0.9])
+    assert list(found.columns) == [("a", 0.1), ("a", 0.9), ("b", 0.1), ("b", 0.9)]
+    arrays = frame.predict_quantiles(PANEL, [0.1, 0.9])
+    np.testing.assert_array_equal(found["b"], np.concatenate([part[1] for part in arrays]))
+
+
+def test_quantiles_of_a_normal_distribution() -> None:
+    reg = SSMSequenceRegressor(**TINY, loss="gaussian").fit(X, NUMBERS)
+    mean, std = reg.predict(X, return_std=True)
+    for level in (0.1, 0.5, 0.8):
+        np.testing.assert_allclose(reg.predict_quantiles(X, [level])[..., 0], norm.ppf(level, mean, std))
+
+
+def test_quantiles_hold_their_share_of_labels_of_new_series() -> None:
+    rng = np.random.default_rng(0)
+    signals = rng.normal(size=(40, 1, 60))
+    noisy = signals[:, 0] * 2 + rng.normal(size=(40, 60))
+    options = {"lookahead": 0, "n_layers": 1, "d_model": 8, "d_state": 4, "max_steps": 200, "random_state": 0}
+    reg = SSMSequenceRegressor(**options, loss="quantile").fit(signals[:20], noisy[:20])
+    low, _, high = reg.predict_quantiles(signals[20:]).transpose(2, 0, 1)
+    assert 0.7 < np.mean((low <= noisy[20:]) & (noisy[20:] <= high)) < 0.9
+
+
+def test_a_part_at_a_time(tmp_path: Any) -> None:
+    """`partial_fit` goes on from what was learned, from a model file too, and learns as `fit` does."""
+    rng = np.random.default_rng(0)
+    signals = rng.normal(size=(32, 1, 40))
+    above = np.where(signals[:, 0] > 0, "up", "down")
+    options = {"lookahead": 0, "n_layers": 1, "d_model": 8, "d_state": 4, "batch_size": 4, "random_state": 0}
+    clf = SSMSequenceClassifier(**options)
+    for _ in range(12):
+        clf.partial_fit(signals[:12], above[:12], classes=["down", "never", "up"])
+        clf.partial_fit(signals[12:24], above[12:24])
+    assert clf.n_iter_ == 24 and list(clf.classes_) == ["down", "never", "up"]
+    assert clf.score(signals[24:], above[24:]) > 0.9
+    clf.save(tmp_path / "model.safetensors")
+    other = tsssm.load(tmp_path / "model.safetensors")
+    assert same(other.partial_fit(signals[:12], above[:12]), clf.partial_fit(signals[:12], above[:12]))
+    reg = SSMSequenceRegressor(**options)
+    for _ in range(12):
+        reg.partial_fit(signals[:24], [(np.arange(5.0, 35), row[5:35]) for row in signals[:24, 0]])
+    assert reg.score(signals[24:], signals[24:, 0]) > 0.8
+    weighed = clone(CLF).partial_fit(X, LABELS, ["down", "up"], sample_weight=np.ones((4, 12)))
+    assert same(weighed, clone(CLF).partial_fit(X, LABELS, ["down", "up"]))

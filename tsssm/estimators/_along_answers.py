@@ -15,11 +15,11 @@ from tsssm.panel import Panel
 def arranged(
     values: npt.NDArray[Any], X: Any, at: AlongTime, *, array: bool, columns: Any = None, swap: bool = False
 ) -> Any:
-    """Return answers (m,) or (m, k) in the form of the question.
+    """Return answers (m,), (m, k) or (m, k, q) in the form of the question.
 
     Parameters
     ----------
-    values : array (m,) or (m, k)
+    values : array (m,), (m, k) or (m, k, q)
     X : anything
         What was asked about.
     at : AlongTime
@@ -27,7 +27,7 @@ def arranged(
     array : bool
         Whether series are the rows of one array.
     columns : list, optional
-        Names of the k columns, for frames.
+        Names of the k columns, or of k times q, for frames.
     swap : bool
         Whether arrays have the k columns before time, as channels of X.
 
@@ -40,7 +40,7 @@ def arranged(
     if isinstance(X, pd.DataFrame) and X.index.nlevels == 2 and at.times is None:
         return _framed(values, X.index, columns)
     n = len(at.offsets) - 1
-    swap = swap and values.ndim == 2
+    swap = swap and values.ndim >= 2
     if array:
         stacked = values.reshape(n, -1, *values.shape[1:])
         return stacked.swapaxes(1, 2) if swap else stacked
@@ -51,11 +51,11 @@ def arranged(
         if isinstance(frame, (pd.Series, pd.DataFrame)):
             pieces[i] = _framed(own, frame.index, columns)
         else:
-            pieces[i] = own.T if swap else own
+            pieces[i] = own.swapaxes(0, 1) if swap else own
     return pieces
 
 
 def _framed(values: npt.NDArray[Any], index: pd.Index, columns: Any) -> Any:
     if values.ndim == 1:
         return pd.Series(values, index=index)
-    return pd.DataFrame(values, index=index, columns=columns)
+    return pd.DataFrame(values.reshape(len(values), -1), index=index, columns=columns)

@@ -18,6 +18,7 @@ from tsssm.estimators._base import declared_tags
 from tsssm.estimators._callbacks import FitReport
 from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._class_targets import ClassTargets
+from tsssm.estimators._incremental import IncrementalClasses
 from tsssm.estimators._network import SSMEstimator
 from tsssm.estimators._parameters import RULES, one_of
 from tsssm.estimators._splits import Labelled
@@ -25,7 +26,9 @@ from tsssm.estimators._splits import Labelled
 LOSSES = ("cross_entropy",)
 
 
-class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator):
+class SSMClassifier(
+    IncrementalClasses, ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator
+):
     """Deep state-space classifier of time series, for scikit-learn and sktime.
 
     Series may differ in length, be sampled irregularly and have missing values. Their times are taken from
@@ -315,42 +318,6 @@ class SSMClassifier(ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin,
         self.missing_channels = missing_channels
         self.categorical = categorical
         super().__init__()
-
-    def partial_fit(
-        self, X: Any, y: Any, classes: Any = None, sample_weight: npt.ArrayLike | None = None
-    ) -> SSMClassifier:
-        """Train for one epoch of these series, going on from what was learned before.
-
-        The learning rate is constant, ``learning_rate`` and ``ssm_learning_rate``; ``max_epochs``,
-        ``max_steps`` and ``warm_start`` do not count. The first call learns the scales of values and time
-        from its series, so give it a representative part of the data.
-
-        Parameters
-        ----------
-        X, y, sample_weight : as in ``fit``
-            Some of the series.
-        classes : array (n_classes,), or a list of one for each column of y
-            All classes that may occur; needed in the first call and the same, if given, in later ones.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError, ValueError
-            For arguments that are not as documented, labels that are not among the classes, and with
-            ``early_stopping`` or ``class_weight="balanced"``, which need all series at once.
-        """
-        if isinstance(self.class_weight, str):
-            raise ValueError(
-                "class_weight='balanced' needs the labels of all series at once; for partial_fit give the "
-                "weights as a dict."
-            )
-        if classes is None and not self._is_fitted:
-            raise ValueError("classes must be passed on the first call to partial_fit.")
-        self._partial_fit(X, y, sample_weight, classes)
-        return self
 
     def _train(self, data: Labelled, *args: Any, **kwargs: Any) -> None:
         if self._n_outputs() > 1:

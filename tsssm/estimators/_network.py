@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,7 +25,7 @@ from tsssm.estimators._checks import (
 )
 from tsssm.estimators._recipes import fitted_encoder, recipe_of
 from tsssm.estimators._splits import Labelled, split
-from tsssm.estimators._trained import TrainedNetwork
+from tsssm.estimators._trained import TrainedNetwork, of_one_epoch
 from tsssm.training import Batches, predict, prediction_device
 
 Estimator = TypeVar("Estimator", bound="SSMEstimator")
@@ -120,19 +119,6 @@ class SSMEstimator(TrainedNetwork, Blending):
         """Fit without weights: what sktime's machinery calls."""
         return self.fit(X, y)
 
-    def _partial_fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None, classes: Any = None) -> None:
-        """Train for one epoch of these series, at a constant learning rate."""
-        if self.early_stopping:
-            raise ValueError("partial_fit holds no series out; set early_stopping=False to use it.")
-        continued = self._is_fitted
-        with self._fitting(reset=not continued):
-            seed = seed_of(self.random_state)
-            data = self._labelled(X, y, sample_weight, reset=not continued, classes=classes)
-            if continued:
-                self._get_used_to(data.panel)
-            weighted = sample_weight is not None
-            self._train(data, None, seed, continued=continued, weighted=weighted, incremental=True)
-
     def _labelled(
         self,
         X: Any,
@@ -192,14 +178,7 @@ class SSMEstimator(TrainedNetwork, Blending):
         if not incremental or not continued:
             self._fit_closed_form(training, n_features, fold, seed)
         if incremental:
-            options = replace(
-                options,
-                max_epochs=1,
-                max_steps=None,
-                incremental=True,
-                checkpoint_dir=None,
-                resume_from=None,
-            )
+            options = of_one_epoch(options)
         shuffler = torch.Generator().manual_seed(run_seed)
         batches = self._batches(training, encoded, options.batch_size, shuffler, fold)
         validation = None

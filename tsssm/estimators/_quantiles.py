@@ -45,28 +45,32 @@ class QuantileTargets(NumberTargets):
         "gaussian" are the normal distribution's.
         """
         self.check_is_fitted()  # type: ignore[attr-defined]
+        levels = self._checked_levels(quantiles)
+        outputs = self._outputs(X)  # type: ignore[attr-defined]
+        values = self._quantile_values(outputs, levels)
+        return values[:, 0] if self._y_ndim == 1 else values
+
+    def _checked_levels(self, quantiles: Sequence[float] | None) -> FloatArray:
+        """Levels that the network can say."""
         levels = np.asarray(self.quantiles if quantiles is None else quantiles, dtype=np.float64)
         if levels.ndim != 1 or levels.size == 0 or not ((levels > 0) & (levels < 1)).all():
             raise ValueError(f"quantiles must be a sequence of numbers in (0, 1); got {quantiles!r}.")
-        if self.loss == "gaussian":
-            z = self._target_outputs(X)
-            mean, std = self._in_units_of_y(z[..., :1]), self._standard_deviation(z)
-            values = mean + std[..., None] * ndtri(levels)
-        elif self.loss == "quantile":
-            trained = list(self.quantiles)
-            unknown = [float(level) for level in levels if level not in trained]
-            if unknown:
-                raise ValueError(
-                    f"quantiles must be among those that were trained, {trained}; got {unknown}. Add them to "
-                    "the parameter quantiles and fit again."
-                )
-            z = np.sort(self._target_outputs(X), axis=-1)
-            values = self._in_units_of_y(z[..., [trained.index(level) for level in levels]])
-        else:
+        if self.loss not in ("quantile", "gaussian"):
             raise ValueError(f"predict_quantiles needs loss='quantile' or 'gaussian'; it is {self.loss!r}.")
-        return values[:, 0] if self._y_ndim == 1 else values
+        trained = list(self.quantiles)
+        unknown = [float(level) for level in levels if level not in trained]
+        if self.loss == "quantile" and unknown:
+            raise ValueError(
+                f"quantiles must be among those that were trained, {trained}; got {unknown}. Add them to "
+                "the parameter quantiles and fit again."
+            )
+        return levels
 
-    def _target_outputs(self, X: Any) -> FloatArray:
-        """Outputs (n, m, k) of the network for m targets."""
-        outputs = self._outputs(X)  # type: ignore[attr-defined]
-        return outputs.reshape(len(outputs), self._n_targets, -1)
+    def _quantile_values(self, outputs: FloatArray, levels: FloatArray) -> FloatArray:
+        """Quantiles (n, m, n_quantiles) that outputs (n, n_outputs) say of m targets."""
+        z = outputs.reshape(len(outputs), self._n_targets, -1)
+        if self.loss == "gaussian":
+            mean, std = self._in_units_of_y(z[..., :1]), self._standard_deviation(z)
+            return mean + std[..., None] * ndtri(levels)
+        trained = list(self.quantiles)
+        return self._in_units_of_y(np.sort(z, axis=-1)[..., [trained.index(level) for level in levels]])

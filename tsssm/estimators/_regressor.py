@@ -15,6 +15,7 @@ from sktime.regression.base import BaseRegressor
 
 from tsssm.estimators._base import declared_tags, of_one_fit
 from tsssm.estimators._checks import FloatArray
+from tsssm.estimators._incremental import IncrementalNumbers
 from tsssm.estimators._intervals import IntervalTargets
 from tsssm.estimators._network import SSMEstimator
 from tsssm.estimators._number_targets import LOSSES
@@ -23,7 +24,13 @@ from tsssm.estimators._quantiles import QuantileTargets
 
 
 class SSMRegressor(
-    IntervalTargets, QuantileTargets, SSMEstimator, BaseRegressor, RegressorMixin, BaseEstimator
+    IncrementalNumbers,
+    IntervalTargets,
+    QuantileTargets,
+    SSMEstimator,
+    BaseRegressor,
+    RegressorMixin,
+    BaseEstimator,
 ):
     """Deep state-space regression of one or several numbers on time series, for scikit-learn and sktime.
 
@@ -301,30 +308,6 @@ class SSMRegressor(
         self.missing_channels = missing_channels
         self.categorical = categorical
         super().__init__()
-
-    def partial_fit(self, X: Any, y: Any, sample_weight: npt.ArrayLike | None = None) -> SSMRegressor:
-        """Train for one epoch of these series, going on from what was learned before.
-
-        The learning rate is constant, ``learning_rate`` and ``ssm_learning_rate``; ``max_epochs``,
-        ``max_steps`` and ``warm_start`` do not count. The first call learns the scales of values, time and
-        targets from its series, so give it a representative part of the data.
-
-        Parameters
-        ----------
-        X, y, sample_weight : as in ``fit``
-            Some of the series.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError, ValueError
-            For arguments that are not as documented, and with ``early_stopping``.
-        """
-        self._partial_fit(X, y, sample_weight)
-        return self
 
     @of_one_fit
     def predict(self, X: Any, return_std: bool = False) -> Any:

@@ -28,7 +28,7 @@ from tsssm.estimators._checks import (
 from tsssm.estimators._parameters import RULES, Rule, along_rules, steps_of
 from tsssm.estimators._recipes import recipe_of
 from tsssm.estimators._splits import Labelled, split
-from tsssm.estimators._trained import FASTEST_EVER, TrainedNetwork, auto_batch_size
+from tsssm.estimators._trained import FASTEST_EVER, TrainedNetwork, auto_batch_size, of_one_epoch
 from tsssm.panel import Panel
 from tsssm.persistence import Fields
 from tsssm.training import Crops, predict_along, prediction_device
@@ -182,7 +182,14 @@ class SequenceEstimator(TrainedNetwork):
         return self
 
     def _labelled(
-        self, X: Any, y: Any, sample_weight: Any, groups: npt.ArrayLike | None = None, *, reset: bool
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        groups: npt.ArrayLike | None = None,
+        *,
+        reset: bool,
+        classes: Any = None,
     ) -> Recordings:
         if y is None:
             raise ValueError(
@@ -191,7 +198,7 @@ class SequenceEstimator(TrainedNetwork):
         panel, at, known, labels, weight = self._read(X, y, sample_weight, reset=reset)
         if at.columns is not None:
             labels = pd.DataFrame(labels, columns=at.columns).infer_objects()
-        checked = self._checked_targets(labels, None, reset=reset)
+        checked = self._checked_targets(labels, classes, reset=reset)
         groups = checked_groups(aligned(groups, panel, X, "groups"), panel)
         return Recordings(panel, at, known, checked, weight, groups)
 
@@ -255,8 +262,8 @@ class SequenceEstimator(TrainedNetwork):
         *,
         continued: bool,
         weighted: bool,
+        incremental: bool = False,
     ) -> None:
-        """Train a network, a new one unless ``continued``, and set the fitted attributes."""
         if not continued:
             self._fit_targets(data.y, data.weight * self._class_weights(data.y, data.y))
             self.encoder_ = PanelEncoder(self.time_scale, self.scale, self.categorical or ()).fit(data.panel)
@@ -265,6 +272,8 @@ class SequenceEstimator(TrainedNetwork):
         crops = self._crops(data, data.y, torch.Generator().manual_seed(run_seed))
         options = self._training_options(crops.n_crops, 1, run_seed)
         options = replace(options, batch_size=len_of_batch(crops, self.batch_size))
+        if incremental:
+            options = of_one_epoch(options)
         batches = crops.with_batches(options.batch_size)
         validation = None
         if held_out is not None:

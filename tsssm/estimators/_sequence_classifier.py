@@ -19,11 +19,14 @@ from tsssm.estimators._along_answers import arranged
 from tsssm.estimators._base import of_one_fit
 from tsssm.estimators._callbacks import FitReport
 from tsssm.estimators._class_targets import ClassTargets
+from tsssm.estimators._incremental import IncrementalClasses
 from tsssm.estimators._parameters import one_of
 from tsssm.estimators._sequence import Recordings, SequenceEstimator
 
 
-class SSMSequenceClassifier(ClassTargets, SequenceEstimator, SktimeEstimator, BaseEstimator):
+class SSMSequenceClassifier(
+    IncrementalClasses, ClassTargets, SequenceEstimator, SktimeEstimator, BaseEstimator
+):
     """Deep state-space classifier with a label for every sample, or for times of their own.
 
     As `SSMClassifier`, but the classes are those of moments, not of series: which beat is ectopic, where a
@@ -146,7 +149,8 @@ class SSMSequenceClassifier(ClassTargets, SequenceEstimator, SktimeEstimator, Ba
     and the answers does not grow with the length. With ``lookahead=None`` the features between two layers are
     kept as long as they take at most 256 MiB; of longer recordings they are computed again.
 
-    *One network* answers, without the committee and the closed form that `SSMClassifier` has beside it.
+    *One network* answers, without the committee and the closed form that `SSMClassifier` has beside it. The
+    mean of ``predict_proba`` of several estimators, of other ``random_state``, is such a committee.
 
     *Cross-validation.* The estimator is no scikit-learn classifier by its tags, whose splitters and scorers
     take one label a row: ``cv=5`` is an unstratified split of the series, and ``GroupKFold`` one of patients.

@@ -18,15 +18,16 @@ from torch import Tensor
 from tsssm.estimators._along_answers import arranged
 from tsssm.estimators._base import of_one_fit
 from tsssm.estimators._checks import FloatArray
-from tsssm.estimators._number_targets import LOSSES, NumberTargets
-from tsssm.estimators._parameters import one_of
+from tsssm.estimators._incremental import IncrementalNumbers
+from tsssm.estimators._number_targets import LOSSES
+from tsssm.estimators._parameters import LEVELS, one_of
+from tsssm.estimators._quantiles import QuantileTargets
 from tsssm.estimators._sequence import SequenceEstimator
 
-# Quantiles have an axis of their own, which the forms of answers along time do not.
-_LOSSES = tuple(name for name in LOSSES if name != "quantile")
 
-
-class SSMSequenceRegressor(NumberTargets, SequenceEstimator, SktimeEstimator, BaseEstimator):
+class SSMSequenceRegressor(
+    IncrementalNumbers, QuantileTargets, SequenceEstimator, SktimeEstimator, BaseEstimator
+):
     """Deep state-space regression of numbers at every sample, or at times of their own.
 
     As `SSMRegressor`, but the targets are those of moments, not of series: the heart rate now, from a signal;
@@ -78,9 +79,11 @@ class SSMSequenceRegressor(NumberTargets, SequenceEstimator, SktimeEstimator, Ba
         The same for the systems (A, B, Delta) of the layers.
     weight_decay : float, default=0.01
         Decay of the weights; none for systems, biases and norms.
-    loss : {"squared_error", "absolute_error", "huber", "gaussian"}, default="squared_error"
-        Training loss of standardised targets, the mean over labels, as of `SSMRegressor`. "gaussian" also
-        says how sure a prediction is: ``predict(X, return_std=True)``.
+    loss : {"squared_error", "absolute_error", "huber", "quantile", "gaussian"}, default="squared_error"
+        Training loss of standardised targets, the mean over labels, as of `SSMRegressor`. "quantile" and
+        "gaussian" also say how sure a prediction is: `predict_quantiles`, ``predict(X, return_std=True)``.
+    quantiles : sequence of float, default=(0.1, 0.5, 0.9)
+        Levels that the loss "quantile" trains, rising and with 0.5 among them, which ``predict`` returns.
     early_stopping : bool, default=False
         Hold out a part of the series, or whole ``groups``, and keep the weights of the best epoch.
     validation_fraction : float, default=0.1
@@ -126,6 +129,8 @@ class SSMSequenceRegressor(NumberTargets, SequenceEstimator, SktimeEstimator, Ba
     Notes
     -----
     As of `SSMSequenceClassifier`: what is known between samples, long recordings, and cross-validation.
+    Intervals of a promised coverage are `SSMRegressor.predict_interval`'s alone: what is left out there are
+    series, and errors along time are not exchangeable.
 
     Examples
     --------
@@ -139,8 +144,7 @@ class SSMSequenceRegressor(NumberTargets, SequenceEstimator, SktimeEstimator, Ba
     (20, 100)
     """
 
-    rules = {**SequenceEstimator.rules, "loss": one_of(_LOSSES)}
-    quantiles: Sequence[float] = ()
+    rules = {**SequenceEstimator.rules, "loss": one_of(LOSSES), "quantiles": LEVELS}
 
     def __init__(
         self,
@@ -164,6 +168,7 @@ class SSMSequenceRegressor(NumberTargets, SequenceEstimator, SktimeEstimator, Ba
         ssm_learning_rate: float = 1e-3,
         weight_decay: float = 0.01,
         loss: str = "squared_error",
+        quantiles: Sequence[float] = (0.1, 0.5, 0.9),
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 20,
@@ -201,6 +206,7 @@ class SSMSequenceRegressor(NumberTargets, SequenceEstimator, SktimeEstimator, Ba
         self.ssm_learning_rate = ssm_learning_rate
         self.weight_decay = weight_decay
         self.loss = loss
+        self.quantiles = quantiles
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
@@ -295,6 +301,37 @@ class SSMSequenceRegressor(NumberTargets, SequenceEstimator, SktimeEstimator, Ba
             for part in [centre, *spread]
         ]
         return tuple(answers) if return_std else answers[0]
+
+    @of_one_fit
+    def predict_quantiles(self, X: Any, quantiles: Sequence[float] | None = None, times: Any = None) -> Any:
+        """Return quantiles of the targets along time; needs ``loss="quantile"`` or ``loss="gaussian"``.
+
+        Parameters
+        ----------
+        X, times : as in ``predict``
+        quantiles : sequence of float, optional
+            Levels, as in `SSMRegressor.predict_quantiles`.
+
+        Returns
+        -------
+        array (n, length, n_quantiles) or (n, n_targets, length, n_quantiles), pandas object, or object array
+            In the form of the question, as ``predict``; frames have a column for each level, or a pair of
+            levels of columns, target and level.
+
+        Raises
+        ------
+        NotFittedError, TypeError, ValueError
+            As `predict`, and for levels or a loss that do not say quantiles.
+        """
+        self.check_is_fitted()
+        levels = self._checked_levels(quantiles)
+        panel, at, array = self._question(X, times)
+        values = self._quantile_values(self._outputs_at(panel, at, "times"), levels)
+        if self._y_ndim == 1:
+            return arranged(values[:, 0], X, at, array=array, columns=list(levels))
+        names = range(values.shape[1]) if self._y_columns is None else self._y_columns
+        pairs = pd.MultiIndex.from_product([names, levels])
+        return arranged(values, X, at, array=array, columns=pairs, swap=True)
 
     @of_one_fit
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from tsssm.backbone import Backbone
 from tsssm.encoding import Encoded, EncodedOnDemand
 from tsssm.estimators._callbacks import CallbackSupportMixin, FitReport
+from tsssm.estimators._checks import seed_of
 from tsssm.estimators._parameters import RULES, Rule, steps_of
 from tsssm.estimators._recipes import dropout_of, recipe_of, schedule_of, training_options
 from tsssm.estimators._saved_network import SavedNetwork
@@ -70,6 +72,27 @@ class TrainedNetwork(CallbackSupportMixin, SavedNetwork):
     def _summary(self) -> str:
         """The pooling of the network."""
         raise NotImplementedError
+
+    def _labelled(self, *args: Any, **kwargs: Any) -> Any:
+        """Return checked series, as ``panel``, and what belongs to them."""
+        raise NotImplementedError
+
+    def _train(self, *args: Any, **kwargs: Any) -> None:
+        """Train a network, a new one unless ``continued``, and set the fitted attributes."""
+        raise NotImplementedError
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> None:
+        """Train for one epoch of these series, at a constant learning rate."""
+        if self.early_stopping:
+            raise ValueError("partial_fit holds no series out; set early_stopping=False to use it.")
+        continued = self._is_fitted
+        with self._fitting(reset=not continued):
+            seed = seed_of(self.random_state)
+            data = self._labelled(X, y, sample_weight, reset=not continued, classes=classes)
+            if continued:
+                self._get_used_to(data.panel)
+            weighted = sample_weight is not None
+            self._train(data, None, seed, continued=continued, weighted=weighted, incremental=True)
 
     def _run(
         self,
@@ -200,6 +223,13 @@ class TrainedNetwork(CallbackSupportMixin, SavedNetwork):
     def _starts_warm(self) -> bool:
         # Before the parameters are checked, which is in fit.
         return isinstance(self.warm_start, (bool, np.bool_)) and bool(self.warm_start)
+
+
+def of_one_epoch(options: TrainingOptions) -> TrainingOptions:
+    """Options of a call of ``partial_fit``."""
+    return replace(
+        options, max_epochs=1, max_steps=None, incremental=True, checkpoint_dir=None, resume_from=None
+    )
 
 
 def auto_batch_size(n: int) -> int:
