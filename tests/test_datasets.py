@@ -145,6 +145,22 @@ class TestBidmc:
         ):
             fetch_bidmc(channels=["MCL"], records=["04"])
 
+    def test_whole_recordings_with_numerics_at_their_own_times(self, folder):
+        arrays = bidmc_arrays(40)
+        arrays[1][3, 0] = NAN
+        write_repacked(folder, {"02": arrays, "08": bidmc_arrays(33, 1)})
+        found = fetch_bidmc(records=["02", "08"], along_time=True)
+        np.testing.assert_array_equal(found.data[0].values, arrays[0][:, :2])
+        np.testing.assert_array_equal(found.data[0].times, np.arange(5001) / RATE)
+        times, rates = found.target[0]
+        np.testing.assert_array_equal(times, np.arange(41))
+        np.testing.assert_array_equal(rates, arrays[1][:, 0])
+        assert found.part.tolist() == ["train", "test"] and found.data.time_unit == "s"
+        thinned = fetch_bidmc(records=["02"], along_time=True, decimate=2)
+        assert thinned.data.lengths.tolist() == [2501] and thinned.sampling_rate == 62.5
+        with pytest.raises(ValueError, match='split must be "subject"'):
+            fetch_bidmc(records=["02"], along_time=True, split="window")
+
     def test_split_by_subject(self, folder):
         listed = registry()["bidmc"]["splits"]
         everyone = listed["train"] + listed["test"]

@@ -11,9 +11,11 @@ import torch
 from lightning.pytorch import Callback
 from scipy.stats import norm
 from sklearn.base import clone
+from sklearn.metrics import f1_score
 from sklearn.model_selection import (
     GridSearchCV,
     GroupKFold,
+    RandomizedSearchCV,
     cross_val_predict,
     cross_val_score,
     cross_validate,
@@ -179,6 +181,38 @@ def test_tools_of_scikit_learn() -> None:
     assert search.predict(panel)[1].shape == (7,)
     numbers = Panel(NUMBERS.reshape(-1, 1), np.arange(0, 49, 12))
     assert np.isfinite(cross_val_score(REG, X, numbers, cv=2)).all()
+
+
+def macro_f1(model: Any, panel: Any, y: Any) -> float:
+    """A scorer over all labels of all series."""
+    return float(
+        f1_score(np.concatenate(list(y)), np.concatenate(list(model.predict(panel))), average="macro")
+    )
+
+
+@pytest.mark.parametrize("container", ["list", "panel"])
+def test_searches_score_by_a_function_of_all_labels(container: str) -> None:
+    panel: Any = RAGGED if container == "list" else Panel.from_arrays(RAGGED)
+    search = RandomizedSearchCV(
+        CLF, {"dropout": [0.0, 0.5]}, n_iter=2, cv=GroupKFold(2), scoring=macro_f1, error_score="raise"
+    ).fit(panel, RAGGED_LABELS, groups=[0, 0, 1, 1])
+    assert 0 <= search.best_score_ <= 1
+    assert search.score(panel, RAGGED_LABELS) == macro_f1(search.best_estimator_, panel, RAGGED_LABELS)
+    found = cross_validate(CLF, panel, RAGGED_LABELS, cv=2, scoring={"f1": macro_f1}, error_score="raise")
+    assert len(found["test_f1"]) == 2
+
+
+def test_probabilities_are_those_of_the_data() -> None:
+    """Of new series, also where crops with the rare class are drawn more often."""
+    rng = np.random.default_rng(0)
+    signals = rng.normal(size=(80, 1, 60))
+    truth = 1 / (1 + np.exp(2 - 1.5 * signals[:, 0]))
+    y = (rng.uniform(size=truth.shape) < truth).astype(int)
+    options = {"lookahead": 0, "n_layers": 1, "d_model": 8, "d_state": 4, "crop_length": 20, "warm_up": 2}
+    clf = SSMSequenceClassifier(**options, rare_classes=0.5, max_steps=300, random_state=0)
+    proba = clf.fit(signals[:40], y[:40]).predict_proba(signals[40:])[..., 1]
+    assert abs(proba.mean() - truth[40:].mean()) < 0.04
+    assert np.abs(proba - truth[40:]).mean() < 0.04
 
 
 class Stop(Callback):

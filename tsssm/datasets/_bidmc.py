@@ -14,6 +14,7 @@ from tsssm.datasets._bunch import checked_choice, checked_count, checked_part, r
 from tsssm.datasets._files import Store
 from tsssm.datasets._formats import FloatArray
 from tsssm.datasets._registry import registry
+from tsssm.datasets._repacked import panel_of
 from tsssm.datasets._windows import decimated, windows
 
 _RATE = 125  # Hz
@@ -34,6 +35,7 @@ def fetch_bidmc(
     channels: Sequence[str] = ("PLETH", "II"),
     records: Sequence[str] | None = None,
     decimate: int = 1,
+    along_time: bool = False,
     return_X_y: bool = False,
     data_home: str | PathLike[str] | None = None,
     download_if_missing: bool = True,
@@ -64,6 +66,9 @@ def fetch_bidmc(
         Numbers from "01" to "53"; by default the 28 of the registry, which the project's figures refer to.
     decimate : int, default=1
         Keep every decimate-th sample after an anti-alias filter; must divide 4,000.
+    along_time : bool, default=False
+        Return whole recordings with the numeric at its own times, for `SSMSequenceRegressor`, in place of
+        windows; with ``split="subject"``.
     return_X_y : bool, default=False
         Return ``(data, target)`` instead of a Bunch.
     data_home : path, optional
@@ -76,7 +81,8 @@ def fetch_bidmc(
     Bunch
         ``data`` (n, channels, 4000 / decimate) float32 in the publisher's units, ``target`` (n,) float64,
         ``groups`` (n,) the record of each window, ``part`` (n,), ``feature_names``, ``sampling_rate`` in Hz,
-        ``DESCR``.
+        ``DESCR``. With ``along_time``, ``data`` is a `Panel` of recordings with times in seconds, and
+        ``target`` an object array of pairs: seconds, and the numeric at each, NaN where it is missing.
     (data, target) : tuple if ``return_X_y``
 
     Raises
@@ -100,6 +106,8 @@ def fetch_bidmc(
         )
     if length % checked_count(decimate, "decimate"):
         raise ValueError(f"decimate must divide {length}, the samples of a window; got {decimate}.")
+    if along_time and split == "window":
+        raise ValueError('along_time=True has no windows to split: split must be "subject".')
     store = Store(data_home, download_if_missing)
     splits: dict[str, list[str]] = registry()["bidmc"]["splits"]
     chosen = _checked_records(records, splits)
@@ -108,6 +116,24 @@ def fetch_bidmc(
         chosen = [record for record in chosen if (record in splits["test"]) == (part == "test")]
         if not chosen:
             raise ValueError(f"none of the records {list(records or ())} is in part {part!r}.")
+    if along_time:
+        recordings, pairs = [], np.empty(len(chosen), dtype=object)
+        for i, record in enumerate(chosen):
+            signals, numeric = _read_record(store, record, target, list(channels))
+            recordings.append(decimated(signals.T, decimate))
+            seconds = np.arange(len(numeric), dtype=np.float64)
+            shown = seconds <= (recordings[-1].shape[1] - 1) * decimate / _RATE
+            pairs[i] = seconds[shown], numeric[shown]
+        return result(
+            "bidmc",
+            panel_of(recordings, _RATE / decimate, channels, ids=chosen),
+            pairs,
+            return_X_y=return_X_y,
+            feature_names=channels,
+            groups=np.array(chosen),
+            of_series={"part": np.where(np.isin(chosen, splits["test"]), "test", "train")},
+            sampling_rate=_RATE / decimate,
+        )
     X, y, groups = [], [], []
     for record in chosen:
         signals, numeric = _read_record(store, record, target, list(channels))
