@@ -23,7 +23,7 @@ EXPERIMENTS = Path(__file__).parents[1] / "examples" / "experiments"
 @pytest.fixture
 def along(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(EXPERIMENTS))
-    for shared in ("experiment", "along_time_inputs"):
+    for shared in ("experiment", "along_time_inputs", "along_time_peers", "along_time_rates", "bidmc_inputs"):
         monkeypatch.delitem(sys.modules, shared, raising=False)
     spec = importlib.util.spec_from_file_location("experiment_along_time", EXPERIMENTS / "along_time.py")
     module = importlib.util.module_from_spec(spec)
@@ -67,6 +67,49 @@ def leads(**options: Any) -> Bunch:
     return Bunch(data=data, target=target, part=part, groups=np.arange(4), sampling_rate=250.0)
 
 
+def monitors(**options: Any) -> Bunch:
+    """Four minutes-long recordings whose pulses come at the rate that the monitor shows."""
+    assert options == {"decimate": 2, "along_time": True}
+    at = np.arange(3751) / 62.5
+    shown = np.arange(61.0)
+    rates = [60.0, 70.0, 80.0, 100.0]
+    pulses = [np.maximum(0, np.cos(2 * np.pi * rate / 60 * at)) ** 8 for rate in rates]
+    target = np.empty(4, dtype=object)
+    target[:] = [(shown, np.where(shown == 30, np.nan, rate)) for rate in rates]
+    data = panel_of([np.stack([one, np.gradient(one)]) for one in pulses], 62.5)
+    return Bunch(data=data, target=target, groups=np.array(list("abcd")))
+
+
+def test_heart_rates_along_time(along: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys.modules["along_time_rates"], "fetch_bidmc", monitors)
+    path = tmp_path / "figures.json"
+    along.main(["--sets", "bidmc", "--max-steps", "2", "--json", str(path)])
+    found = json.loads(path.read_text())["results"]["bidmc"]
+    for delay in (0, 5, 15):
+        assert len(found[f"network, delay {delay}"]["by patient"]) == 4
+        assert found[f"peaks of PLETH, delay {delay}"]["MAE"] < 0.5
+
+
+def test_what_the_networks_of_rates_are_given_is_causal(along: ModuleType) -> None:
+    live = sys.modules["along_time_rates"].live
+    signals = np.random.default_rng(0).normal(size=(2, 3000))
+    np.testing.assert_allclose(live(signals)[:, :2000], live(signals[:, :2000]), atol=1e-9)
+
+
+def test_oddity_says_which_beats_are_unlike_the_others(along: ModuleType) -> None:
+    rng = np.random.default_rng(0)
+    beats = np.arange(100, 5000, 100)
+    shape = np.exp(-0.5 * (np.arange(-12, 13) / 3) ** 2)
+    signals = 0.02 * rng.normal(size=(2, 5100))
+    odd = np.arange(len(beats)) % 5 == 2
+    for beat, other in zip(beats, odd, strict=True):
+        signals[:, beat - 12 : beat + 13] += -np.roll(shape, 4) if other else shape
+    for polarity in (1, -1):
+        found = sys.modules["along_time_inputs"].unlike(polarity * signals, beats)
+        assert found.shape == (7, len(beats))
+        assert found[0, odd].min() > 2 > 0.5 > np.abs(found[0, ~odd]).max()
+
+
 def test_every_set_has_its_figures(
     along: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -82,7 +125,8 @@ def test_every_set_has_its_figures(
     for name in ("network", "network, smoothed", "boosting on windows", "cross-validation"):
         assert 0 <= found["hapt"][name]["accuracy"] <= 1
         assert found["hapt"][name]["any transition, within 2 s"]["n_true"] == (3 if "cross" in name else 2)
-    for name in ("network", "forest on intervals and shape"):
+    peers = ("forest on intervals and shape", "forest on rhythm and oddity", "convolutions")
+    for name in ("network", *peers):
         assert found["mitbih"][name]["classes"]["S"]["n"] == 4
     assert set(found["ludb"]["network"]) == {
         f"{w} {b}" for w in ("P", "QRS", "T") for b in ("onset", "offset")

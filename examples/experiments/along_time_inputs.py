@@ -56,25 +56,52 @@ def rhythm(beats: Array) -> Array:
     return np.clip(np.log(np.stack([interval, following]) / local), -1, 1)
 
 
-def with_beats(signals: Array, beats: Array) -> Array:
-    """The leads, marks of beats, and the rhythm of each while it is the nearest one: (5, L)."""
-    marks = np.zeros((1, signals.shape[1]), dtype=np.float32)
-    marks[0, beats] = 3.0
-    bounds = np.concatenate([[0], (beats[:-1] + beats[1:]) // 2, [signals.shape[1]]])
-    held = np.repeat(4 * rhythm(beats), np.diff(bounds), axis=1).astype(np.float32)
-    return np.concatenate([signals, marks, held])
+def unlike(signals: Array, beats: Array) -> Array:
+    """How each beat differs from the usual one of its recording: (7, m), of whatever polarity and leads.
+
+    The usual beat is the median of those two fifths that are most alike, among beats that come in time. There
+    are logarithms of the distance from it, over that of the usual beats, in the QRS complex, after and before
+    it; one minus the correlation with it; and the width, roughness and height of the QRS complex.
+    """
+    padded = np.pad(signals, ((0, 0), (70, 70)))
+    windows = np.stack([padded[:, k + 25 : k + 140] for k in beats])  # the beat is at sample 45
+    own, early = windows[:, :, 15:105], np.abs(rhythm(beats)).max(axis=0)
+    usual = early <= np.median(early)
+    for _ in range(4):
+        distance = ((own - np.median(own[usual], axis=0)) ** 2).mean(axis=(1, 2))
+        usual = distance <= np.quantile(distance, 0.4)
+
+    def over_usual(values: Array) -> Array:
+        return np.log((values + 1e-6) / (np.median(values[usual]) + 1e-6))
+
+    found = []
+    for part in (slice(35, 58), slice(58, 105), slice(15, 35)):
+        there = windows[:, :, part]
+        error = there - np.median(there[usual], axis=0)
+        found.append(over_usual(np.sqrt((error**2).mean(axis=(1, 2)))))
+    qrs = windows[:, :, 33:60]
+    mean, energy = np.median(qrs[usual], axis=0), (qrs**2).sum(axis=(1, 2)) + 1e-9
+    found.append(3 * (1 - (qrs * mean).sum(axis=(1, 2)) / np.sqrt(energy * (mean**2).sum() + 1e-9)))
+    found.append(2 * over_usual(np.abs(qrs).sum(axis=(1, 2)) ** 2 / energy))
+    found.append(2 * over_usual(np.sqrt((np.diff(qrs, axis=2) ** 2).sum(axis=(1, 2)) / energy)))
+    found.append(2 * over_usual(np.sqrt(energy)))
+    return np.clip(np.stack(found), -4, 4)
 
 
-def played(signals: Array, beats: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """The same beats faster or slower, higher or lower: leads, and samples of the beats."""
-    speed = rng.uniform(0.75, 1.3)
-    length = int(signals.shape[1] * speed)
-    old = np.arange(length) / speed
-    leads = [np.interp(old, np.arange(signals.shape[1]), lead) for lead in signals]
-    height = rng.uniform(0.6, 1.5, size=(2, 1))
-    return (np.stack(leads) * height).astype(np.float32), np.minimum(
-        np.round(beats * speed), length - 1
-    ).astype(int)
+def beat_series(signals: Array, beats: Array) -> Array:
+    """One sample a beat: rhythm and oddity (9), the shape in both leads every 25 ms (2 x 27): (63, m)."""
+    padded = np.pad(signals, ((0, 0), (30, 50)))
+    shapes = np.stack([padded[:, k : k + 80 : 3].ravel() for k in beats], axis=1)
+    return np.concatenate([4 * rhythm(beats), unlike(signals, beats), shapes]).astype(np.float32)
+
+
+def other_leads(inputs: Array, rng: np.random.Generator) -> Array:
+    """A `beat_series` as from other electrodes: leads inverted, exchanged, higher or lower."""
+    leads = inputs[9:].reshape(2, -1, inputs.shape[1])
+    leads = leads * rng.choice([-1, 1], size=(2, 1, 1)) * rng.uniform(0.6, 1.5, size=(2, 1, 1))
+    if rng.uniform() < 0.5:
+        leads = leads[::-1]
+    return np.concatenate([inputs[:9], leads.reshape(-1, inputs.shape[1])]).astype(np.float32)
 
 
 def beat_features(signals: Array, beats: Array) -> Array:
