@@ -8,6 +8,7 @@ import torch
 from test_charts import charts
 
 from tsssm import SSMClassifier, SSMRegressor, load
+from tsssm.features import ChartFeatures, Ramps
 from tsssm.persistence import UnsavableError
 from tsssm.training import DenseCommittee, VariableDropout, fit_dense
 
@@ -83,8 +84,48 @@ def test_models_of_charts_keep_their_dense_networks(tmp_path):
     assert type(reg.closed_form_.dense) is DenseCommittee
     reg.save(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(load(tmp_path / "model.safetensors").predict(panel), reg.predict(panel))
+    assert len(reg.closed_form_.ramps.feature) == reg.closed_form_.dense.n_inputs
+    ramps = reg.closed_form_.ramps
+    for name, wrong in (("feature", ramps.feature + 999), ("width", -ramps.width), ("mean", ramps.mean[1:])):
+        object.__setattr__(reg.closed_form_, "ramps", ramps._replace(**{name: wrong}))
+        with pytest.raises(UnsavableError, match="ramps|Ramps"):
+            reg.save(tmp_path / "broken.safetensors")
+    object.__setattr__(reg.closed_form_, "ramps", ramps)
     reg.closed_form_.dense.weights["V"] = reg.closed_form_.dense.weights["V"][:, :-1]
     with pytest.raises(UnsavableError, match="DenseCommittee"):
         reg.save(tmp_path / "broken.safetensors")
     streaming = SSMClassifier(**few, bidirectional=False, n_features=384).fit(panel, y)
     assert streaming.closed_form_.dense is None
+
+
+def test_ramps_are_those_of_a_loop_over_values():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(300, 4)).astype(np.float32)
+    values[:100, 1] = 0.0  # missing
+    values[:, 2] = np.where(values[:, 2] > 0, 1.0, -0.5)  # two values
+    values[:285, 3] = 0.0  # too rare
+    ramps = Ramps.fit(values, np.arange(4))
+    assert np.bincount(ramps.feature, minlength=4).tolist() == [8, 8, 1, 0]
+    found = ramps.transform(values)
+    for j in range(3):
+        own = found[:, ramps.feature == j].astype(np.float64)
+        x = values[:, j].astype(np.float64)
+        known = x != 0
+        knots = np.unique(np.quantile(x[known], np.arange(9) / 8))
+        expected = [[np.interp(one, [a, b], [0, 1]) for a, b in zip(knots, knots[1:])] for one in x]  # noqa: B905
+        centred = np.array(expected) - np.mean(np.array(expected)[known], axis=0)
+        centred *= np.sqrt(known.mean()) / np.array(expected)[known].std()
+        np.testing.assert_allclose(own[known], centred[known], atol=1e-5)
+        assert (own[~known] == 0).all()
+    far = np.array([[1e30, -1e30, 1e30, 1.0]], np.float32)
+    assert np.isfinite(ramps.transform(far)).all() and np.abs(ramps.transform(far)).max() < 9
+
+
+def test_ramps_are_of_some_statistics_of_each_channel_and_of_what_is_static():
+    features = ChartFeatures().fit(charts(40)[0])
+    names = features.names()
+    chosen = [names[j] for j in features.in_ramps()]
+    assert chosen == sorted(chosen, key=names.index) and len(set(chosen)) == len(chosen)
+    static = ["channel0_value", "channel1_value", *(f"channel1_is_{k}" for k in range(1, 5)), "duration"]
+    assert chosen[-7:] == static
+    assert len(chosen) == 7 + 4 * 10 and {"channel2_mean0", "channel5_since"} < set(chosen)

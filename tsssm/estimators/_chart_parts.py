@@ -8,13 +8,15 @@ import numpy as np
 
 from tsssm.encoding import Categories, ChartEncoder, NormalScores, PanelEncoder, StaticScores, unlimited
 from tsssm.estimators._categories import encoder_to_state
-from tsssm.features import ChartFeatures
+from tsssm.features import ChartFeatures, Ramps
 from tsssm.panel._checks import UNITS
 from tsssm.persistence import Fields, register
 
 _FLOAT32 = float(np.finfo(np.float32).max)
 # Of features before they are standardised, of which the largest are logarithms and slopes.
 _LARGEST = 1e18
+# Of a ramp, no more than the square root of the number of training series.
+_LARGEST_FACTOR = 1e6
 
 
 def _scores_from_state(state: dict[str, Any]) -> NormalScores:
@@ -86,6 +88,23 @@ def _encoder_from_state(state: dict[str, Any]) -> ChartEncoder:
     return encoder
 
 
+def _ramps_from_state(state: dict[str, Any]) -> Ramps:
+    fields = Fields("Ramps", state)
+    feature = fields.array("feature", (None,), "int64", 0)
+    if (np.diff(feature) < 0).any():
+        raise fields.refuse("feature", "rising", feature)
+    size = feature.shape
+    ramps = Ramps(
+        feature,
+        fields.array("low", size, "float64", -_LARGEST, _LARGEST),
+        fields.scales("width", size),
+        fields.array("mean", size, "float64", 0.0, 1.0),
+        fields.array("factor", size, "float64", 0.0, _LARGEST_FACTOR),
+    )
+    fields.end()
+    return ramps
+
+
 def limits_of(fields: Fields, channels: int) -> Any:
     """Limits of values, of which the first model files know none."""
     if not fields.has("limits"):
@@ -137,3 +156,4 @@ def register_chart_parts() -> None:
     register("StaticScores", StaticScores, vars, _static_from_state)
     register("ChartEncoder", ChartEncoder, encoder_to_state, _encoder_from_state)
     register("ChartFeatures", ChartFeatures, vars, _charts_from_state)
+    register("Ramps", Ramps, Ramps._asdict, _ramps_from_state)

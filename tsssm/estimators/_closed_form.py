@@ -21,7 +21,15 @@ from scipy.optimize import minimize, nnls
 from scipy.special import log_softmax
 
 from tsssm.estimators._checks import FloatArray, IntArray
-from tsssm.features import ChartFeatures, Features, fit_features, fit_on_top, predict_ridge, smoothed_labels
+from tsssm.features import (
+    ChartFeatures,
+    Features,
+    Ramps,
+    fit_features,
+    fit_on_top,
+    predict_ridge,
+    smoothed_labels,
+)
 from tsssm.panel import Panel
 from tsssm.training import DenseCommittee, fit_dense
 
@@ -56,12 +64,15 @@ class ClosedForm:
     coef, intercept : array (n_features, m), (m,)
     dense : DenseCommittee or None
         Networks on the features of charts, whose outputs count as much as those of the linear model.
+    ramps : Ramps or None
+        What these networks read of the features; None is the features themselves.
     """
 
     features: Features
     coef: FloatArray
     intercept: FloatArray
     dense: DenseCommittee | None = None
+    ramps: Ramps | None = None
 
     def predict(self, panel: Panel, device: torch.device) -> FloatArray:
         """Return the outputs (n, m) for the series of a panel."""
@@ -69,7 +80,7 @@ class ClosedForm:
         outputs = predict_ridge(values, self.coef, self.intercept)
         if self.dense is None:
             return outputs
-        return (outputs + self.dense.predict(values)) / 2
+        return (outputs + self.dense.predict(_read(values, self.ramps))) / 2
 
 
 class DenseOptions(NamedTuple):
@@ -128,19 +139,25 @@ def fit_closed_form(
         left_out = left_out_by_fold(features, values, targets, weight, fold, classes=classes)
     if dense is None or not isinstance(features, ChartFeatures):
         return Fitted(ClosedForm(features, ridge.coef, ridge.intercept), left_out)
+    ramps: Ramps | None = Ramps.fit(values, features.in_ramps())
+    variables = features.variables()
+    if ramps is not None and len(ramps.feature):
+        variables = variables[ramps.feature]
+    else:  # of too few series
+        ramps = None
     beside = fit_dense(
-        values,
+        _read(values, ramps),
         targets,
         weight,
         dense.fold,
-        features.variables(),
+        variables,
         classes=classes,
         n_members=DENSE_MEMBERS,
         seed=seed,
         max_steps=dense.max_steps,
     )
     both = np.where(np.isnan(beside.left_out), left_out, (left_out + beside.left_out) / 2)
-    return Fitted(ClosedForm(features, ridge.coef, ridge.intercept, beside.committee), both)
+    return Fitted(ClosedForm(features, ridge.coef, ridge.intercept, beside.committee, ramps), both)
 
 
 def left_out_by_fold(
@@ -170,6 +187,11 @@ def pull_of(closed_form: ClosedForm) -> tuple[float, tuple[float, float]]:
 
 def _transformed(features: Features, panel: Panel, device: torch.device) -> npt.NDArray[np.float32]:
     return features.transform(panel, torch.get_num_threads(), device)
+
+
+def _read(values: npt.NDArray[np.float32], ramps: Ramps | None) -> npt.NDArray[np.float32]:
+    """What dense networks read of the values (n, F) of features."""
+    return values if ramps is None else ramps.transform(values)
 
 
 def logit_weights(

@@ -12,7 +12,7 @@ from tsssm.encoding import SCALES, PanelEncoder
 from tsssm.estimators._categories import categories_from, encoder_to_state
 from tsssm.estimators._chart_parts import limits_of, register_chart_parts
 from tsssm.estimators._closed_form import ClosedForm
-from tsssm.features import BASES, ChartFeatures, StateSpaceFeatures, Timeline
+from tsssm.features import BASES, ChartFeatures, Ramps, StateSpaceFeatures, Timeline
 from tsssm.features import POOLINGS as KEPT
 from tsssm.panel._checks import UNITS
 from tsssm.persistence import Fields, ModelFileError, register
@@ -117,16 +117,21 @@ def _closed_form_from_state(state: dict[str, Any]) -> ClosedForm:
     features: Any = fields.instance("features", StateSpaceFeatures, ChartFeatures)
     coef = fields.array("coef", (features.n_features_out, None), "float64")
     intercept = fields.array("intercept", (coef.shape[1],), "float64")
-    dense = None
-    # The first model files know of no dense networks.
+    dense = ramps = None
+    # The first model files know of no dense networks, those after them of no ramps.
     if fields.has("dense") and not fields.is_none("dense"):
         dense = fields.instance("dense", DenseCommittee)
+        if fields.has("ramps") and not fields.is_none("ramps"):
+            ramps = fields.instance("ramps", Ramps)
+            if ramps.feature.max() >= len(coef):
+                raise fields.refuse("ramps", f"of {len(coef)} features", ramps.feature)
+        read = len(coef) if ramps is None else len(ramps.feature)
         sizes = dense.n_inputs, dense.weights["c"].shape[2]
-        if not isinstance(features, ChartFeatures) or sizes != coef.shape:
+        if not isinstance(features, ChartFeatures) or sizes != (read, coef.shape[1]):
             raise fields.refuse("dense", "for the features of charts and the outputs beside them", sizes)
-    fields.ignore("dense")
+    fields.ignore("dense", "ramps")
     fields.end()
-    return ClosedForm(features, coef, intercept, dense)
+    return ClosedForm(features, coef, intercept, dense, ramps)
 
 
 def _dense_from_state(state: dict[str, Any]) -> DenseCommittee:

@@ -194,8 +194,8 @@ class SSMRegressor(
     bidirectional network reads `ChartEncoder`: normal scores of the training values on a grid of 48 spans of
     a typical series, and static channels separately; it is small, and with some thousand series a batch has
     32. A network with ``bidirectional=False`` reads every sample, as it has to for a stream, and is not
-    small. With a bidirectional one, the closed form has eight dense networks on its features. The weights of
-    the blend are shrunk towards 2/3 and 1/3, without these towards equal ones, with the weight of 200 series.
+    small. With a bidirectional one, the closed form has eight dense networks on piecewise-linear codes of its
+    features. The weights are shrunk towards 2/3 and 1/3, else equal ones, with the weight of 200 series.
 
     Examples
     --------

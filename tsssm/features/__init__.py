@@ -12,6 +12,7 @@ from tsssm.features._charts import ChartFeatures
 from tsssm.features._choice import KINDS, Features, fit_features, fit_on_top
 from tsssm.features._features import POOLINGS, StateSpaceFeatures
 from tsssm.features._logistic import fit_logistic
+from tsssm.features._ramps import Ramps
 from tsssm.features._ridge import ALPHAS, Ridge, fit_ridge, predict_ridge
 from tsssm.features._running import Running, RunningFeatures
 from tsssm.features._running_charts import RunningChart, RunningCharts
@@ -25,6 +26,7 @@ __all__ = [
     "POOLINGS",
     "ChartFeatures",
     "Features",
+    "Ramps",
     "Ridge",
     "Running",
     "RunningChart",

@@ -47,6 +47,8 @@ _FEATURES = (
     *(f"change{k}" for k in range(len(CONSTANTS) - 1)),
     *("first", "last", "min", "max", "since", "slope"),
 )
+# Statistics of a channel that are cut into ramps for dense networks.
+_IN_RAMPS = ("count2", "mean0", "mean2", "std2", "first", "last", "min", "max", "since", "slope")
 # A count of less than this is none.
 _LEAST_COUNT = 0.01
 _LARGEST = 4.0
@@ -183,6 +185,13 @@ class ChartFeatures:
         """Return the number of the channel that each feature is of, -1 for what holds of a series."""
         own = np.repeat(np.arange(len(self.channels)), len(_FEATURES))
         return np.concatenate([own, np.full(self.count() - len(own), -1)])
+
+    def in_ramps(self) -> npt.NDArray[np.int64]:
+        """Return which features networks read in ramps: some of each channel, and all of the others."""
+        own = [_FEATURES.index(name) for name in _IN_RAMPS]
+        kept = np.add.outer(len(_FEATURES) * np.arange(len(self.channels)), np.sort(own)).reshape(-1)
+        rest = np.arange(len(_FEATURES) * len(self.channels), self.count())
+        return np.concatenate([kept, rest])
 
     def names(self) -> list[str]:
         """Return a name for each feature."""
