@@ -43,8 +43,8 @@ class Stream:
         also runs backwards needs to see the end of the series. Or a fitted `SSMSequenceClassifier` or
         `SSMSequenceRegressor` with a number as ``lookahead``. Or a fitted `SSMFeatures`,
         `SSMFeaturesClassifier` or `SSMFeaturesRegressor` with ``normalize="global"`` or None; "auto" works
-        for several channels, and for irregular times. Weights are copied: later changes of the model have no
-        effect.
+        for several channels, and for irregular times. Or a fitted `SSMFeaturesForecaster` or `SSMForecaster`
+        whose network reads no other variables. Weights are copied: later changes of the model have no effect.
     n_series : int, optional
         Number B of series that are fed in lockstep, one sample of each at a time. By default there is one
         series, and arrays have no axis of series.
@@ -75,9 +75,9 @@ class Stream:
     network, always without the axis of the series if there is one series. Those of estimators along time are
     for the time ``lookahead`` before the sample, and are final.
 
-    *Forecasters* give the forecasts of the samples that come next, (horizon,) or (horizon, targets), as far as
-    ``fh`` in ``fit`` reached. A stream of one that was fitted to series with sktime's arguments continues from
-    their ends, as ``update(..., update_params=False)`` and ``predict`` do; `reset` returns to them, and
+    *Forecasters* give the forecasts of the samples that come next, (horizon,) or (horizon, targets), as far
+    as ``fh`` in ``fit`` reached. A stream of one that was fitted to series with sktime's arguments continues
+    from their ends, as ``update(..., update_params=False)`` and ``predict`` do; `reset` returns to them, and
     ``n_series`` is their number. Of one that was fitted to a `Panel` it starts before the first sample.
     Samples are taken in double precision, one for each step of the grid, and without times. What is missing
     is filled by a straight line once a value comes, where ``predict`` also knows the season.
