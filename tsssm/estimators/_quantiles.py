@@ -74,3 +74,8 @@ class QuantileTargets(NumberTargets):
             return mean + std[..., None] * ndtri(levels)
         trained = list(self.quantiles)
         return self._in_units_of_y(np.sort(z, axis=-1)[..., [trained.index(level) for level in levels]])
+
+    def _target_outputs(self, X: Any) -> FloatArray:
+        """Outputs (n, m, k) of the network for m targets."""
+        outputs = self._outputs(X)  # type: ignore[attr-defined]
+        return outputs.reshape(len(outputs), self._n_targets, -1)
