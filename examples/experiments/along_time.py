@@ -49,7 +49,9 @@ SETS = ("hapt", "mitbih", "ludb", "bidmc")
 HAPT = {"crop_length": 768, "warm_up": 128, "batch_size": 24, "timescales": (0.08, 6.0)}
 # A beat is a sample, with the times of the beats as they are. What mattered most on folds of the training
 # records: how unlike the usual beat of its recording a beat is, in numbers that no lead and no polarity
-# changes. Networks that read the signals with marks at the beats had an F1 of V of 0.46 on the same folds.
+# changes. Over four folds the F1 of V is 0.79 (0.80 without the shapes), where networks that read the signals
+# with marks at the beats had 0.46 after 250 steps. What is missed is V taken for S, in records 116 and 203.
+# The test part has not been judged with this recipe.
 COPIES = {"hapt": 8, "mitbih": 4}
 MITBIH = {
     "n_layers": 2,
