@@ -86,7 +86,7 @@ def test_dates_without_frequency_lie_on_a_grid_with_gaps():
     assert (relative.index == index[-1] + pd.to_timedelta([1, 2, 3], unit="h")).all()
     between = forecaster.predict(fh=pd.DatetimeIndex(index[-1] + pd.to_timedelta([90], unit="min")))
     assert_allclose(between, relative.iloc[:2].mean(), rtol=1e-6)
-    with pytest.raises(NotImplementedError, match="of the future only"):
+    with pytest.raises(NotImplementedError, match="fh must lie after the end of y"):
         forecaster.predict(fh=pd.DatetimeIndex([index[3]]))
 
 

@@ -380,7 +380,7 @@ def test_shapes_of_many_values() -> None:
 
 TIMES = [
     (None, ValueError, "time is missing: the samples before had one"),
-    (4.0, ValueError, "must not go back; got 4.0 after 5.0"),
+    (4.0, ValueError, "must not decrease; got 4.0 after 5.0"),
     (np.nan, ValueError, "finite"),
     ("noon", TypeError, "time must be a number; got dtype <U4"),
     ([6.0, 7.0], ValueError, r"shape \(1,\), one number for each sample; got \(1, 2\)"),
@@ -401,7 +401,7 @@ def test_times_are_given_from_the_first_sample_on_or_never() -> None:
     stream.push(np.zeros(3))
     with pytest.raises(ValueError, match="time was given, but the samples before had none"):
         stream.push(np.zeros(3), 1.0)
-    with pytest.raises(ValueError, match="must not go back; got 1.0 after 2.0"):
+    with pytest.raises(ValueError, match="must not decrease; got 1.0 after 2.0"):
         Stream(network()).push_many(np.zeros((3, 3)), [0.0, 2.0, 1.0])
     clf = fit(SSMClassifier, recordings(False)[0], LABELS)
     with pytest.raises(ValueError, match="time is missing: the training series had times in 'min'"):

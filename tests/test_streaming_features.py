@@ -273,7 +273,7 @@ def test_bad_samples_leave_the_stream_as_it_was() -> None:
         (values[-1, :2], stamps[-1], "values must have shape"),
         ([np.inf, 0, 0], stamps[-1], "finite"),
         (values[-1], None, "time is missing: the training series had times"),
-        (values[-1], 0.0, "must not go back"),
+        (values[-1], 0.0, "must not decrease"),
     ]
     for sample, time, message in bad:
         with pytest.raises(ValueError, match=message):

@@ -132,9 +132,9 @@ REFUSED = {
     "variables of a network": (
         lambda: Stream(trained().fit(pd.Series(waves()), X=X, fh=[1, 2, 3])),
         ValueError,
-        "reads other variables",
+        "also reads X",
     ),
-    "a time": (lambda: Stream(closed().fit(waves(60))).push(1.0, time=3.0), ValueError, "time was given"),
+    "a time": (lambda: Stream(closed().fit(waves(60))).push(1.0, time=3.0), ValueError, "time must be None"),
     "infinity": (lambda: Stream(closed().fit(waves(60))).push(np.inf), ValueError, "must be finite"),
     "two values": (lambda: Stream(closed().fit(waves(60))).push([1.0, 2.0]), ValueError, "1 channel"),
     "text": (lambda: Stream(closed().fit(waves(60))).push("a"), TypeError, "real numbers"),

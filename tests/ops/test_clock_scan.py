@@ -103,8 +103,8 @@ def test_nothing_measured():
         ({"gaps": torch.zeros(12, dtype=torch.float64)}, r"gaps must be \(13,\) of torch.float64"),
         ({"gaps": torch.zeros(13)}, "gaps must be .* got torch.float32"),
         ({"rates": torch.zeros(3, 2, dtype=torch.float64)}, r"rates must be \(4, K\)"),
-        ({"offsets": torch.tensor([0, 3, 3, 11, 13])}, "offsets must be int64 and rise from 0 to 13"),
-        ({"offsets": torch.tensor([0, 3, 4, 11, 12])}, "offsets must be int64 and rise from 0 to 13"),
+        ({"offsets": torch.tensor([0, 3, 3, 11, 13])}, "offsets must be int64 and increase from 0 to 13"),
+        ({"offsets": torch.tensor([0, 3, 4, 11, 12])}, "offsets must be int64 and increase from 0 to 13"),
     ],
 )
 def test_bad_operands(change, message):

@@ -107,7 +107,7 @@ def fetch_bidmc(
     if length % checked_count(decimate, "decimate"):
         raise ValueError(f"decimate must divide {length}, the samples of a window; got {decimate}.")
     if along_time and split == "window":
-        raise ValueError('along_time=True has no windows to split: split must be "subject".')
+        raise ValueError('split must be "subject" with along_time=True, which has no windows; got "window".')
     store = Store(data_home, download_if_missing)
     splits: dict[str, list[str]] = registry()["bidmc"]["splits"]
     chosen = _checked_records(records, splits)

@@ -21,7 +21,7 @@ from tsssm.panel._times import stamps
 Values = npt.NDArray[Any]
 
 _FORMS = (
-    "an array (n, length), a list of one array a series, a list of pairs (times, values), a Panel, or a "
+    "an array (n, length), a list of one array per series, a list of pairs (times, values), a Panel, or a "
     "frame with a time index"
 )
 
@@ -37,7 +37,7 @@ class AlongTime:
     offsets : array (n + 1,)
         Those of series i are ``values[offsets[i]:offsets[i + 1]]``.
     times : array (m,) or None
-        In the unit of the times of the panel, or numbers of samples; None for one value a sample.
+        In the unit of the times of the panel, or numbers of samples; None for one value per sample.
     columns : list or None
         Names of several columns, if they have some.
     """
@@ -126,7 +126,7 @@ def _in_unit_of(unit: str, panel: Panel, name: str) -> float:
 
 def _of_array(y: Values, panel: Panel, name: str) -> AlongTime:
     if y.ndim < 2:
-        one = "one entry a series: SSMClassifier and SSMRegressor take that. It must be "
+        one = "one entry per series, which is for SSMClassifier and SSMRegressor; it must be "
         raise ValueError(
             f"{name} has shape {y.shape}, {one if len(y) == len(panel) else 'and must be '}{_FORMS}."
         )
@@ -149,7 +149,7 @@ def _check_lengths(lengths: IntArray, panel: Panel, name: str) -> None:
 
 
 def _of_items(items: list[Any], X: Any, panel: Panel, name: str) -> AlongTime:
-    """Values of a list with one entry a series."""
+    """Values of a list with one entry per series."""
     if items and all(_is_one(item) for item in items):
         return _of_array(np.asarray(items, dtype=object), panel, name)
     _one_each(len(items), panel, name)
@@ -236,7 +236,9 @@ def _of_rows(y: pd.Series | pd.DataFrame, X: Any, panel: Panel, name: str) -> Al
     labels = y.index.get_level_values(0)
     if panel.ids is not None:
         if not panel.ids.is_unique:
-            raise ValueError(f"X has several series of one id, so that those of {name} cannot be told apart.")
+            raise ValueError(
+                f"ids of X must be unique to match {name} by its index; got several series of one id."
+            )
         series = panel.ids.get_indexer(labels)
         if (series < 0).any():
             unknown = labels[series < 0].tolist()[0]
@@ -260,14 +262,16 @@ def read_times(times: Any, X: Any, panel: Panel) -> tuple[FloatArray, IntArray, 
     Raises
     ------
     TypeError, ValueError
-        For times that are neither one array nor one a series, or cannot be compared with those of X.
+        For times that are neither one array nor one per series, or cannot be compared with those of X.
     """
     times = plain(times, "times")
     origins = _origins(X, len(panel))
     objects = isinstance(times, np.ndarray) and times.dtype == object
     several = objects or (isinstance(times, (list, tuple)) and len(times) > 0 and not _is_one(times[0]))
     if _is_one(times):
-        raise TypeError(f"times must be an array, or a list of one a series; got {type(times).__name__}.")
+        raise TypeError(
+            f"times must be an array, or a list of one array per series; got {type(times).__name__}."
+        )
     if not several and getattr(times, "ndim", 1) != 2:
         pieces = [_numbers(times, origins[i], panel, "times") for i in range(len(panel))]
         alike = True
@@ -284,7 +288,7 @@ def _check_rising(times: FloatArray, i: int, name: str) -> None:
     if back.size:
         k = int(back[0])
         raise ValueError(
-            f"the times of series {i} of {name} must not go back; got {times[k + 1]:g} after {times[k]:g}, "
+            f"the times of series {i} of {name} must not decrease; got {times[k + 1]:g} after {times[k]:g}, "
             f"at position {k + 1}."
         )
 

@@ -31,11 +31,11 @@ def categories_from(fields: Fields, channels: int) -> Categories:
     if any(type(number) is not int for number in numbers) or not set(numbers) <= set(range(channels)):
         raise fields.refuse("categorical", f"numbers of the {channels} channels", numbers)
     if sorted(set(numbers)) != numbers:
-        raise fields.refuse("categorical", "rising", numbers)
+        raise fields.refuse("categorical", "increasing", numbers)
     for known in values:
         good = (
             isinstance(known, np.ndarray) and known.dtype == np.float64 and known.ndim == 1 and len(known) > 0
         )
         if not good or not np.isfinite(known).all() or not (np.diff(known) > 0).all():
-            raise fields.refuse("categories", "arrays of rising numbers", known)
+            raise fields.refuse("categories", "arrays of increasing numbers", known)
     return Categories(numbers, values)

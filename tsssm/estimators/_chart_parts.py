@@ -40,7 +40,7 @@ def _static_from_state(state: dict[str, Any]) -> StaticScores:
         if not isinstance(values, np.ndarray) or values.dtype != np.float64 or values.ndim != 1:
             raise fields.refuse("categories", "a list of arrays of float64", values)
         if not np.isfinite(values).all() or not (np.diff(values) > 0).all():
-            raise fields.refuse("categories", "finite and rising", values)
+            raise fields.refuse("categories", "finite and increasing", values)
     static.n_outputs = fields.exactly("n_outputs", count + sum(map(len, static.categories)))
     fields.end()
     return static
@@ -92,7 +92,7 @@ def _ramps_from_state(state: dict[str, Any]) -> Ramps:
     fields = Fields("Ramps", state)
     feature = fields.array("feature", (None,), "int64", 0)
     if (np.diff(feature) < 0).any():
-        raise fields.refuse("feature", "rising", feature)
+        raise fields.refuse("feature", "increasing", feature)
     size = feature.shape
     ramps = Ramps(
         feature,
@@ -128,17 +128,17 @@ def _take_channels(fields: Fields, owner: ChartFeatures | ChartEncoder, n_channe
 
 
 def _channels(fields: Fields) -> Any:
-    """Numbers of channels, rising; none is a number of them, too."""
+    """Numbers of channels, increasing; none is a number of them, too."""
     channels = fields.take("channels", "an array of int64")
     if not isinstance(channels, np.ndarray) or channels.dtype != np.int64 or channels.ndim != 1:
         raise fields.refuse("channels", "an array of int64", channels)
     if len(channels) and (channels[0] < 0 or not (np.diff(channels) > 0).all()):
-        raise fields.refuse("channels", "rising from 0 on", channels)
+        raise fields.refuse("channels", "increasing from 0 on", channels)
     return channels
 
 
 def _knots(fields: Fields, rows: int | None) -> Any:
-    """Quantiles of so many channels, which rise."""
+    """Quantiles of so many channels, which increase."""
     if rows == 0:
         knots = fields.take("knots", "an array")
         if not isinstance(knots, np.ndarray) or knots.shape[:1] != (0,) or knots.dtype != np.float64:
@@ -146,7 +146,7 @@ def _knots(fields: Fields, rows: int | None) -> Any:
         return knots
     knots = fields.array("knots", (rows, None), "float64", -_FLOAT32, _FLOAT32)
     if not (np.diff(knots, axis=1) >= 0).all():
-        raise fields.refuse("knots", "rising", knots)
+        raise fields.refuse("knots", "increasing", knots)
     return knots
 
 

@@ -149,7 +149,7 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
         try:
             if isinstance(y, Panel):
                 if X is not None:
-                    raise ValueError("X cannot go with a Panel; give the variables as channels of it.")
+                    raise ValueError("X must be None with a Panel; pass the variables as its channels.")
                 self._check_own()
                 self.reset()
                 self._fit_panel(y, fh)
@@ -171,7 +171,7 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
         fh : int, list, index or ForecastingHorizon; or a Panel
             Times to forecast: relative or absolute, with gaps if need be, beyond those of ``fit`` as well.
             All have to lie in the future; forecasts of the past are not made. A `Panel` holds the histories
-            to go on from, with the channels of the panel in ``fit``.
+            to continue, with the channels of the panel in ``fit``.
         X : as in ``fit``, or array of shape (k,)
             The variables at all times of fh; without it the forecast does without them. For a panel, the
             times ahead of the last sample of each series, in the unit of its times.
@@ -217,7 +217,7 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
         if self.is_fitted and getattr(self, "_panel_grid", None) is not None:
             raise TypeError(
                 f"This {type(self).__name__} was fitted to a Panel; call predict(panel, times) with the "
-                "histories to go on from."
+                "histories to continue."
             )
 
     # What sktime calls

@@ -147,7 +147,7 @@ def _model(fields: Fields) -> ForecastModel:
     season = fields.count("season", 1, LONGEST_SEASON)
     lags = fields.tuple_of("lags", int)
     if not lags or lags[0] < 2 or any(b <= a for a, b in zip(lags[:-1], lags[1:], strict=True)):
-        raise fields.refuse("lags", "a rising tuple of integers of at least 2", lags)
+        raise fields.refuse("lags", "an increasing tuple of integers of at least 2", lags)
     parts = fields.tuple_of("parts", Part)
     transforms = [part.transform for part in parts]
     # Intervals are in units of the errors of the part without a transform.

@@ -68,7 +68,7 @@ def _correction(fields: Fields) -> Correction:
     if loss == "quantile" and (
         0.5 not in levels or list(levels) != sorted(set(levels)) or not 0 < levels[0] <= levels[-1] < 1
     ):
-        raise fields.refuse("levels", "rising numbers in (0, 1) with 0.5 among them", levels)
+        raise fields.refuse("levels", "increasing numbers in (0, 1) with 0.5 among them", levels)
     net = fields.instance("net", ForecastNetwork)
     expected = {
         "d_in": view.d_in,

@@ -90,7 +90,7 @@ class PanelForecasts:
         if not self.is_fitted:  # type: ignore[attr-defined]
             raise NotFittedError(f"This instance of {type(self).__name__} has not been fitted yet.")
         if grid is None:
-            raise TypeError(f"This {type(self).__name__} was fitted to series of sktime's, not to a Panel.")
+            raise TypeError(f"This {type(self).__name__} was fitted to sktime series, not to a Panel.")
         panel = _checked_panel(panel, grid, type(self).__name__)
         ahead = _checked_times(times, len(panel))
         if levels is not None and not (levels and all(0 < level < 1 for level in levels)):
@@ -140,13 +140,13 @@ def _checked_panel(panel: Panel, grid: PanelGrid, who: str) -> Panel:
     if (panel.time_unit is None) != (grid.unit is None):
         raise ValueError(
             f"the times of the panel are in {panel.time_unit or 'no known unit'}, those in fit were in "
-            f"{grid.unit or 'none'}; name the unit where the panel is made."
+            f"{grid.unit or 'none'}; pass time_unit when the panel is made."
         )
     return panel if grid.unit is None else panel.convert_times(grid.unit)
 
 
 def _checked_times(times: Any, n: int) -> list[FloatArray]:
-    """Times ahead (k_i,) of each series, rising."""
+    """Times ahead (k_i,) of each series, not decreasing."""
     if times is None:
         raise ValueError("predict(panel, times) needs times: how far ahead of the end of each series.")
     ragged = isinstance(times, (list, tuple)) and any(np.ndim(own) > 0 for own in times)
@@ -161,7 +161,7 @@ def _checked_times(times: Any, n: int) -> list[FloatArray]:
         if own.ndim != 1 or own.size == 0 or not np.isfinite(own).all() or own.min() <= 0:
             raise ValueError(f"times must be positive finite numbers of shape (k,); got {own}.")
         if (np.diff(own) < 0).any():
-            raise ValueError(f"times must rise; got {own}.")
+            raise ValueError(f"times must not decrease; got {own}.")
         found.append(own)
     return found
 

@@ -62,7 +62,7 @@ class Histories(NamedTuple):
         places = self.clock.places(stamps) - self.clock.places(history.end)[-1]
         if places.min() <= 1e-9:
             raise NotImplementedError(
-                f"Forecasts are made of the future only; the series{_named(history)} ends at "
+                f"fh must lie after the end of y: the series{_named(history)} ends at "
                 f"{history.end[-1]}, and fh has {stamps[int(places.argmin())]}."
             )
         return places, stamps
@@ -87,7 +87,7 @@ class Histories(NamedTuple):
             For other columns than in ``fit``, infinite values, and where rows are lacking.
         """
         if not self.variables:
-            raise ValueError("X was given in predict, but not in fit; it has to be in both.")
+            raise ValueError("X must be None in predict, because fit had none.")
         columns = _places_of(X.columns, self.variables)
         _check_finite(X, "X")
         frames = dict(_instances(X))
@@ -254,7 +254,7 @@ def _check_finite(frame: pd.DataFrame, name: str) -> None:
     values = values.astype(np.float64)
     infinite = np.isinf(values)
     if np.nanmax(np.abs(values[~infinite]), initial=0.0) > _LARGEST:
-        raise ValueError(f"{name} must hold numbers up to {_LARGEST:g} in size; divide by a larger unit.")
+        raise ValueError(f"{name} must hold numbers of magnitude up to {_LARGEST:g}; use a larger unit.")
     if infinite.any():
         row, column = (int(place) for place in np.argwhere(infinite)[0])
         raise ValueError(

@@ -78,8 +78,8 @@ def at_steps(
     farthest = max(1, math.ceil(max(float(s.max()) for s in steps) - 1e-6))
     if farthest > _MOST_ROUNDS * model.horizon:
         raise ValueError(
-            f"fh asks for {farthest:,} steps ahead. The forecaster was fitted for {model.horizon} and goes "
-            f"on for at most {_MOST_ROUNDS} times as many; ask for nearer times, or name them in fit."
+            f"fh reaches {farthest:,} steps ahead, but the forecaster was fitted for {model.horizon} and "
+            f"forecasts at most {_MOST_ROUNDS} times as many; pass nearer times, or name them in fit."
         )
     forecast = model.forecast(series, phases, farthest)
     grid = forecast.values[:, :, None] if levels is None else model.quantiles(forecast, levels)
@@ -95,6 +95,6 @@ def at_steps(
         if not np.isfinite(found[-1]).all():
             raise FloatingPointError(
                 f"The forecasts are not finite; the series holds values up to {np.nanmax(np.abs(y)):.3g}, "
-                "which may be too large for sums of squares. Divide it by a larger unit."
+                "which may overflow when squared. Use a larger unit."
             )
     return found

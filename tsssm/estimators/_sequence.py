@@ -237,8 +237,8 @@ class SequenceEstimator(TrainedNetwork):
             weight = np.asarray(given)
             if len(weight) != len(panel):
                 raise ValueError(
-                    f"sample_weight must have one entry a series, {len(panel)}, or a label, in the form of "
-                    f"y; got shape {weight.shape}."
+                    f"sample_weight must have one entry per series, {len(panel)}, or one per label, in the "
+                    f"form of y; got shape {weight.shape}."
                 )
             weight = weight[at.series]
         else:
@@ -296,7 +296,7 @@ class SequenceEstimator(TrainedNetwork):
         if warm_up * (2 if self._looks_ahead() else 1) >= length:
             raise ValueError(
                 f"warm_up={warm_up}, {'at both ends ' if self._looks_ahead() else ''}of a crop of {length} "
-                "samples, leaves none whose labels count; make crop_length larger."
+                "samples, leaves no label to learn from; pass a larger crop_length or a smaller warm_up."
             )
         return length, warm_up
 
@@ -354,8 +354,8 @@ class SequenceEstimator(TrainedNetwork):
         if not np.isfinite(outputs).all():
             first = int(at.series[np.flatnonzero(~np.isfinite(outputs).all(axis=1))[0]])
             raise FloatingPointError(
-                f"Outputs of the network are NaN or infinite, first in series {first}. Look for extreme "
-                "values, in it and in training series."
+                f"Outputs of the network are NaN or infinite, first in series {first}. Check it, and "
+                "training series, for extreme values."
             )
         return outputs
 

@@ -84,7 +84,7 @@ class TrainedNetwork(CallbackSupportMixin, SavedNetwork):
     def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> None:
         """Train for one epoch of these series, at a constant learning rate."""
         if self.early_stopping:
-            raise ValueError("partial_fit holds no series out; set early_stopping=False to use it.")
+            raise ValueError("partial_fit holds no series out: it needs early_stopping=False.")
         continued = self._is_fitted
         with self._fitting(reset=not continued):
             seed = seed_of(self.random_state)

@@ -34,7 +34,7 @@ def span_numbers(panel: Panel, spans: int | npt.ArrayLike) -> tuple[IntArray, Fl
     Raises
     ------
     TypeError, ValueError
-        For a number below 1, and for edges that are not two or more finite numbers that rise.
+        For a number below 1, and for edges that are not two or more finite, increasing numbers.
     """
     times = sample_times(panel)
     if isinstance(spans, bool) or isinstance(spans, str):
@@ -48,6 +48,6 @@ def span_numbers(panel: Panel, spans: int | npt.ArrayLike) -> tuple[IntArray, Fl
         return np.minimum((share * int(spans)).astype(np.int64), int(spans) - 1), None
     edges = np.asarray(spans, dtype=np.float64)
     if edges.ndim != 1 or len(edges) < 2 or not np.isfinite(edges).all() or not (np.diff(edges) > 0).all():
-        raise ValueError(f"edges of spans must be two or more finite numbers that rise; got {spans!r}.")
+        raise ValueError(f"edges of spans must be two or more finite, increasing numbers; got {spans!r}.")
     number = np.searchsorted(edges, times, side="right") - 1
     return np.clip(number, 0, len(edges) - 2).astype(np.int64), edges

@@ -38,7 +38,7 @@ def clock_scan(values: Tensor, gaps: Tensor, offsets: Tensor, rates: Tensor, *, 
     Raises
     ------
     ValueError
-        If shapes or dtypes disagree, or offsets do not rise from 0 to m.
+        If shapes or dtypes disagree, or offsets do not increase from 0 to m.
 
     Notes
     -----
@@ -67,8 +67,8 @@ def clock_scan(values: Tensor, gaps: Tensor, offsets: Tensor, rates: Tensor, *, 
         or bool((offsets.diff() <= 0).any())
     ):
         raise ValueError(
-            f"offsets must be int64 and rise from 0 to {len(values)}, with a measurement in every run; got "
-            f"{offsets.dtype} {tuple(offsets.shape)}."
+            f"offsets must be int64 and increase from 0 to {len(values)}, with a measurement in every run; "
+            f"got {offsets.dtype} {tuple(offsets.shape)}."
         )
     if values.device.type != "cpu" or not runs_compiled(values, gaps):
         states = plain().clock_scan(values, gaps, offsets, rates)

@@ -43,16 +43,20 @@ class ForecastSamples(Samples):
         if array.dtype.kind not in "fiub":
             raise TypeError(f"values must be real numbers; got dtype {array.dtype}.")
         full = self._shaped(array, shape).astype(np.float64)
-        if (np.abs(full) > _LARGEST).any():
-            raise ValueError(f"values must be finite, up to {_LARGEST:g} in size, or NaN where missing.")
+        large = full[np.abs(full) > _LARGEST]
+        if large.size:
+            raise ValueError(
+                f"values must be finite, up to {_LARGEST:g} in magnitude, or NaN where missing; got "
+                f"{large[0]:g}."
+            )
         return full
 
     def checked_times(self, times: Any, memory: Memory, shape: tuple[int, int], alone: bool) -> None:
         """There are none."""
         if times is not None:
             raise ValueError(
-                "time was given, but samples of a forecaster follow each other on the grid of fit: leave it "
-                "out, and push NaN where a sample is missing."
+                "time must be None: samples of a forecaster follow each other on the grid of fit; push NaN "
+                "where one is missing."
             )
 
 
@@ -121,8 +125,8 @@ class ForecastingModel:
             self._correction = forecaster._correction()
         if self._correction is not None and len(self._correction.view.centre):
             raise ValueError(
-                f"the network of this {who} reads other variables, X or with together=True the other "
-                "targets, which do not come with a sample: fit it without to stream it."
+                f"the network of this {who} also reads X, or the other targets with together=True, "
+                "which is not streamed: fit it without them to stream it."
             )
         if histories is not None and grid is None:
             self._models = [target.alone for target in forecaster.targets_]
@@ -143,8 +147,8 @@ class ForecastingModel:
         """The state after the histories of ``batch`` series, if the forecaster has some."""
         if self._each is not None and batch != len(self._each):
             raise ValueError(
-                f"n_series must be {len(self._each)}, the number of series in fit, which the stream goes on "
-                f"with; got {batch}."
+                f"n_series must be {len(self._each)}, the number of series in fit, which the stream "
+                f"continues; got {batch}."
             )
         series = []
         for b in range(batch):
@@ -173,7 +177,7 @@ class ForecastingModel:
         for b, own in enumerate(state.series):
             for column, one in enumerate(own):
                 if not one.running.has_value and np.isnan(first[b, column]):
-                    raise ValueError("the first sample of a series must have a value of every target.")
+                    raise ValueError("the first sample must have a value for every target; got NaN.")
         for k, sample in enumerate(values):
             for b, own in enumerate(state.series):
                 found = []

@@ -223,7 +223,7 @@ def model_of(
         forecasting = ForecastingModel(copy.copy(model), levels)
         return forecasting, Paths(forecasting.shape)
     if levels is not None:
-        raise ValueError(f"quantiles are those of a forecast; got a {type(model).__name__}.")
+        raise ValueError(f"quantiles need a forecaster as model; got a {type(model).__name__}.")
     if isinstance(model, SSMFeatures):
         model.check_is_fitted()
         return FeaturesModel(model.features_, None), None

@@ -183,7 +183,7 @@ class Samples:
         for k in range(length):
             if (result[k] < before).any():  # NaN, before the first sample, is not greater
                 b = int(np.argmax(result[k] < before))
-                raise ValueError(f"time must not go back; got {result[k, b]} after {before[b]}.")
+                raise ValueError(f"time must not decrease; got {result[k, b]} after {before[b]}.")
             before = result[k]
         return result
 

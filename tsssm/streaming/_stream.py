@@ -49,7 +49,7 @@ class Stream:
         Number B of series that are fed in lockstep, one sample of each at a time. By default there is one
         series, and arrays have no axis of series.
     quantiles : sequence of float, optional
-        Levels in (0, 1): of a forecaster answers are then the quantiles, along a last axis.
+        Levels in (0, 1): a forecaster then gives the quantiles, along a last axis.
 
     Attributes
     ----------
@@ -75,12 +75,12 @@ class Stream:
     network, always without the axis of the series if there is one series. Those of estimators along time are
     for the time ``lookahead`` before the sample, and are final.
 
-    *Forecasters* give the forecasts of the samples that come next, (horizon,) or (horizon, targets), as far
-    as ``fh`` in ``fit`` reached. A stream of one that was fitted to series with sktime's arguments continues
-    from their ends, as ``update(..., update_params=False)`` and ``predict`` do; `reset` returns to them, and
-    ``n_series`` is their number. Of one that was fitted to a `Panel` it starts before the first sample.
-    Samples are taken in double precision, one for each step of the grid, and without times. What is missing
-    is filled by a straight line once a value comes, where ``predict`` also knows the season.
+    *Forecasters* give the forecasts of the next samples, (horizon,) or (horizon, targets), as far as ``fh``
+    in ``fit`` reached. After a fit with sktime's arguments the stream continues from the ends of the series,
+    as ``update(..., update_params=False)`` and ``predict`` do; `reset` returns to them, and ``n_series`` is
+    their number. After a fit to a `Panel` it starts before the first sample. Samples are taken in double
+    precision, one for each step of the grid, and without times. Missing ones are filled by a straight line
+    once a value comes, where ``predict`` also knows the season.
 
     *Missing values* are NaN, and treated as in ``fit``. A sample whose values are all missing only advances
     the time. Before the first value, the prediction is that for a series without values. The inputs of a
@@ -89,7 +89,7 @@ class Stream:
     with each sample.
 
     *Times* are numbers in the unit of the training series (seconds if they had stamps), counted from any
-    origin, and must not go back. A model that was trained on series with times needs one with each sample.
+    origin, and must not decrease. A model that was trained on series with times needs one with each sample.
     For others they are optional: without them samples lie on the regular grid of training, and with them they
     count in units of its samples, or of ``time_scale`` if that is a number; for a network in units of ``dt``.
 
