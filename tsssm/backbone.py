@@ -197,7 +197,7 @@ class Block(nn.Module):
         return self.mixed(h, y)
 
     def mixed(self, h: Tensor, y: Tensor) -> Tensor:
-        """What the block makes of its input h and the output y of its layer, both (batch, L, d_model)."""
+        """The output of the block for its input h and the output y of its layer, both (batch, L, d_model)."""
         return gated_mix(h, y, self.mix.weight, self.mix.bias, self.dropout(h), self.dropout.p)
 
     def advance(self, h: Tensor, dt: Tensor | None, state: Any) -> tuple[Tensor, Any]:
@@ -350,7 +350,7 @@ class Backbone(nn.Module):
     def advance(
         self, u: Tensor, dt: Tensor | None, states: Sequence[Any] | None = None
     ) -> tuple[Tensor, list[Any]]:
-        """As `features`, going on from the states of the layers after the samples before; of one direction.
+        """As `features`, continuing from the states of the layers after the samples before; of one direction.
 
         ``states``, one per layer, are what an earlier call returned beside the features (batch, L, d_model);
         None stands for those before the first sample.

@@ -210,7 +210,7 @@ class Viterbi:
 
         Parameters
         ----------
-        proba, labels : arrays (L, C) and (L,), or one each a series
+        proba, labels : arrays (L, C) and (L,), or one each per series
             Probabilities, by a classifier that was not fitted to these series, and true labels; missing ones
             (NaN, None) do not count.
         weights : iterable of float
@@ -262,7 +262,7 @@ def match_times(true: Any, predicted: Any, tolerance: float) -> tuple[Array, Arr
     Returns
     -------
     array (k,), array (k,)
-        Numbers of the matched times of ``true``, rising, and of those of ``predicted`` that they match.
+        Numbers of the matched times of ``true``, increasing, and of those of ``predicted`` that they match.
     """
     true, predicted = np.asarray(true, dtype=float), np.asarray(predicted, dtype=float)
     order = np.argsort(predicted, kind="stable")

@@ -67,8 +67,8 @@ def fetch_bidmc(
     decimate : int, default=1
         Keep every decimate-th sample after an anti-alias filter; must divide 4,000.
     along_time : bool, default=False
-        Return whole recordings with the numeric at its own times, for `SSMSequenceRegressor`, in place of
-        windows; with ``split="subject"``.
+        Whether to return whole recordings with the numeric at its own times, as `SSMSequenceRegressor` takes,
+        in place of windows; needs ``split="subject"``.
     return_X_y : bool, default=False
         Return ``(data, target)`` instead of a Bunch.
     data_home : path, optional

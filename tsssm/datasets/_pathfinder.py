@@ -34,8 +34,8 @@ def make_pathfinder(
 
     Two long paths and some short ones wind over the picture without touching. In half of the pictures the
     two dots are the ends of one long path, in the others of both, one each. The number of dots, dashes and
-    paths and, within a pixel, the distance of the dots are the same in both, so that only following the
-    dashes tells; Long Range Arena has such pictures of 32 x 32 and 128 x 128 pixels.
+    paths and, within a pixel, the distance of the dots are the same in both, so that only the course of
+    the dashes tells them apart; Long Range Arena has such pictures of 32 x 32 and 128 x 128 pixels.
 
     Parameters
     ----------

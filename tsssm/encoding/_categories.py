@@ -25,7 +25,7 @@ class Categories:
     channels : sequence of int
         Numbers of the channels.
     values : sequence of array
-        Distinct values of each, rising.
+        Distinct values of each, increasing.
     """
 
     def __init__(self, channels: Sequence[int], values: Sequence[npt.NDArray[np.float64]]) -> None:

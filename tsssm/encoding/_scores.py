@@ -2,7 +2,7 @@
 
 Symbols and shapes: d channels, K knots::
 
-    knots  (d, K)   quantiles of the training values of each channel, rising; zeros without any
+    knots  (d, K)   quantiles of the training values of each channel, increasing; zeros without any
 """
 
 from __future__ import annotations

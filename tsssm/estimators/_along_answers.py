@@ -1,4 +1,4 @@
-"""Answers along time in the form of the question."""
+"""Predictions along time in the form of X."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tsssm.panel import Panel
 def arranged(
     values: npt.NDArray[Any], X: Any, at: AlongTime, *, array: bool, columns: Any = None, swap: bool = False
 ) -> Any:
-    """Return answers (m,), (m, k) or (m, k, q) in the form of the question.
+    """Return predictions (m,), (m, k) or (m, k, q) in the form of X.
 
     Parameters
     ----------
     values : array (m,), (m, k) or (m, k, q)
     X : anything
-        What was asked about.
+        The series that they are for.
     at : AlongTime
         The times that were asked for.
     array : bool
@@ -35,7 +35,7 @@ def arranged(
     -------
     array, Series, DataFrame or object array
         An array (n, length, ...) for one X; for a frame with an index (series, time) one with this index,
-        else an object array with one array a series, or one pandas object where X has them.
+        else an object array with one array per series, or one pandas object where X has them.
     """
     if isinstance(X, pd.DataFrame) and X.index.nlevels == 2 and at.times is None:
         return _framed(values, X.index, columns)

@@ -1,4 +1,4 @@
-"""When the samples of series were taken, and what is known at other times."""
+"""Times of the samples of series, and the samples that predictions at other times are read from."""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ class PanelEstimator(Saveable):
     def _fitting(self, *, reset: bool = True) -> Iterator[None]:
         """Check the parameters, and fit in the block; an error leaves the estimator as it was before.
 
-        With ``reset=False`` the block goes on from what was learned earlier.
+        With ``reset=False`` the block continues from what was learned earlier.
         """
         started = time.perf_counter()
         before = dict(self.__dict__)

@@ -170,7 +170,7 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
     training series; times are rounded to a 64th of it. Series without times lie on the regular grid of the
     training series.
 
-    A flat frame of numbers or an array (n, length) holds one series a row, as in scikit-learn. A pandas
+    A flat frame of numbers or an array (n, length) holds one series per row, as in scikit-learn. A pandas
     Series, and a flat frame with an index of dates, are one series to sktime, and so they are here.
 
     Examples

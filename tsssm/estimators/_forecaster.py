@@ -19,31 +19,31 @@ class SSMFeaturesForecaster(ForecasterBase):
     """Forecasts in closed form from states of fixed systems, for sktime and for panels.
 
     A window is described by its last values and by the states of fixed state-space systems (decaying means,
-    HiPPO modes, oscillators at the season); one ridge regression for all horizons goes on from there, and a
-    bank of level, trend and season systems forecasts beside it. What serves best on the last part of the
-    series is mixed. Nothing is trained by gradients, and nothing is random: the same data give the same
-    forecasts.
+    HiPPO modes, oscillators at the season); one ridge regression for all horizons predicts from these, and a
+    bank of level, trend and season systems forecasts beside it. They are mixed by their errors on the end
+    of the series, held out. Nothing is trained by gradients, and nothing is random: the same data give the
+    same forecasts.
 
     Parameters
     ----------
     sp : int or "auto", default="auto"
-        Samples a season, 1 for none, at most 100,000. "auto" tries what the calendar makes likely and then
+        Samples per season, 1 for none, at most 100,000. "auto" tries what the calendar makes likely and then
         the peaks of the autocorrelation.
     horizon : int, optional
         Steps ahead that forecasts are fitted for at least; by default as far as ``fh`` in ``fit`` reaches, or
-        two seasons. Beyond it forecasts go on from forecasts.
+        two seasons. Beyond it forecasts are recursive.
     lags : int, tuple of int or "auto", default="auto"
-        Last values in a window; of several, rising, the better are mixed. "auto" takes about one, two and
-        fourteen seasons, as far as the series are long enough.
+        Number of last values in a window; several, increasing, are mixed by validation. "auto" takes about
+        one, two and fourteen seasons, as far as the series are long enough.
     scaling : {"auto", "last", "mean", "robust", "none"}, default="auto"
-        Level of a window that its forecast falls back to: last value, mean, median, or mean of the series so
-        far ("none"). "auto" mixes by validation; differences to the season before always take part.
+        Baseline of a window, from which the forecast deviates: last value, mean, median, or mean of the
+        series so far ("none"). "auto" mixes by validation; differences to the season before always take part.
     transform : {"auto", "none", "log"}, default="auto"
         Whether logarithms of positive series are forecast; "auto" mixes by validation.
 
     loss : {"absolute_error", "squared_error"}, default="absolute_error"
         What the mixture is chosen by. With "absolute_error" windows are in units of their mean step, so that
-        a restless one does not rule; with "squared_error" all windows of a series count alike.
+        volatile ones do not dominate; with "squared_error" all windows of a series count alike.
 
     Attributes
     ----------
@@ -55,12 +55,12 @@ class SSMFeaturesForecaster(ForecasterBase):
     Notes
     -----
     The series of a panel share a model for each target, which is more accurate for many short series;
-    ``pretrain(y_panel)`` and then ``fit(y)`` uses it for series that were not there (from sktime 1.0 on).
-    ``fit`` in a loop over series is a model each.
+    ``pretrain(y_panel)`` and then ``fit(y)`` uses it for unseen series (from sktime 1.0 on).
+    ``fit`` in a loop gives each series a model of its own.
 
-    Intervals come from errors of windows that were held out (split conformal), in units of how well each
-    series could be forecast so far. Forecasts of the past are not made: ``fh`` lies behind the end of y.
-    A variable X must be known in the future; the forecast does without it where ``predict`` is not given it.
+    Intervals come from errors of windows that were held out (split conformal), scaled by the mean step and
+    earlier errors of each series. Forecasts of the past are not made: ``fh`` lies after the end of y.
+    A variable X must be known in the future; without it in ``predict`` the forecast ignores it.
 
     Dates without frequency, and times that fit on no grid, are moved to the nearest step of a grid of the
     shortest or median gap, where cells without a sample count as missing; between steps of the grid forecasts

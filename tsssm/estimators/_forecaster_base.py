@@ -71,7 +71,7 @@ class Model(Protocol):
 class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
     """Base of the forecasters; a subclass says in `_learn` what is learned from series on a grid.
 
-    What was learned knows nothing of the series: forecasts are made from their histories, which the
+    The models do not store the series: forecasts are made from their histories, which the
     forecaster keeps and ``update`` extends. Several targets have a model each, which the series of a panel
     share.
     """
@@ -133,7 +133,7 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
         X : as y, optional
             Variables that will be known in the future, with at least the times of y. Not with a `Panel`.
         fh : int, list, index or ForecastingHorizon, optional
-            Times to forecast. They may also be given in ``predict``, and differ there; here they tell how far
+            Times to forecast. They may also be given in ``predict``, and differ there; here they set how far
             ahead forecasts will be asked for. With a `Panel` a number: the time ahead, in its unit.
 
         Returns
@@ -173,7 +173,7 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
             All have to lie in the future; forecasts of the past are not made. A `Panel` holds the histories
             to continue, with the channels of the panel in ``fit``.
         X : as in ``fit``, or array of shape (k,)
-            The variables at all times of fh; without it the forecast does without them. For a panel, the
+            The variables at all times of fh; without it the forecast ignores them. For a panel, the
             times ahead of the last sample of each series, in the unit of its times.
 
         Returns

@@ -11,7 +11,7 @@ import pandas as pd
 
 FloatArray = npt.NDArray[np.float64]
 
-# Samples a season that calendars make likely, by the seconds between samples.
+# Samples per season that calendars make likely, by the seconds between samples.
 _SEASONS = (
     (1.0, (60, 3600)),
     (60.0, (1440, 60)),
@@ -95,7 +95,7 @@ class Clock(NamedTuple):
         return steps / self.step if self.kind == "integer" else steps
 
     def seasons(self) -> tuple[int, ...]:
-        """Samples a season that a calendar makes likely."""
+        """Samples per season that a calendar makes likely."""
         if self.kind in ("integer", "timedelta"):
             return ()
         if self.kind == "period":

@@ -13,7 +13,7 @@ from tsssm.estimators._forecaster_series import Histories
 from tsssm.estimators._forecaster_time import FloatArray
 from tsssm.forecasting import Track
 
-# Each round goes on from the forecasts of the round before.
+# Each round continues from the forecasts of the round before.
 _MOST_ROUNDS = 1000
 
 

@@ -43,9 +43,9 @@ class SSMForecaster(ForecasterBase):
 
     The network reads the history up to its end: a stack of state-space layers, with the true time between
     samples. Its last state runs on without input and is read out at the times that are asked for, between
-    steps and at any distance, exactly. It learns what `SSMFeaturesForecaster` leaves over; how much of that
-    is used is chosen on the end of the series, held out in training. It thus starts where the closed form
-    ends, and where there is nothing to learn it stays there.
+    steps and at any distance, exactly. It learns the residuals of `SSMFeaturesForecaster`; how much of its
+    output is used is chosen on the end of the series, held out in training. Untrained, or where there is
+    nothing to learn, it equals the closed form.
 
     Parameters
     ----------
@@ -54,9 +54,9 @@ class SSMForecaster(ForecasterBase):
         distribution, or the error of a single value. With the latter two intervals come from errors on the
         held-out end.
     quantiles : sequence of float
-        Levels that are learned with ``loss="quantile"``, rising, 0.5 among them. Others are interpolated.
+        Levels that are learned with ``loss="quantile"``, increasing, with 0.5. Others are interpolated.
     sp : int or "auto", default="auto"
-        Samples a season, as in `SSMFeaturesForecaster`.
+        Samples per season, as in `SSMFeaturesForecaster`.
     horizon : int, optional
         Steps ahead that are learned, at least; by default as far as ``fh`` in ``fit`` reaches, or two
         seasons. Later times are read as those of the same phase of the season before.
@@ -88,7 +88,7 @@ class SSMForecaster(ForecasterBase):
     accelerator, devices, precision, callbacks, trainer_kwargs
         As in `SSMClassifier`.
     checkpoint_dir, resume_from : path, optional
-        Where the state of an unfinished fit is kept, and one to go on from. They need a ``random_state``.
+        Folder for the state of an unfinished fit, and a file to resume from. They need a ``random_state``.
     random_state : int or RandomState, optional
     verbose : int, default=0
         0 prints nothing, 1 shows a progress bar, 2 adds the model summary.
@@ -100,19 +100,19 @@ class SSMForecaster(ForecasterBase):
     network_ : Correction or None
         The network, ``network_.shares`` how much of it is used for each target, ``network_.loss_curve``.
         None where the series are too short to train and to hold out windows; ``network_.weight`` says how
-        far those that were held out are trusted.
+        much weight the held-out windows have.
 
     Notes
     -----
-    One network serves all series and all targets, of which it is told which is which. ``update`` fits the
+    One network serves all series and all targets, with the target as an input. ``update`` fits the
     closed form anew; the network stays as it is until the next ``fit``. ``pretrain(y_panel)`` and then
-    ``fit(y)`` uses network and closed form for series that were not there (from sktime 1.0 on).
+    ``fit(y)`` uses network and closed form for unseen series (from sktime 1.0 on).
 
     Variables X may be known in the future or not: in training the network sees them ahead in half of the
     windows. What ``predict`` is given is used, columns that it is not given count as known of the past alone.
     Variables that never change within a series need not be given ahead.
 
-    Forecasts of the past are not made: ``fh`` lies behind the end of y.
+    Forecasts of the past are not made: ``fh`` lies after the end of y.
 
     Examples
     --------

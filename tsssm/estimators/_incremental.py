@@ -1,4 +1,4 @@
-"""``partial_fit``: training that goes on, a part of the series at a time."""
+"""``partial_fit``: training that continues, a part of the series at a time."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class IncrementalClasses(TrainedNetwork):
     def partial_fit(
         self: Classifier, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> Classifier:
-        """Train for one epoch of these series, going on from what was learned before.
+        """Train for one epoch of these series, continuing from what was learned before.
 
         The learning rate is constant, ``learning_rate`` and ``ssm_learning_rate``; ``max_epochs``,
-        ``max_steps`` and ``warm_start`` do not count. The first call learns the scales of values and time
+        ``max_steps`` and ``warm_start`` are ignored. The first call learns the scales of values and time
         from its series, so give it a representative part of the data.
 
         Parameters
@@ -56,10 +56,10 @@ class IncrementalNumbers(TrainedNetwork):
     """Mixin in front of the mixins of a trained regressor."""
 
     def partial_fit(self: Regressor, X: Any, y: Any, sample_weight: Any = None) -> Regressor:
-        """Train for one epoch of these series, going on from what was learned before.
+        """Train for one epoch of these series, continuing from what was learned before.
 
         The learning rate is constant, ``learning_rate`` and ``ssm_learning_rate``; ``max_epochs``,
-        ``max_steps`` and ``warm_start`` do not count. The first call learns the scales of values, time and
+        ``max_steps`` and ``warm_start`` are ignored. The first call learns the scales of values, time and
         targets from its series, so give it a representative part of the data.
 
         Parameters

@@ -1,4 +1,4 @@
-"""What the estimators with one answer a series share: their series, folds and closed form, and outputs."""
+"""What estimators with one prediction per series share: their series, folds, closed form and outputs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Estimator = TypeVar("Estimator", bound="SSMEstimator")
 
 
 class SSMEstimator(TrainedNetwork, Blending):
-    """Mixin of the estimators with one answer a series, in front of an sktime base."""
+    """Mixin of the estimators with one prediction per series, in front of an sktime base."""
 
     pooling: str
 

@@ -51,7 +51,7 @@ class QuantileTargets(NumberTargets):
         return values[:, 0] if self._y_ndim == 1 else values
 
     def _checked_levels(self, quantiles: Sequence[float] | None) -> FloatArray:
-        """Levels that the network can say."""
+        """Levels that the network can give."""
         levels = np.asarray(self.quantiles if quantiles is None else quantiles, dtype=np.float64)
         if levels.ndim != 1 or levels.size == 0 or not ((levels > 0) & (levels < 1)).all():
             raise ValueError(f"quantiles must be a sequence of numbers in (0, 1); got {quantiles!r}.")
@@ -67,7 +67,7 @@ class QuantileTargets(NumberTargets):
         return levels
 
     def _quantile_values(self, outputs: FloatArray, levels: FloatArray) -> FloatArray:
-        """Quantiles (n, m, n_quantiles) that outputs (n, n_outputs) say of m targets."""
+        """Quantiles (n, m, n_quantiles) of m targets, from outputs (n, n_outputs)."""
         z = outputs.reshape(len(outputs), self._n_targets, -1)
         if self.loss == "gaussian":
             mean, std = self._in_units_of_y(z[..., :1]), self._standard_deviation(z)

@@ -13,7 +13,7 @@ from tsssm.training import TrainingOptions, VariableDropout
 
 # Batches of an epoch of few series and of many, and their sizes.
 _BATCHES, _BATCHES_OF_MANY, _LEAST_BATCH, _LARGEST_BATCH = 10, 100, 8, 64
-# Small sets are learned by heart within 150 steps; 600 change nothing in what a committee says of others.
+# Networks overfit small sets within 150 steps; 600 change nothing in what a committee says of others.
 _STEPS, _STEPS_OF_A_MEMBER = 600, 200
 
 

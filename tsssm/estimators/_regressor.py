@@ -111,7 +111,7 @@ class SSMRegressor(
         "quantile" and "gaussian" also give the uncertainty of a prediction: by quantiles
         (`predict_quantiles`), or by a standard deviation (``predict(X, return_std=True)``).
     quantiles : sequence of float, default=(0.1, 0.5, 0.9)
-        Levels that the loss "quantile" trains, rising and with 0.5 among them, which is what ``predict``
+        Levels that the loss "quantile" trains, increasing and with 0.5 among them, which ``predict``
         returns. Other losses do not train them.
     early_stopping : bool, default=False
         Hold out a part of the training series, stratified by target, or whole groups if ``fit`` is given
@@ -194,8 +194,9 @@ class SSMRegressor(
     bidirectional network reads `ChartEncoder`: normal scores of the training values on a grid of 48 spans of
     a typical series, and static channels separately; it is small, and with some thousand series a batch has
     32. A network with ``bidirectional=False`` reads every sample, as it has to for a stream, and is not
-    small. With a bidirectional one, the closed form has eight dense networks on piecewise-linear codes of its
-    features. The weights are shrunk towards 2/3 and 1/3, else equal ones, with the weight of 200 series.
+    small. With a bidirectional one, the closed form has eight dense networks on a piecewise-linear encoding
+    of its features. The weights are shrunk towards 2/3 and 1/3, else equal ones, with the weight of 200
+    series.
 
     Examples
     --------

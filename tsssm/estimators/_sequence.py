@@ -130,17 +130,17 @@ class SequenceEstimator(TrainedNetwork):
         y : array, list, Panel, Series or DataFrame
             What is to be learned along time, one of
 
-            - one value a sample: an array (n, length), or (n, n_targets, length) for several targets; a list
-              or object array of n arrays (length_i,) or (n_targets, length_i);
+            - one value per sample: an array (n, length), or (n, n_targets, length) for several targets; a
+              list or object array of n arrays (length_i,) or (n_targets, length_i);
             - values at times of their own: a list of n pairs (times, values); a list of n pandas Series or
               frames; one of them with an index (series, time); a `Panel` with times.
 
             Times are those of X: numbers in its unit, or dates where X has dates, or time differences from
-            the first sample where its unit is known; numbers of samples where X has no times. They do not go
-            back, and lie between the first and the last sample of their series. A label between two samples
-            belongs to what is known after the first of them.
+            the first sample where its unit is known; numbers of samples where X has no times. They do not
+            decrease, and lie between the first and the last sample of their series. A label between two
+            samples belongs to what is known after the first of them.
 
-            A missing value is no label: NaN or None, and ``ignore_label``. A series may have none.
+            Missing labels are NaN, None and ``ignore_label``. A series may have no label.
         sample_weight : array (n,), or in the form of y, optional
             Weight of each series, or of each label, in the training loss and, if held out, in the validation
             loss; not negative.
@@ -148,7 +148,7 @@ class SequenceEstimator(TrainedNetwork):
             Which series belong together, such as those of one patient; ``early_stopping`` holds out whole
             groups.
         X_val, y_val : as X and y, optional
-            Series to judge by in ``early_stopping``, in place of a part of X.
+            Validation set of ``early_stopping``, in place of a part of X.
         sample_weight_val : as sample_weight, optional
 
         Returns

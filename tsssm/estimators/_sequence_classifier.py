@@ -36,10 +36,10 @@ class SSMSequenceClassifier(
     Parameters
     ----------
     lookahead : float or None, default=None
-        How much of what follows a time its answer may depend on, in the unit of the times of X, or in samples
-        where it has none. None: on the whole series, before and after, by layers in both directions. 0: on
-        nothing; a positive number: on so much, and the answer is given that much later. With a number the
-        layers have one direction, and `tsssm.Stream` gives the same answers live.
+        How far after a time its prediction may look, in the unit of the times of X, or in samples where it
+        has none. None: at the whole series, with bidirectional layers. 0: not at all; a positive number: so
+        far, and the prediction is given that much later. With a number the layers have one direction, and
+        `tsssm.Stream` gives the same predictions live.
     backbone : str, default="s4d"
         State-space layer, as of `SSMClassifier`: "s4d", "dss", "s5", "linoss", "liquid-s4", "liquid-s4-kb",
         "liquid-s4-pb", "s4", "lssl" or "lssl-fixed".
@@ -61,22 +61,22 @@ class SSMSequenceClassifier(
         Unit of elapsed time, as of `SSMClassifier`.
     timescales : "auto", (float, float), or a sequence of those, default="auto"
         Shortest and longest timescale that the systems of the layers start from, in the unit of the times of
-        X; a sequence has one pair a layer. "auto" is two units of ``time_scale`` to twice the duration of a
+        X; a sequence has one pair per layer. "auto" is two units of ``time_scale`` to twice the duration of a
         crop.
     crop_length : int or "auto", default="auto"
-        Most samples of a piece that a step of training runs through; longer series are cut at other samples
-        in every epoch. "auto" is 2,048.
+        Most samples of a crop in training; longer series are cut at other samples in every epoch. "auto" is
+        2,048.
     warm_up : int or "auto", default="auto"
-        Samples at the beginning of such a piece (and at its end with ``lookahead=None``) whose labels do not
-        count, as the states do not yet know what came before. "auto" is a quarter of ``crop_length``.
+        Samples at the beginning of a crop (and at its end with ``lookahead=None``) whose labels are ignored,
+        because the states have seen too few samples. "auto" is a quarter of ``crop_length``.
     rare_classes : float, default=0
-        Share of the pieces that are drawn for their classes, each as often as the others, so that training
-        sees rare ones often. They count less in turn: probabilities stay those of the data. For another
+        Share of the crops that are drawn by class, all classes equally often, so that training sees rare ones
+        often. They count less in turn: probabilities stay those of the data. For another
         balance take ``class_weight``.
     max_epochs, max_steps : int, optional
         Length of training; whichever is reached first. With neither, 10 epochs, but at least 600 steps.
     batch_size : int or "auto", default="auto"
-        Most pieces in a step; "auto" is a tenth of them, between 8 and 64, with at most 65,536 samples.
+        Most crops in a step; "auto" is a tenth of them, between 8 and 64, with at most 65,536 samples.
     learning_rate : float, default=4e-3
         Peak learning rate of AdamW, reached after a linear warm-up and followed by a cosine decay.
     ssm_learning_rate : float, default=1e-3
@@ -98,7 +98,7 @@ class SSMSequenceClassifier(
     class_weight : None, "balanced", dict or list of dict, default=None
         Weights of the classes in the loss, as in scikit-learn.
     warm_start : bool, default=False
-        Whether another ``fit`` goes on with the weights of the last one.
+        Whether another ``fit`` continues from the weights of the last one.
     accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
         Where to train and predict.
     devices : int, list of int or "auto", default=1
@@ -110,51 +110,52 @@ class SSMSequenceClassifier(
     trainer_kwargs : dict, optional
         Further arguments of `lightning.Trainer`.
     checkpoint_dir, resume_from : path, optional
-        As of `SSMClassifier`: a fit that was killed goes on.
+        As of `SSMClassifier`: a fit that was killed is resumed.
     random_state : int or RandomState, optional
-        Seed; a fit repeats to the bit for the same seed, machine and number of threads.
+        Seed; a fit is reproducible bit for bit with the same seed, machine and number of threads.
     verbose : int, default=0
         0 prints nothing, 1 shows a progress bar, 2 adds the model summary.
     scale : {"auto", "standard", "robust"}, default="auto"
-        Scale of the values of a channel: mean and standard deviation, without faults more than 100 ranges off
-        ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
+        Scale of a channel: mean and standard deviation without ("auto") or with ("standard") faults (over 100
+        ranges off); median and interquartile range without faults ("robust"). Not for charts.
     missing_channels : {"error", "nan"}, default="error"
-        What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
+        Whether a named channel of ``fit`` that later series lack is an error, or missing values.
     categorical : sequence of str or int, optional
-        Channels, by name or number, whose values are names and no amounts: codes of events, symbols, bytes.
-        The network learns a vector for each value of the training series; others count as missing.
+        Channels, by name or number, whose values are codes: events, symbols, bytes. The network learns an
+        embedding for each value in training; others count as missing.
 
     Attributes
     ----------
     classes_ : array (n_classes,), or list of arrays
-        Class labels, sorted; with several columns in y a list, one array a column.
+        Class labels, sorted; with several columns in y a list, one array per column.
     n_classes_ : int, or list of int
         Number of them.
     net_ : Module
         The network, on the CPU in evaluation mode; None if y had a single class.
     encoder_ : PanelEncoder
-        What turns series into the network's inputs; documents how missing values and times are treated.
+        Turns series into the network's inputs; documents how missing values and times are treated.
     n_features_in_, n_iter_, loss_curve_, validation_scores_, best_validation_score_, time_scale_
         As of `SSMClassifier`.
 
     Notes
     -----
-    *Between samples* nothing new is known: the answer for a time is that of the last sample at or before it;
-    with ``lookahead`` d that of the last sample at or before the time plus d, or of the last sample of the
-    series. Before the first value it is that of a series without values. Samples that are missing in every
-    channel change nothing.
+    *Between samples* nothing new is known: the prediction for a time is that of the last sample at or before
+    it; with ``lookahead`` d that of the last sample at or before the time plus d, or of the last sample of
+    the series. Before the first value it is that of a series without values. Samples that are missing in
+    every channel change nothing.
 
-    *Long recordings.* Prediction runs through a recording in pieces and carries the states from one to the
-    next, in both directions too, and gives the answers of the whole: its memory besides X, its encoded copy
-    and the answers does not grow with the length. With ``lookahead=None`` the features between two layers are
-    kept as long as they take at most 256 MiB; of longer recordings they are computed again.
+    *Long recordings* are predicted piece by piece, with the states carried on in both directions, to the same
+    result: memory besides X, its encoded copy and the predictions does not grow with the length. With
+    ``lookahead=None`` features between two layers are kept up to 256 MiB; for longer recordings they are
+    computed again.
 
-    *One network* answers, without the committee and the closed form that `SSMClassifier` has beside it. The
-    mean of ``predict_proba`` of several estimators, of other ``random_state``, is such a committee.
+    *One network* predicts, without the committee and the closed form of `SSMClassifier`. For a committee,
+    average ``predict_proba`` of several estimators with different ``random_state``.
 
-    *Cross-validation.* The estimator is no scikit-learn classifier by its tags, whose splitters and scorers
-    take one label a row: ``cv=5`` is an unstratified split of the series, and ``GroupKFold`` one of patients.
-    ``cross_val_predict`` returns an object array with one array a series where X is a list or a Panel.
+    *Cross-validation.* By its tags the estimator is not a scikit-learn classifier, because splitters and
+    scorers there take one label per row: ``cv=5`` is an unstratified split of the series, and ``GroupKFold``
+    one of patients. ``cross_val_predict`` returns an object array with one array per series where X is a list
+    or a Panel.
 
     Examples
     --------
@@ -295,14 +296,14 @@ class SSMSequenceClassifier(
         X : as in ``fit``
             n series.
         times : array (m,), array (n, m), or list of n arrays, optional
-            When to answer: the same times for all series, or some for each, as the times of y in ``fit``;
+            Times to predict at: the same for all series, or some for each, as the times of y in ``fit``;
             by default at each sample.
 
         Returns
         -------
         array (n, length, n_classes), DataFrame, or object array of n arrays (length_i, n_classes)
-            In the form of the question: one array where X is one; a frame with its index for a frame with an
-            index (series, time); otherwise an object array with one array a series, or a frame where X has
+            In the form of X: one array where X is one; a frame with its index for a frame with an
+            index (series, time); otherwise an object array with one array per series, or a frame where X has
             frames. The classes are in the order of ``classes_``. A list of these where y had several columns.
 
         Raises
@@ -328,7 +329,7 @@ class SSMSequenceClassifier(
         Returns
         -------
         array (n, length), Series, or object array of n arrays (length_i,)
-            In the form of the question, as `predict_proba`; several columns of y are an axis before time in
+            In the form of X, as `predict_proba`; several columns of y are an axis before time in
             arrays, and columns in frames.
         """
         self.check_is_fitted()
@@ -338,9 +339,9 @@ class SSMSequenceClassifier(
 
     @of_one_fit
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Return the share of labels that ``predict`` says right, optionally weighted.
+        """Return the accuracy of ``predict`` over all labels, optionally weighted.
 
-        ``y`` and ``sample_weight`` as in ``fit``; what is no label does not count. With several columns a
+        ``y`` and ``sample_weight`` as in ``fit``; missing labels do not count. With several columns a
         prediction is right if it is right in all of them.
         """
         self.check_is_fitted()

@@ -36,10 +36,10 @@ class SSMSequenceRegressor(
     Parameters
     ----------
     lookahead : float or None, default=None
-        How much of what follows a time its answer may depend on, in the unit of the times of X, or in samples
-        where it has none. None: on the whole series, before and after, by layers in both directions. 0: on
-        nothing; a positive number: on so much, and the answer is given that much later. With a number the
-        layers have one direction, and `tsssm.Stream` gives the same answers live.
+        How far after a time its prediction may look, in the unit of the times of X, or in samples where it
+        has none. None: at the whole series, with bidirectional layers. 0: not at all; a positive number: so
+        far, and the prediction is given that much later. With a number the layers have one direction, and
+        `tsssm.Stream` gives the same predictions live.
     backbone : str, default="s4d"
         State-space layer, as of `SSMClassifier`: "s4d", "dss", "s5", "linoss", "liquid-s4", "liquid-s4-kb",
         "liquid-s4-pb", "s4", "lssl" or "lssl-fixed".
@@ -61,18 +61,18 @@ class SSMSequenceRegressor(
         Unit of elapsed time, as of `SSMClassifier`.
     timescales : "auto", (float, float), or a sequence of those, default="auto"
         Shortest and longest timescale that the systems of the layers start from, in the unit of the times of
-        X; a sequence has one pair a layer. "auto" is two units of ``time_scale`` to twice the duration of a
+        X; a sequence has one pair per layer. "auto" is two units of ``time_scale`` to twice the duration of a
         crop.
     crop_length : int or "auto", default="auto"
-        Most samples of a piece that a step of training runs through; longer series are cut at other samples
-        in every epoch. "auto" is 2,048.
+        Most samples of a crop in training; longer series are cut at other samples in every epoch. "auto" is
+        2,048.
     warm_up : int or "auto", default="auto"
-        Samples at the beginning of such a piece (and at its end with ``lookahead=None``) whose labels do not
-        count, as the states do not yet know what came before. "auto" is a quarter of ``crop_length``.
+        Samples at the beginning of a crop (and at its end with ``lookahead=None``) whose labels are ignored,
+        because the states have seen too few samples. "auto" is a quarter of ``crop_length``.
     max_epochs, max_steps : int, optional
         Length of training; whichever is reached first. With neither, 10 epochs, but at least 600 steps.
     batch_size : int or "auto", default="auto"
-        Most pieces in a step; "auto" is a tenth of them, between 8 and 64, with at most 65,536 samples.
+        Most crops in a step; "auto" is a tenth of them, between 8 and 64, with at most 65,536 samples.
     learning_rate : float, default=4e-3
         Peak learning rate of AdamW, reached after a linear warm-up and followed by a cosine decay.
     ssm_learning_rate : float, default=1e-3
@@ -81,9 +81,9 @@ class SSMSequenceRegressor(
         Decay of the weights; none for systems, biases and norms.
     loss : {"squared_error", "absolute_error", "huber", "quantile", "gaussian"}, default="squared_error"
         Training loss of standardised targets, the mean over labels, as of `SSMRegressor`. "quantile" and
-        "gaussian" also say how sure a prediction is: `predict_quantiles`, ``predict(X, return_std=True)``.
+        "gaussian" also give the uncertainty: `predict_quantiles`, ``predict(X, return_std=True)``.
     quantiles : sequence of float, default=(0.1, 0.5, 0.9)
-        Levels that the loss "quantile" trains, rising and with 0.5 among them, which ``predict`` returns.
+        Levels that the loss "quantile" trains, increasing and with 0.5 among them, which ``predict`` returns.
     early_stopping : bool, default=False
         Hold out a part of the series, or whole ``groups``, and keep the weights of the best epoch.
     validation_fraction : float, default=0.1
@@ -91,7 +91,7 @@ class SSMSequenceRegressor(
     n_iter_no_change : int, default=20
         Epochs without improvement after which ``early_stopping`` stops.
     warm_start : bool, default=False
-        Whether another ``fit`` goes on with the weights of the last one.
+        Whether another ``fit`` continues from the weights of the last one.
     accelerator : {"auto", "cpu", "gpu", "cuda"}, default="auto"
         Where to train and predict.
     devices : int, list of int or "auto", default=1
@@ -103,34 +103,34 @@ class SSMSequenceRegressor(
     trainer_kwargs : dict, optional
         Further arguments of `lightning.Trainer`.
     checkpoint_dir, resume_from : path, optional
-        As of `SSMClassifier`: a fit that was killed goes on.
+        As of `SSMClassifier`: a fit that was killed is resumed.
     random_state : int or RandomState, optional
-        Seed; a fit repeats to the bit for the same seed, machine and number of threads.
+        Seed; a fit is reproducible bit for bit with the same seed, machine and number of threads.
     verbose : int, default=0
         0 prints nothing, 1 shows a progress bar, 2 adds the model summary.
     scale : {"auto", "standard", "robust"}, default="auto"
-        Scale of the values of a channel: mean and standard deviation, without faults more than 100 ranges off
-        ("auto") or with them ("standard"); or median and middle half, without faults. Charts have their own.
+        Scale of a channel: mean and standard deviation without ("auto") or with ("standard") faults (over 100
+        ranges off); median and interquartile range without faults ("robust"). Not for charts.
     missing_channels : {"error", "nan"}, default="error"
-        What it is when later series lack a named channel of those in ``fit``: an error, or missing values.
+        Whether a named channel of ``fit`` that later series lack is an error, or missing values.
     categorical : sequence of str or int, optional
-        Channels, by name or number, whose values are names and no amounts: codes of events, symbols, bytes.
-        The network learns a vector for each value of the training series; others count as missing.
+        Channels, by name or number, whose values are codes: events, symbols, bytes. The network learns an
+        embedding for each value in training; others count as missing.
 
     Attributes
     ----------
     net_ : Module
         The network, on the CPU in evaluation mode.
     encoder_ : PanelEncoder
-        What turns series into the network's inputs; documents how missing values and times are treated.
+        Turns series into the network's inputs; documents how missing values and times are treated.
     n_features_in_, n_iter_, loss_curve_, validation_scores_, best_validation_score_, time_scale_
         As of `SSMRegressor`.
 
     Notes
     -----
     As of `SSMSequenceClassifier`: what is known between samples, long recordings, and cross-validation.
-    Intervals of a promised coverage are `SSMRegressor.predict_interval`'s alone: what is left out there are
-    series, and errors along time are not exchangeable.
+    Only `SSMRegressor.predict_interval` gives intervals of nominal coverage, from errors of left-out series:
+    errors along time are not exchangeable.
 
     Examples
     --------
@@ -272,7 +272,7 @@ class SSMSequenceRegressor(
         X : as in ``fit``
             n series.
         times : array (m,), array (n, m), or list of n arrays, optional
-            When to answer: the same times for all series, or some for each, as the times of y in ``fit``;
+            Times to predict at: the same for all series, or some for each, as the times of y in ``fit``;
             by default at each sample.
         return_std : bool, default=False
             Whether to return the standard deviation of each target beside its mean; needs
@@ -281,7 +281,7 @@ class SSMSequenceRegressor(
         Returns
         -------
         array (n, length) or (n, n_targets, length), pandas object, or object array of n arrays
-            In the form of the question, as `SSMSequenceClassifier.predict`. With ``return_std`` a pair.
+            In the form of X, as `SSMSequenceClassifier.predict`. With ``return_std`` a pair.
 
         Raises
         ------
@@ -315,13 +315,13 @@ class SSMSequenceRegressor(
         Returns
         -------
         array (n, length, n_quantiles) or (n, n_targets, length, n_quantiles), pandas object, or object array
-            In the form of the question, as ``predict``; frames have a column for each level, or a pair of
-            levels of columns, target and level.
+            In the form of X, as ``predict``; frames have a column per level, or per pair of
+            target and level.
 
         Raises
         ------
         NotFittedError, TypeError, ValueError
-            As `predict`, and for levels or a loss that do not say quantiles.
+            As `predict`, for levels that were not trained, and for a loss without quantiles.
         """
         self.check_is_fitted()
         levels = self._checked_levels(quantiles)
@@ -337,7 +337,7 @@ class SSMSequenceRegressor(
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """Return R-squared of ``predict`` over all labels, the mean over the targets, optionally weighted.
 
-        ``y`` and ``sample_weight`` as in ``fit``; what is missing does not count.
+        ``y`` and ``sample_weight`` as in ``fit``; missing targets do not count.
         """
         self.check_is_fitted()
         panel, at, known, labels, weight = self._read(X, y, sample_weight)

@@ -1,4 +1,4 @@
-"""What estimators around a trained network share, whatever they predict: making it, its run, going on."""
+"""What estimators around a trained network share, whatever they predict: making it, its run, continuing."""
 
 from __future__ import annotations
 

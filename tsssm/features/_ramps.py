@@ -32,7 +32,7 @@ class Ramps(NamedTuple):
     Attributes
     ----------
     feature : array (G,)
-        Which feature each ramp is of, in rising order.
+        The feature of each ramp, increasing.
     low, width : array (G,)
     mean, factor : array (G,)
         A ramp is standardised by that of its feature's ramps together, and multiplied by the square root of

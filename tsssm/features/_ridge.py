@@ -212,7 +212,7 @@ def _left_out(dual: FloatArray, leverage: FloatArray, alpha: float) -> FloatArra
 
 
 def _eigh(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Eigenvalues, rising, and eigenvectors of a symmetric matrix.
+    """Eigenvalues, increasing, and eigenvectors of a symmetric matrix.
 
     The fast divide-and-conquer method may fail to converge; then by implicit QR, which is slower and surer.
     """

@@ -3,7 +3,7 @@
 ``_prepare`` fills gaps and finds seasons, ``_smoothing`` is a bank of level, trend and season systems,
 ``_inputs`` the lags and states that a window has, ``_windows`` and ``_ridge`` turn series into sums and these
 into coefficients, ``_choice`` mixes candidates, ``_conformal`` makes intervals, ``_model`` joins them,
-``_running`` goes on from sample to sample.
+``_running`` updates forecasts with each sample.
 ``_network``, ``_tracks``, ``_answers`` and ``_correction`` are what a trained network adds to that.
 Arrays in, arrays out; the classes for scikit-learn and sktime are in ``tsssm.estimators``.
 """

@@ -1,4 +1,4 @@
-r"""What the answers of a network say of a time ahead: losses, and quantiles.
+r"""The outputs of a network for a time ahead: losses, and quantiles.
 
 Symbols and shapes: q numbers an answer. Everything is in the scale of a window, relative to the forecast that
 the network corrects::
@@ -99,7 +99,7 @@ def around(z: FloatArray, loss: str, levels: Sequence[float], asked: FloatArray)
 def _between(quantiles: FloatArray, levels: FloatArray, asked: FloatArray) -> FloatArray:
     """Quantiles at levels between those that were learned, in straight lines against normal scores.
 
-    Beyond the outermost the line through the last two goes on.
+    Beyond the outermost the line through the last two continues.
     """
     x, wanted = ndtri(levels), ndtri(asked)
     if len(x) == 1:

@@ -21,9 +21,9 @@ _LEAST_SPREAD = 1e-3
 
 
 def tempered(error: npt.ArrayLike) -> Any:
-    """What errors are measured in, from the size of earlier errors, both in units of the mean step.
+    """The unit of errors, from the size of earlier errors, both in units of the mean step.
 
-    It is the geometric mean of that size and the mean step. The former follows how restless a series has
+    It is the geometric mean of that size and the mean step. The former follows how volatile a series has
     become, but is small where a series is short, because the systems began with states that suit its start;
     the mean step is neither.
     """

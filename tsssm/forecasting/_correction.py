@@ -34,9 +34,9 @@ class Correction(NamedTuple):
     levels : tuple of float
         Of the quantiles that the network answers with, for ``loss="quantile"``.
     weight : float
-        How far the held-out windows are to be trusted, in (0, 1]; the rest of an interval is in closed form.
+        Weight of the held-out windows, in (0, 1]; the rest of an interval is in closed form.
     shares : array (n_targets,)
-        How much of what the network says of the middle is taken, for each target.
+        Share of the network's correction of the middle that is used, for each target.
     widths : array (n_targets,)
         By how much distances from the middle are multiplied.
     errors : Errors

@@ -124,9 +124,9 @@ class Inputs:
     Parameters
     ----------
     lags : tuple of int
-        Rising; the last is p, the others say which shorter windows are tried.
+        Increasing; the last is p, the others say which shorter windows are tried.
     season : int
-        Samples a season, 1 for none.
+        Samples per season, 1 for none.
     even : bool
         Whether all windows are in the unit of their series, in place of their mean step.
     """

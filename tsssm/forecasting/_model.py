@@ -63,7 +63,7 @@ class ForecastModel(NamedTuple):
     Attributes
     ----------
     horizon, season : int
-        Steps ahead that it was fitted for, and samples a season.
+        Steps ahead that it was fitted for, and samples per season.
     lags : tuple of int
         Lengths of windows that were tried.
     parts : tuple of Part
@@ -95,7 +95,7 @@ class ForecastModel(NamedTuple):
         phases : sequence of n int
             Number of the first sample of each on the grid that the seasons are counted on.
         horizon : int
-            Beyond the model's own, forecasts are taken for values and the model goes on from them.
+            Beyond the model's own, forecasts are taken for values and the model continues from them.
         """
         given = [np.asarray(y, dtype=np.float64) for y in series]
         # What is missing at the end is forecast as well, from the last value.
@@ -117,7 +117,7 @@ class ForecastModel(NamedTuple):
         return forecast.values[:, :, None] + forecast.spread[:, None, None] * around
 
     def windows(self, y: FloatArray, phase: int, origins: IntArray) -> FloatArray:
-        """Forecasts (N, H) of one series from each of ``origins``, numbers of samples, rising.
+        """Forecasts (N, H) of one series from each of ``origins``, numbers of samples, increasing.
 
         Each is made of the samples up to its origin; only the unit of the series and what stands in for
         missing values is taken from all.
@@ -214,18 +214,18 @@ def fit_model(
         Number of the first sample of each on the grid that the seasons are counted on.
     horizon : int, optional
         Steps ahead, by default two seasons. It is at most a third of the length of the series, beyond which
-        forecasts go on from forecasts.
+        forecasts are recursive.
     season : int, optional
-        Samples a season, 1 for none; found from the series if None.
+        Samples per season, 1 for none; found from the series if None.
     season_candidates : sequence of int
         Where to look first.
     lags : tuple of int, optional
-        Lengths of windows to try, rising; by default from the lengths of the series.
+        Lengths of windows to try, increasing; by default from the lengths of the series.
     scalings, transforms : sequences of str
         Of `SCALINGS` and `TRANSFORMS`, those to choose from.
     loss : {"absolute_error", "squared_error"}
         What the mixture is chosen by. With the former windows count in units of their mean step, so that no
-        restless one rules, with the latter all alike.
+        volatile one dominates, with the latter all alike.
     """
     if season is None:
         season = find_season([fill(y, 1) for y in series], season_candidates)

@@ -49,7 +49,7 @@ class ForecastNetwork(Backbone):
     d_ahead : int
         Inputs of a time ahead.
     n_answers : int
-        Numbers that are told of a time ahead.
+        Outputs for a time ahead.
     horizon, season : int
         In grid steps; they say which rates the decoder has.
     d_hidden : int

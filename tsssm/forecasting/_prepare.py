@@ -51,7 +51,7 @@ def unit_of(step: float, largest: float) -> float:
 
 
 def find_season(series: Sequence[FloatArray], candidates: Sequence[int] = ()) -> int:
-    """Return the number of samples a season of series (filled), 1 where there is none.
+    """Return the number of samples per season of series (filled), 1 where there is none.
 
     It is the lag of the highest peak of the mean autocorrelation of the differences, or of ``candidates``
     that which has the highest, if any of those has more than the least that counts.

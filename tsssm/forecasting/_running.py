@@ -1,6 +1,6 @@
 """Forecasts in closed form of one series that comes sample by sample, in constant time and memory.
 
-Everything that a forecast looks at goes on from sample to sample: the states of fixed systems, the bank, the
+Everything that a forecast needs is updated with each sample: the states of fixed systems, the bank, the
 last values, sums for means and units. It is kept in the units of y, and of log y while all values are
 positive, because the unit of a series changes with every sample.
 """
@@ -42,7 +42,7 @@ class RunningForecast:
         self.missing = 0
 
     def copy(self) -> RunningForecast:
-        """The same series, which goes its own way."""
+        """An independent copy."""
         other = copy.copy(self)
         other.plain = self.plain.copy()
         other.log = None if self.log is None else self.log.copy()

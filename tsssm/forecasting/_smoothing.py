@@ -3,8 +3,8 @@ r"""A bank of fixed level, trend and season systems, averaged by how well each h
 Exponential smoothing is a linear state-space model with fixed gains (Hyndman, Koehler, Ord, Snyder,
 *Forecasting with Exponential Smoothing*, 2008, section 2.5, additive, damped trend). Here the gains are not
 estimated: every row of a table of gains runs, and forecasts are averaged with weights that fall with the
-errors made so far, each as soon as it is known, so that the whole goes on from sample to sample. Symbols
-and shapes, K rows, m samples a season, H steps ahead::
+errors made so far, each as soon as it is known, so that the whole runs from sample to sample. Symbols
+and shapes, K rows, m samples per season, H steps ahead::
 
     z    (T,)         a series
     l, b (K,)         level and slope
@@ -85,7 +85,7 @@ class Bank:
     first : array (min(T, first_samples(m)),)
         The first samples of the series, which the first states are read off.
     m, horizon : int
-        Samples a season, and steps ahead.
+        Samples per season, and steps ahead.
     unit : float
         Of the series, by which numbers are told from rounding.
     """
@@ -106,7 +106,7 @@ class Bank:
         self.sums[K + LEAST], self.sums[K + UNKNOWN] = _LEAST_ERROR * unit, unit
 
     def run(self, z: FloatArray, origins: IntArray) -> Smoothed:
-        """Take samples (T,) in; forecast from the origins (W,) among them, rising, counted from the start."""
+        """Take samples (T,) in; forecast from the origins (W,) among them, increasing, from 0."""
         table = self._table
         horizon = table.reach.shape[1]
         found = Smoothed(np.empty((len(origins), horizon)), np.empty(len(origins)))
@@ -131,7 +131,7 @@ class Bank:
         return self.run(np.zeros(0), self.looked[-2:-1] - 1)
 
     def copy(self) -> Bank:
-        """The same bank, which goes its own way."""
+        """An independent copy."""
         other = object.__new__(Bank)
         other._table = self._table
         for name in ("x", "sums", "ring", "looked"):
@@ -140,7 +140,7 @@ class Bank:
 
 
 def smooth(z: FloatArray, m: int, horizon: int, origins: IntArray, known: int | None = None) -> Smoothed:
-    """Run the bank over a series (T,) in units of its own, and forecast from each of ``origins`` (rising).
+    """Run the bank over a series (T,) in units of its own, and forecast from each of ``origins``, increasing.
 
     First states are read off no more than ``known`` samples, so that origins behind them tell how well a
     future is forecast that was not seen.

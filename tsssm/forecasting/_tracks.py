@@ -70,7 +70,7 @@ class Track(NamedTuple):
 
 
 class View(NamedTuple):
-    """How windows are looked at.
+    """How windows are scaled and encoded.
 
     Attributes
     ----------

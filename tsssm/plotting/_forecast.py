@@ -1,4 +1,4 @@
-"""A history and how it goes on: forecasts with intervals."""
+"""A history and how it continues: forecasts with intervals."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class ForecastDisplay:
             `SSMFeaturesForecaster`, or any of sktime with ``predict_interval``.
         y : Series, DataFrame, or Panel of one series
             The history: what sktime's forecasters were fitted to; of a forecaster that was fitted to a panel,
-            the series to go on from.
+            the series to continue.
         fh : horizon, or array of times ahead for a panel, optional
             As of ``predict``.
         X : as of ``predict``, optional

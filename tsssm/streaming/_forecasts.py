@@ -1,4 +1,4 @@
-"""Forecasters that are fed sample by sample: the closed form goes on, a network reads the last window."""
+"""Forecasters that are fed sample by sample: the closed form is updated, a network reads the last window."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LARGEST = 1e300
 
 
 class Paths:
-    """Answers of a forecaster from the outputs of `ForecastingModel`."""
+    """Forecasts from the outputs of `ForecastingModel`."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
@@ -107,7 +107,7 @@ class _One:
 
 
 class ForecastingModel:
-    """A fitted forecaster: after each sample the forecasts of the next ones, of every target."""
+    """A fitted forecaster: after each sample the forecasts of the next ones, for every target."""
 
     dtype: type = np.float64
 

@@ -46,7 +46,7 @@ class LayerwiseState:
 
 
 class LayerwiseNetwork:
-    """A network that goes on from states.
+    """A network that continues from states.
 
     Parameters
     ----------

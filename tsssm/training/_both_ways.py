@@ -2,7 +2,7 @@
 
 What a piece needs from outside are the states of each layer at its ends: forwards, after the piece before;
 backwards, before the piece after. The backward ones come from a pass of their own, from the last piece to the
-first, and each layer needs what the layer below says everywhere: two passes a layer. The features between
+first, and each layer needs the whole output of the layer below: two passes per layer. The features between
 layers are kept as long as they are few. Otherwise they are computed again from the states at the cuts: the
 layers below run once more for every pass, and no more than a piece is ever held.
 

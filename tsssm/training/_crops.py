@@ -32,7 +32,7 @@ class Crops(Batches):
     ----------
     data : Encoded
     rows : Tensor (m,), int64
-        Rows at which labels are read, rising.
+        Rows at which labels are read, increasing.
     target : Tensor (m, ...)
     weight : Tensor (m,), optional
         Weight of each label in the loss.

@@ -5,9 +5,9 @@ Symbols and shapes: K members, F features x of a series, h units, m outputs o, f
     o = x S + c + max(x W + b, 0) V     W (K, F, h), b (K, 1, h), V (K, h, m), S (K, F, m), c (K, 1, m)
 
 Features that are dropped in training, one by one and all of a variable together, and units that are
-(Srivastava et al., *Dropout*, JMLR 15 (2014)), keep a few thousand series from being learned by heart; what
-members say of the series that they have not seen tells how good they are (Wolpert, *Stacked generalization*,
-Neural Networks 5 (1992)).
+(Srivastava et al., *Dropout*, JMLR 15 (2014)), prevent overfitting to a few thousand series; the
+out-of-fold predictions of members show how good they are (Wolpert, *Stacked generalization*, Neural Networks
+5 (1992)).
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from torch import Tensor
 class VariableDropout(NamedTuple):
     """Leaves each variable out of a series, at all of its samples, with some probability.
 
-    A network that leans on one variable fails where that was not measured; one that had to do without each of
+    A network that relies on one variable fails where that was not measured; one trained without each of
     them now and then does not (Srivastava et al., *Dropout*, JMLR 15 (2014)).
 
     Attributes

@@ -218,7 +218,7 @@ def predict_left_out(
 
 
 def _split_by_size(order: Tensor, lengths: Tensor) -> Iterator[Tensor]:
-    """Cut rows, sorted by rising length, into batches of at most ``_PREDICT_SAMPLES`` padded samples."""
+    """Cut rows, sorted by increasing length, into batches of at most ``_PREDICT_SAMPLES`` padded samples."""
     start, total = 0, len(order)
     while start < total:
         sizes = lengths[start:] * torch.arange(1, total - start + 1)

@@ -64,7 +64,7 @@ def correlations(w: Tensor, history: Tensor, gaps: Tensor | None) -> tuple[Tenso
     r"""The products z (batch, T, H, N) of each w with its predecessors, and the history after the last.
 
     The ``history`` (batch, R, H, N) is that of :math:`\pi(w)` before the first sample, newest first. Samples
-    of zero gap are nobody's predecessors.
+    of zero gap precede no other sample.
     """
     batch, length = w.shape[:2]
     kept = history.shape[1]
