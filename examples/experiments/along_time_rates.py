@@ -1,6 +1,9 @@
 """Heart rate along time from a bedside monitor (BIDMC): what the network is given, and counting of peaks.
 
-Everything is causal: filters, heights and counts know nothing of what follows a second plus the delay.
+What the network is given is causal: filters and heights know nothing of what follows a second plus the delay,
+but for the decimation of the recordings, whose filter has zero phase and so looks ahead by some samples.
+Counting sees slightly further: peaks are found over the whole recording before they are counted in windows,
+so whether something is a peak (its prominence, its distance to the next) depends on what follows it.
 """
 
 from __future__ import annotations
