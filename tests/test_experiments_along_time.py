@@ -116,6 +116,9 @@ def test_every_set_has_its_figures(
     for name, made in (("hapt", people), ("mitbih", records), ("ludb", leads)):
         monkeypatch.setattr(along, f"fetch_{name}", made)
     monkeypatch.setitem(along.COPIES, "hapt", 2)
+    monkeypatch.setattr(along, "NETWORKS", 2)
+    for name, samples in (("CROP", 64), ("REACH", 8)):
+        monkeypatch.setattr(sys.modules["along_time_peers"], name, samples)
     monkeypatch.setattr(along, "TREES", {"boosting": 1, "forest": 3})
     path = tmp_path / "figures.json"
     along.main(["--sets", "hapt", "--folds", "1", "--max-steps", "2", "--json", str(path)])
@@ -138,3 +141,17 @@ def test_rhythm_says_how_early_a_beat_is(along: ModuleType) -> None:
     before, after = sys.modules["along_time_inputs"].rhythm(beats)
     assert before[4] == pytest.approx(np.log(0.6)) and after[4] == pytest.approx(np.log(1.4))
     assert before[1] == after[1] == 0
+
+
+def test_tempo_takes_an_early_beat_for_usual_where_all_are_uneven(along: ModuleType) -> None:
+    tempo = sys.modules["along_time_inputs"].tempo
+    beats = np.cumsum(np.r_[0, np.full(40, 100), 60, 140, np.full(40, 100)])
+    regular = tempo(beats)
+    assert regular.shape == (7, len(beats))
+    early = 4 * np.log(0.6)
+    np.testing.assert_allclose(regular[[0, 1, 4], 41], early)
+    assert regular[2, 41] == pytest.approx(4 * np.log(140 / 60))
+    assert regular[5, 41] == regular[6, 41] == -4
+    np.testing.assert_allclose(regular[[0, 1, 2, 4, 5, 6], 20], 0)
+    uneven = tempo(np.cumsum(np.r_[0, np.tile([80, 130, 100, 60, 120], 17)]))
+    assert uneven[3, 15:].min() > regular[3].max() + 2 and np.abs(uneven[5, 15:]).max() < 1.5
