@@ -17,12 +17,10 @@ and shapes, K rows, m samples per season, H steps ahead::
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-
-from tsssm.ops.cpu.bank import LEAST, SUMS, UNKNOWN, bank_pass
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -95,22 +93,22 @@ class Bank:
         gains = self._table.systems.gains
         self.x = _first_states(first, m, self._table.systems)
         slots = _slots(horizon, self._table.least)
-        self.sums = np.zeros(gains.shape[1] + SUMS + slots)
+        self.sums = np.zeros(gains.shape[1] + _kernel().SUMS + slots)
         self.ring = np.zeros((slots, len(self._table.share), gains.shape[1]))
         self.looked = np.array([*[-1] * slots, 0, self._table.least])
         self.set_unit(unit)
 
     def set_unit(self, unit: float) -> None:
         """Say by what numbers are told from rounding."""
-        K = self.x.shape[1]
-        self.sums[K + LEAST], self.sums[K + UNKNOWN] = _LEAST_ERROR * unit, unit
+        K, kernel = self.x.shape[1], _kernel()
+        self.sums[K + kernel.LEAST], self.sums[K + kernel.UNKNOWN] = _LEAST_ERROR * unit, unit
 
     def run(self, z: FloatArray, origins: IntArray) -> Smoothed:
         """Take samples (T,) in; forecast from the origins (W,) among them, increasing, from 0."""
         table = self._table
         horizon = table.reach.shape[1]
         found = Smoothed(np.empty((len(origins), horizon)), np.empty(len(origins)))
-        bank_pass(
+        _kernel().bank_pass(
             np.ascontiguousarray(z),
             table.systems.gains,
             table.reach,
@@ -146,6 +144,13 @@ def smooth(z: FloatArray, m: int, horizon: int, origins: IntArray, known: int | 
     future is forecast that was not seen.
     """
     return Bank(z[: first_samples(m)][:known], m, horizon).run(z, origins)
+
+
+def _kernel() -> Any:
+    # Numba and the kernel are loaded by the first bank.
+    from tsssm.ops.cpu import bank
+
+    return bank
 
 
 class _Table(NamedTuple):
