@@ -19,16 +19,20 @@ PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 ON_EVERY_PYTHON = conformance conformance_forecaster estimators forecaster import interop main meta_estimators \
 	meta_estimators_sktime panel panel_forms panel_tables persistence streaming training
 
-.PHONY: demo test test-scripts test-slow test-python lint docs package test-minimum gpu-check clean
+.PHONY: demo test test-scripts test-triton test-slow test-python lint docs package test-minimum gpu-check clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/python examples/quickstart.py
 
 test: $(VENV)/.installed
-	$(PYTEST) -m "not slow and not scripts"
+	$(PYTEST) -m "not slow and not scripts and not triton"
 
 test-scripts: $(VENV)/.installed
 	$(PYTEST) -m "scripts and not slow"
+
+# GPU kernels without a GPU: in Triton's interpreter, and compiled for devices.
+test-triton: $(VENV)/.installed
+	$(PYTEST) -m "triton and not slow"
 
 # What may differ from one Python to another, in an environment of its own: make PYTHON=python3.10 test-python
 test-python: VENV = .venv-$(notdir $(PYTHON))

@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 # Not imported here: that has to be left to the tests with the interpreter.
-pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton")
+pytestmark = [
+    pytest.mark.triton,
+    pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton"),
+]
 
 # In a process of its own, where no test before it has set Triton to interpret.
 PROGRAM = """

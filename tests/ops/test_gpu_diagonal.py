@@ -17,6 +17,8 @@ from tsssm.ops.autograd.diagonal import _diagonal_scan_adjoint as adjoint
 from tsssm.ops.autograd.diagonal import diagonal_scan as operator
 from tsssm.ops.bounds import bounded_input, liquid_bound
 
+pytestmark = pytest.mark.triton
+
 
 def covering_set() -> Iterator[Any]:
     """Every rule and every kind of gaps, which take turns with sizes around those of chunks and blocks."""

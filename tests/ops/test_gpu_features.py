@@ -17,6 +17,8 @@ from tsssm.ops import operands as dispatch
 from tsssm.ops.gpu.features.states import follow
 from tsssm.panel import Panel
 
+pytestmark = pytest.mark.triton
+
 FLOAT32 = TOLERANCE[torch.float32]
 
 

@@ -22,6 +22,8 @@ from tsssm.ops.autograd.liquid import liquid_scan as operator
 from tsssm.ops.bounds import bounded_input, liquid_bound
 from tsssm.ops.liquid import liquid_state_shape
 
+pytestmark = pytest.mark.triton
+
 FORMS = [("exact", 2), ("kb", 2), ("pb", 3), ("exact", 3), ("kb", 4), ("pb", 2)]
 
 

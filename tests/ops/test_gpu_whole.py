@@ -16,6 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tsssm.ops import dplr_scan, operands, tridiagonal_scan
 
+pytestmark = pytest.mark.triton
+
 ALPHAS = (0.3, 0.5, 0.75, 1.0)
 
 
