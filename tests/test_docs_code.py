@@ -64,6 +64,7 @@ X = Panel.from_arrays(list(X), list(times))
 }
 # Data of other kinds that a page turns to half-way, by the words that its block begins with.
 _BEFORE = {
+    "reg = SSMSequenceRegressor": "y, new, seconds = vitals.apnoea.astype(float), X, np.arange(1.0, 6.0)\n",
     "from tsssm.events import Viterbi": "from tsssm.events import runs\ntrue = runs(y_train)\n",
     "from tsssm import SSMForecaster": """
 y = pd.Series(np.sin(np.arange(600) / 4) + 0.1 * rng.normal(size=600),
