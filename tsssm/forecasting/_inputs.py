@@ -47,6 +47,11 @@ class Systems(NamedTuple):
     C: npt.NDArray[np.complex128]
     gain: FloatArray
 
+    @property
+    def drive(self) -> npt.NDArray[np.complex128]:
+        """What a step adds for an input of one, held: (exp(A) - 1) / A B, (N,)."""
+        return np.expm1(self.A) / self.A * self.B
+
 
 def fixed_systems(season: int, lags: int) -> Systems:
     """Decaying means, HiPPO modes (S4D-LegS) over the lags, and oscillators at the harmonics of the season.
@@ -86,10 +91,9 @@ def states(z: FloatArray, start: IntArray, systems: Systems) -> npt.NDArray[np.f
 def last_states(series: Sequence[FloatArray], systems: Systems) -> FloatArray:
     """Readouts (n, M) at the end of series (T_i,), as `states` has them in its last row."""
     A = systems.A
-    drive = np.expm1(A) / A * systems.B
     length = min(max(map(len, series)), _PIECE)
     # What an input of so many steps ago has left, the last row for that of now.
-    left = np.exp(A * np.arange(length - 1, -1, -1)[:, None]) * drive
+    left = np.exp(A * np.arange(length - 1, -1, -1)[:, None]) * systems.drive
     tables = left.real.copy(), left.imag.copy()
     found = []
     for z in series:

@@ -95,9 +95,8 @@ class RunningForecast:
     def _ahead(self) -> tuple[FloatArray, float]:
         values, spread = np.zeros(self.model.horizon), 0.0
         for part in self.model.parts:
-            log = part.transform == "log" and self.log is not None
-            past = self.log if log and self.log is not None else self.plain
-            path, error = past.forecast(part, log, self.place - 1)
+            logs = self.log if part.transform == "log" else None
+            path, error = (logs or self.plain).forecast(part, logs is not None, self.place - 1)
             values += part.weight * path
             if part.transform == "none":
                 spread = error
@@ -109,9 +108,8 @@ class _Past:
 
     def __init__(self, inputs: Inputs, horizon: int) -> None:
         self.inputs, self.horizon = inputs, horizon
-        A = inputs.systems.A
-        self._moves, self._drive = np.exp(A), np.expm1(A) / A * inputs.systems.B
-        self.x = np.zeros(len(A), dtype=np.complex128)
+        self._moves, self._drive = np.exp(inputs.systems.A), inputs.systems.drive
+        self.x = np.zeros(len(self._moves), dtype=np.complex128)
         self.values = np.zeros(inputs.n_lags)  # the latest first
         self.steps = np.zeros(inputs.lags[0])
         self.first, self.count = 0.0, 0
@@ -163,10 +161,9 @@ class _Past:
     def forecast(self, part: Part, log: bool, place: int) -> tuple[FloatArray, float]:
         """Forecasts (H,) of a part of the model, and the spread, both in the units of y."""
         inputs = self.inputs
-        unit = self.mean_step(self.count)
-        if inputs.even:
-            unit = max(float(np.sqrt(self.squares / self.count)), 0.1 * unit)
-        scale = Scale(unit, log, (self.top + 3.4) / unit if log else np.inf)
+        deviation = float(np.sqrt(self.squares / self.count)) if inputs.even else None
+        scale = Scale.of_parts(self.mean_step(self.count), deviation, self.top, log)
+        unit = scale.unit
         readouts = (inputs.systems.C @ self.x).real + self.first * inputs.systems.gain
         step = self.steps.sum() / max(min(self.count - 1, len(self.steps)), 1)
         at = inputs.of(

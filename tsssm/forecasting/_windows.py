@@ -47,12 +47,18 @@ class Scale(NamedTuple):
         """
         log = bool(log and y.min() > 0)
         z = np.log(y) if log else y
-        unit = step_size(z)
+        deviation = None
         if even:
             largest = max(float(np.abs(z).max()), 1e-300)  # whose square might overflow
-            unit = max(largest * float((z / largest).std()), 0.1 * unit)
+            deviation = largest * float((z / largest).std())
+        return cls.of_parts(step_size(z), deviation, float(z.max()), log)
+
+    @classmethod
+    def of_parts(cls, step: float, deviation: float | None, top: float, log: bool) -> Scale:
+        """Scale from the mean step of z, its standard deviation where that is the unit, and its largest."""
+        unit = step if deviation is None else max(deviation, 0.1 * step)
         # A forecast of a logarithm may rise to some thirty times the largest value, and no further.
-        return cls(unit, log, (float(z.max()) + 3.4) / unit if log else np.inf)
+        return cls(unit, log, (top + 3.4) / unit if log else np.inf)
 
     def forward(self, y: FloatArray) -> FloatArray:
         """From values to z."""
