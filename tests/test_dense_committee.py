@@ -10,7 +10,7 @@ from test_charts import charts
 from tsssm import SSMClassifier, SSMRegressor, load
 from tsssm.features import ChartFeatures, Ramps
 from tsssm.persistence import UnsavableError
-from tsssm.training import DenseCommittee, VariableDropout, fit_dense
+from tsssm.training import DenseCommittee, LabelledBatch, VariableDropout, fit_dense
 
 
 def task(n=120, size=12, classes=True, seed=0):
@@ -66,8 +66,8 @@ def test_a_committee_without_folds_or_with_one_class_has_finite_outputs():
 
 
 def test_variables_are_dropped_at_all_samples_of_a_series():
-    u = torch.ones(400, 5, 2 + 3 * 4)
-    dropped = VariableDropout(2, 4, 0.25)(u, torch.Generator().manual_seed(0))
+    batch = LabelledBatch(torch.ones(400, 5, 2 + 3 * 4), None, torch.zeros(400), None)
+    dropped = VariableDropout(2, 4, 0.25)(batch, torch.Generator().manual_seed(0)).u
     assert bool((dropped[..., :2] == 1).all())
     own = dropped[..., 2:].unflatten(-1, (3, 4))
     assert bool((own == own[:, :1, :1]).all()) and set(own.unique().tolist()) == {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from tsssm.encoding import ChartEncoder, Encoded, EncodedOnDemand
 from tsssm.estimators._alignment import aligned
+from tsssm.estimators._augmenting import augmentation_of, check_augment, targets_in_training
 from tsssm.estimators._blending import Blending
 from tsssm.estimators._callbacks import with_callbacks
 from tsssm.estimators._checks import (
@@ -26,7 +28,7 @@ from tsssm.estimators._checks import (
 from tsssm.estimators._recipes import fitted_encoder, recipe_of
 from tsssm.estimators._splits import Labelled, split
 from tsssm.estimators._trained import TrainedNetwork, of_one_epoch
-from tsssm.training import Batches, predict, prediction_device
+from tsssm.training import Augmentation, Batches, VariableDropout, predict, prediction_device
 
 Estimator = TypeVar("Estimator", bound="SSMEstimator")
 
@@ -35,9 +37,15 @@ class SSMEstimator(TrainedNetwork, Blending):
     """Mixin of the estimators with one prediction per series, in front of an sktime base."""
 
     pooling: str
+    augment: Mapping[str, Any] | None
 
     def _looks_ahead(self) -> bool:
         return bool(self.bidirectional)
+
+    def _changes(self) -> Augmentation | VariableDropout | None:
+        if not self.augment:
+            return super()._changes()
+        return augmentation_of(self.augment, self.encoder_, self._origin())
 
     def _summary(self) -> str:
         return recipe_of(self.encoder_, self).pooling
@@ -157,11 +165,12 @@ class SSMEstimator(TrainedNetwork, Blending):
         incremental: bool = False,
     ) -> None:
         """Train a network, a new one unless ``continued``, and set the fitted attributes."""
+        check_augment(self.augment, numbers=not self._targets_are_classes)
         training = data.weighted(self._class_weights(data.y, data.y))
         if held_out is not None:
             held_out = held_out.weighted(self._class_weights(held_out.y, data.y))
         if not continued:
-            self._fit_targets(training.y, training.weight)
+            self._fit_targets(*targets_in_training(self.augment, training.y, training.weight))
             whole = bool(self.bidirectional)
             self.encoder_ = fitted_encoder(
                 training.panel, self.time_scale, self.scale, self.categorical, whole=whole

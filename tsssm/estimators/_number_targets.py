@@ -130,6 +130,9 @@ class NumberTargets:
     def _encoded_targets(self, y: FloatArray) -> Tensor:
         return torch.as_tensor(self._ridge_targets(y), dtype=torch.float32)
 
+    def _origin(self) -> Tensor:
+        return torch.as_tensor(self._y_mean / self._y_std, dtype=torch.float32)
+
     def _strata(self, y: FloatArray) -> FloatArray:
         """Return the mean of the targets, each in units of its range."""
         largest = np.abs(y).max(axis=0)

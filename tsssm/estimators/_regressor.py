@@ -157,6 +157,13 @@ class SSMRegressor(
         ranges off); median and interquartile range without faults ("robust"). Not for charts.
     missing_channels : {"error", "nan"}, default="error"
         Whether a named channel of ``fit`` that later series lack is an error, or missing values.
+    augment : dict, optional
+        How training series are changed at random, anew in every step: "crop", the share of each that is left,
+        as one stretch; "drop_samples" and "drop_channels", what share of samples at most, and with which
+        probability a channel, is missing; "speed", the slowest and the fastest speed of playing; "rate", the
+        same, where targets are rates and grow with it; "gain", the
+        spread of the logarithm of factors on channels; "noise", in standard deviations of a channel. Times
+        go along. The closed form sees series as they are. Not for charts.
     categorical : sequence of str or int, optional
         Channels, by name or number, whose values are codes: events, symbols, bytes. The networks learn an
         embedding for each value in training; others count as missing. There is then no closed form.
@@ -269,6 +276,7 @@ class SSMRegressor(
         scale: str = "auto",
         missing_channels: str = "error",
         categorical: Sequence[str | int] | None = None,
+        augment: Mapping[str, Any] | None = None,
     ) -> None:
         self.backbone = backbone
         self.n_members = n_members
@@ -308,6 +316,7 @@ class SSMRegressor(
         self.scale = scale
         self.missing_channels = missing_channels
         self.categorical = categorical
+        self.augment = augment
         super().__init__()
 
     @of_one_fit

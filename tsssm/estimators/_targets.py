@@ -37,6 +37,10 @@ class Targets:
         """Return the targets (n, ...) of the loss."""
         raise NotImplementedError
 
+    def _origin(self) -> Tensor | None:
+        """Return the encoded targets (m,) of numbers that are 0, with the sign turned; None for classes."""
+        return None
+
     def _n_outputs(self) -> int:
         """Return the number of outputs of the network."""
         raise NotImplementedError

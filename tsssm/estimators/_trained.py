@@ -16,7 +16,15 @@ from tsssm.estimators._checks import seed_of
 from tsssm.estimators._parameters import RULES, Rule, steps_of
 from tsssm.estimators._recipes import dropout_of, recipe_of, schedule_of, training_options
 from tsssm.estimators._saved_network import SavedNetwork
-from tsssm.training import Batches, Committee, TrainingOptions, isolated_rng, train
+from tsssm.training import (
+    Augmentation,
+    Batches,
+    Committee,
+    TrainingOptions,
+    VariableDropout,
+    isolated_rng,
+    train,
+)
 
 Estimator = TypeVar("Estimator", bound="TrainedNetwork")
 
@@ -204,9 +212,13 @@ class TrainedNetwork(CallbackSupportMixin, SavedNetwork):
             seed,
             max_steps=self.max_steps,
             weight_decay=recipe.weight_decay,
-            dropped=dropout_of(self.encoder_),
+            changed=self._changes(),
             **schedule_of(recipe, self, n, n_members),
         )
+
+    def _changes(self) -> Augmentation | VariableDropout | None:
+        """How series are changed at random in training."""
+        return dropout_of(self.encoder_)
 
     def set_params(self: Estimator, **params: Any) -> Estimator:
         """Set parameters, by the rules of both libraries.

@@ -4,6 +4,7 @@ Lightning, which takes seconds to import, is loaded by the first call of :func:`
 """
 
 from tsssm.training._along import predict_along
+from tsssm.training._augment import Augmentation
 from tsssm.training._batches import Batches, LabelledBatch
 from tsssm.training._both_ways import BothWays
 from tsssm.training._committee import Committee, members_of
@@ -24,6 +25,7 @@ from tsssm.training._windows import Windows
 
 __all__ = [
     "RESERVED_TRAINER_KWARGS",
+    "Augmentation",
     "Batches",
     "BothWays",
     "Committee",

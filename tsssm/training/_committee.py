@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from tsssm.backbone import Backbone
 from tsssm.encoding import moved
+from tsssm.training._augment import Augmentation
 from tsssm.training._batches import LabelledBatch
 from tsssm.training._dropped import VariableDropout
 
@@ -63,12 +64,12 @@ def members_of(net: Backbone | Committee) -> list[Backbone]:
 def shares_of(
     net: Backbone | Committee,
     batch: LabelledBatch,
-    dropped: VariableDropout | None = None,
+    changed: Augmentation | VariableDropout | None = None,
     generator: torch.Generator | None = None,
 ) -> Iterator[tuple[Backbone, LabelledBatch]]:
     """Yield each member with the series of a batch that it learns from, if there are any.
 
-    From the inputs of each, others are ``dropped``, as the generator draws.
+    Those of each are ``changed`` in another way, as the generator draws.
     """
     for number, member in enumerate(members_of(net)):
         share = batch
@@ -79,7 +80,7 @@ def shares_of(
             rows = moved(rows, batch.target.device)
             dt, weight = (None if part is None else part[rows] for part in (batch.dt, batch.weight))
             share = LabelledBatch(batch.u[rows], dt, batch.target[rows], weight)
-        yield member, share if dropped is None else share._replace(u=dropped(share.u, generator))
+        yield member, share if changed is None else changed(share, generator)
 
 
 def zero_of(net: Backbone | Committee) -> Tensor:

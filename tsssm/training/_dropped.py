@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+
+from tsssm.training._batches import LabelledBatch
 
 
 class VariableDropout(NamedTuple):
@@ -26,9 +27,10 @@ class VariableDropout(NamedTuple):
     n_variables: int
     share: float
 
-    def __call__(self, u: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Return inputs u (batch, L, d_in) without some variables."""
+    def __call__(self, batch: LabelledBatch, generator: torch.Generator | None) -> LabelledBatch:
+        """Return the batch without some variables."""
+        u = batch.u
         others, own = u[..., : self.first], u[..., self.first :]
         kept = torch.rand(len(u), 1, 1, self.n_variables, device=u.device, generator=generator) >= self.share
         own = own.unflatten(-1, (-1, self.n_variables)) * (kept / (1 - self.share))
-        return torch.cat([others, own.flatten(-2)], dim=-1)
+        return batch._replace(u=torch.cat([others, own.flatten(-2)], dim=-1))

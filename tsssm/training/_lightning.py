@@ -66,7 +66,7 @@ class Learner(pl.LightningModule):
         """Of the series of a batch; in training the mean over the members, each without its own fold."""
         if not self.net.training:
             return self._loss_of(self.net, batch)
-        losses = [self._loss_of(*s) for s in shares_of(self.net, batch, self.options.dropped, self._dropout)]
+        losses = [self._loss_of(*s) for s in shares_of(self.net, batch, self.options.changed, self._dropout)]
         every = len(losses) == len(members_of(self.net))
         # Several processes wait for a gradient of every member.
         return torch.stack(losses).mean() + (0.0 if every else zero_of(self.net))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from tsssm.training._augment import Augmentation
 from tsssm.training._dropped import VariableDropout
 
 # Without a limit from the user: enough epochs for large data.
@@ -31,8 +32,8 @@ class TrainingOptions:
         Most series in a batch.
     learning_rate, ssm_learning_rate, weight_decay : float
         Of AdamW; the second is for the systems of the state-space layers, which are not decayed.
-    dropped : VariableDropout or None
-        What is left out of the inputs in training.
+    changed : Augmentation, VariableDropout or None
+        How the series of a step are changed at random.
     patience : int
         Epochs without a better validation score after which training stops, if there is validation data.
     accelerator, devices, precision
@@ -63,7 +64,7 @@ class TrainingOptions:
     learning_rate: float = 4e-3
     ssm_learning_rate: float = 1e-3
     weight_decay: float = 0.01
-    dropped: VariableDropout | None = None
+    changed: Augmentation | VariableDropout | None = None
     patience: int = 20
     accelerator: str = "auto"
     devices: int | Sequence[int] | str = 1
