@@ -345,7 +345,7 @@ def exactly(model: Any, stream: Stream, panel: Panel) -> list[np.ndarray] | None
     network = LayerwiseNetwork(copy.deepcopy(model.net_).double())
     y = np.empty((len(encoded.u), 1, model.net_.head.out_features))
     network.advance(network.initial_state(1), encoded.u.numpy()[:, None], encoded.dt.numpy()[:, None], y)
-    said = model._answers(y[-1])
+    said = model._targets.answers(y[-1])
     return [np.asarray(part)[0] for part in (said if isinstance(said, list) else [said])]
 
 

@@ -180,7 +180,7 @@ def answer(model: Any, X: Any) -> np.ndarray:
 
 
 def _scale(model: Any) -> float:
-    return float(getattr(model, "_y_std", np.ones(1)).max())
+    return float(getattr(getattr(model, "_targets", None), "std", np.ones(1)).max())
 
 
 def _streamed(model: Any, X: Panel) -> np.ndarray | None:

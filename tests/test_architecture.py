@@ -12,6 +12,8 @@ from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.version import Version
 
+from tsssm import estimators
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -77,6 +79,28 @@ def test_the_engine_does_not_grow() -> None:
     assert max(parameters for parameters, _ in found.values()) <= 33
     assert sum(parameters > 12 for parameters, _ in found.values()) <= 36
     assert sum(lines > 120 for _, lines in found.values()) <= 7
+
+
+def test_few_of_our_classes_make_an_estimator() -> None:
+    """An estimator has its targets, its features and its network; it is not made of them."""
+    public = [getattr(estimators, name) for name in estimators.__all__]
+    chains = {
+        cls.__name__: [base.__name__ for base in cls.__mro__ if base.__module__.partition(".")[0] == "tsssm"]
+        for cls in public
+        if isinstance(cls, type)
+    }
+    assert len(chains) == 9
+    assert {name: chain for name, chain in chains.items() if len(chain) > 3} == {}
+
+
+def test_types_are_ignored_in_few_places() -> None:
+    lines = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for path in sorted((ROOT / "tsssm").rglob("*.py"))
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if "type: ignore" in line
+    ]
+    assert len(lines) <= 5, lines
 
 
 def test_bounds_are_the_versions_that_are_tested() -> None:

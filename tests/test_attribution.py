@@ -427,7 +427,7 @@ class TestLinear:
         for background in (None, X):
             opened = feature_contributions(clf, X, target=2, background=background)
             np.testing.assert_allclose(opened.delta, 0.0, atol=1e-9)
-            expected = clf._slopes[0] * clf.decision_function(X)[:, 2]
+            expected = clf._targets.slopes[0] * clf.decision_function(X)[:, 2]
             np.testing.assert_allclose(opened.output, expected)
             for what in ("system", "timescale", "pooling", "channel", ["timescale", "pooling"]):
                 sums = opened.by(what).sum(axis=1)

@@ -11,6 +11,7 @@ import tsssm
 from tsssm import Panel, SSMClassifier, SSMRegressor, Stream
 from tsssm.backbone import Backbone
 from tsssm.encoding import PanelEncoder
+from tsssm.estimators._blending import sizes_of
 from tsssm.estimators._closed_form import fit_closed_form, logit_weights, number_weights
 from tsssm.estimators._splits import Labelled, folds
 from tsssm.features import StateSpaceFeatures, fit_ridge, predict_ridge, smoothed_labels
@@ -125,7 +126,7 @@ def test_a_regressor_blends_the_centre_and_keeps_the_spread(several, irregular, 
     a, b = reg.blend_[0]
     blend = a * reg.closed_form_.predict(panel, CPU)[:, 0] + b * own
     np.testing.assert_allclose(np.sort(z, axis=1)[:, centre] if centre else z[:, 0], blend, atol=1e-6)
-    np.testing.assert_allclose(reg.predict(panel), blend * reg._y_std + reg._y_mean, atol=1e-6)
+    np.testing.assert_allclose(reg.predict(panel), blend * reg._targets.std + reg._targets.mean, atol=1e-6)
     if loss == "gaussian":
         np.testing.assert_array_equal(z[:, 1], net[:, 1])
     if loss == "quantile":
@@ -162,8 +163,8 @@ def test_sizes_follow_the_data_and_the_direction(tiny, labelled):
     for n, sizes in ((2000, (4, 12288)), (2001, (1, 0))):
         panel = Panel(np.arange(float(n))[:, None], np.arange(n + 1))
         data = PanelEncoder().fit(panel).encode(panel)
-        assert clf._sizes(data, continued=False, incremental=False) == sizes
-        assert clf._sizes(data, continued=False, incremental=True) == (1, 0)
+        assert sizes_of(clf, data) == sizes
+        assert sizes_of(clf, data, incremental=True) == (1, 0)
     clf.set_params(bidirectional=False).fit(X, y)
     assert isinstance(clf.net_, Backbone) and clf.closed_form_ is None and clf.blend_ is None
     few = SSMClassifier(**{**tiny, "n_members": 4, "n_features": 384}).fit(X[::8], y[::8])
@@ -174,7 +175,7 @@ def test_one_member_beside_a_closed_form_counts_as_much(tiny, labelled):
     X, y = labelled
     clf = SSMClassifier(**{**tiny, "n_features": 384}).fit(X, y)
     np.testing.assert_array_equal(clf.blend_, [[0.5, 0.5]])
-    start = clf._starts(clf.closed_form_.predict(Panel.from_numpy(X), CPU))[0]
+    start = clf._targets.starts(clf.closed_form_.predict(Panel.from_numpy(X), CPU))[0]
     outputs = predict(clf.net_, clf.encoder_.encode(Panel.from_numpy(X)), CPU).numpy()
     expected = np.exp(log_softmax(0.5 * start + 0.5 * outputs, axis=1))
     np.testing.assert_allclose(clf.predict_proba(X), expected, rtol=1e-5)

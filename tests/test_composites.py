@@ -17,7 +17,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from tsssm import SSMClassifier, SSMFeatures, SSMFeaturesClassifier, load, save
 from tsssm.estimators import _composites
-from tsssm.persistence import ModelFileError, UnsavableError, write
+from tsssm.persistence import ModelFileError, UnsavableError, kinds, write
 
 FEATURES = {"n_features": 64, "n_scales": 2, "random_state": 0}
 NETWORK = {"n_layers": 1, "d_model": 4, "d_state": 4, "max_steps": 2, "random_state": 0}
@@ -107,13 +107,13 @@ def test_forged_files_are_refused(data, tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
     pipeline = make_pipeline(SSMFeatures(**FEATURES), StandardScaler(), LogisticRegression()).fit(X, y)
     save(pipeline, path)
-    whole = _composites._to_state(_composites.Composite(pipeline, SSMFeatures))
+    whole = _composites._to_state(_composites.Composite(pipeline))
 
     def forged(**change):
         with monkeypatch.context() as patch:
             patch.setattr(_composites.Composite, "forged", {**whole, **change}, raising=False)
-            kind = _composites.kinds["Composite"]._replace(to_state=lambda composite: composite.forged)
-            patch.setitem(_composites.kinds, "Composite", kind)
+            kind = kinds["Composite"]._replace(to_state=lambda composite: composite.forged)
+            patch.setitem(kinds, "Composite", kind)
             # What it writes it also reads; a forger does not look.
             patch.setattr("tsssm.persistence._files.TreeReader.read", lambda self, tree: None)
             write(path, object.__new__(_composites.Composite))

@@ -419,7 +419,7 @@ def test_a_panel_is_asked_at_any_time(tmp_path):
 def test_true_times_reach_the_network():
     X = panel()
     forecaster = quick(sp=1).fit(X, fh=4)
-    tracks = [track for track in forecaster._gridded(X, 0) if track is not None]
+    tracks, _ = forecaster._panel_grid.channels(X, together=False)
     data = Tracks(tracks, forecaster.network_.view)
     seen = data.seen(data.last_known())
     first = X.times[: X.offsets[1]] / forecaster._panel_grid.step

@@ -9,6 +9,7 @@ from scipy.stats import norm
 from sklearn.model_selection import GroupKFold
 
 from tsssm import SSMClassifier, SSMFeaturesClassifier, SSMFeaturesRegressor, SSMRegressor, load
+from tsssm.estimators._left_out import Errors
 
 SMALL = {"n_features": 384, "random_state": 0}
 NETWORK = {"n_members": 3, "n_layers": 1, "d_model": 4, "d_state": 4, "max_steps": 20}
@@ -63,20 +64,19 @@ def test_groups_widen_intervals_to_what_new_groups_need():
 @pytest.mark.parametrize("size", [1, 3, 25])
 def test_new_groups_are_covered_as_often_as_asked(n_groups, size):
     """Errors of groups of unequal sizes and spread, over many draws; the share of new ones by closed form."""
-    rng, reg, covered = np.random.default_rng(0), SSMFeaturesRegressor(), []
+    rng, covered = np.random.default_rng(0), []
     for _ in range(300):
         groups = np.repeat(np.arange(n_groups), rng.integers(max(1, size // 2), size * 3 // 2 + 1, n_groups))
         spread = np.exp(0.5 * rng.normal(size=n_groups))[groups]
-        reg._judge((spread * rng.normal(size=len(groups)))[:, None], groups)
-        covered.append(2 * norm.cdf(reg._reach(0.9) / np.exp(0.5 * rng.normal(size=400))).mean() - 1)
+        errors = Errors.of((spread * rng.normal(size=len(groups)))[:, None], groups)
+        covered.append(2 * norm.cdf(errors.reach(0.9) / np.exp(0.5 * rng.normal(size=400))).mean() - 1)
     # A single series a group is covered a little too often, as there is no part of a series.
     assert -0.015 <= np.mean(covered) - 0.9 <= (1 / (n_groups + 1) if size == 1 else 0.02)
 
 
 def test_the_quantile_is_that_of_weighted_scores():
     """By hand: three groups of 1, 2 and 1 series; each group counts alike, and 3/16 are beyond."""
-    reg = SSMFeaturesRegressor()
-    reg._judge(np.array([[4.0], [1.0], [-2.0], [3.0]]), np.array(["a", "b", "b", "c"]))
+    errors = Errors.of(np.array([[4.0], [1.0], [-2.0], [3.0]]), np.array(["a", "b", "b", "c"]))
     group = 13 / 48
     for coverage, reach in (
         (0.1, 1.0),
@@ -87,9 +87,9 @@ def test_the_quantile_is_that_of_weighted_scores():
         (2 * group, 3.0),
         (0.75, 4.0),
     ):
-        assert reg._reach(coverage).tolist() == [reach]
+        assert errors.reach(coverage).tolist() == [reach]
     with pytest.raises(ValueError, match="coverage=0.8 needs 4 left-out series.* fit had 3; .* at most 0.75"):
-        reg._reach(0.8)
+        errors.reach(0.8)
 
 
 def test_several_targets_have_intervals_each_and_come_back_from_files(tmp_path):

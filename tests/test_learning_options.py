@@ -210,8 +210,8 @@ def test_a_warm_start_keeps_scales_and_may_see_fewer_classes(labelled, tiny):
     np.testing.assert_array_equal(clf.encoder_.mean, mean)
     assert clf.classes_.tolist() == ["high", "low", "mid"]
     reg = SSMRegressor(**tiny, warm_start=True).fit(X, np.arange(24.0))
-    scale = float(reg._y_std[0])
-    assert float(reg.fit(X, 100 * np.arange(24.0))._y_std[0]) == scale
+    scale = float(reg._targets.std[0])
+    assert float(reg.fit(X, 100 * np.arange(24.0))._targets.std[0]) == scale
 
 
 def test_a_warm_start_that_cannot_be_leaves_the_estimator_as_it_was(labelled, tiny):

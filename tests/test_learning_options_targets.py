@@ -14,7 +14,7 @@ from sklearn.model_selection import cross_val_score
 from torch.nn import functional as F
 
 from tsssm import SSMClassifier, SSMRegressor
-from tsssm.estimators._number_targets import LOSSES
+from tsssm.estimators._numbers import LOSSES
 
 QUANTILES = (0.05, 0.5, 0.9)
 

@@ -24,7 +24,14 @@ from sklearn.exceptions import NotFittedError
 from sktime.base import load as sktime_load
 
 import tsssm.estimators
-from tsssm import SSMClassifier, SSMRegressor, load, persistence
+from tsssm import (
+    SSMClassifier,
+    SSMFeaturesClassifier,
+    SSMFeaturesRegressor,
+    SSMRegressor,
+    load,
+    persistence,
+)
 from tsssm.backbone import BACKBONES, Backbone
 from tsssm.encoding import Categories
 from tsssm.persistence import ModelFileError, UnsavableError, read, register, write
@@ -390,7 +397,7 @@ def test_everything_that_fit_has_set_comes_back(labelled, tiny, tmp_path):
     assert loaded.get_params() == clf.get_params()
     assert vars(loaded).keys() == vars(clf).keys()
     for name, value in vars(clf).items():
-        if name in ("encoder_", "_familiar"):
+        if name in ("encoder_", "_familiar", "_targets"):
             assert same(vars(getattr(loaded, name)), vars(value))
         elif name not in ("net_", "_config_dynamic"):  # the latter is sktime's
             assert same(getattr(loaded, name), value), name
@@ -635,3 +642,23 @@ def test_a_model_serves_without_lightning_and_runs_nothing(classifier, labelled,
     np.save(tmp_path / "proba.npy", classifier.predict_proba(X))
     done = subprocess.run([sys.executable, "-c", SERVING], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+def test_pickles_of_version_0_1_0_are_read(labelled, tiny):
+    """There, estimators had among their own attributes what they know of y."""
+    X, y = labelled
+    features = {"n_features": 64, "n_scales": 2, "random_state": 0}
+    for model, targets in (
+        (SSMClassifier(**{**tiny, "n_features": 384}), y),
+        (SSMClassifier(**tiny), np.stack([y, y], axis=1)),
+        (SSMFeaturesClassifier(**features), y),
+        (SSMFeaturesRegressor(**features), np.arange(float(len(y)))),
+    ):
+        state = dict(model.fit(X, targets).__getstate__())
+        state.update(state.pop("_targets").state())
+        assert {"_y_columns", "_is_fitted"} <= set(state)
+        old = object.__new__(type(model))
+        old.__setstate__(state)
+        np.testing.assert_array_equal(old.predict(X), model.predict(X))
+        if isinstance(model, SSMFeaturesRegressor):
+            np.testing.assert_array_equal(old.predict_interval(X), model.predict_interval(X))

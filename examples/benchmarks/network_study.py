@@ -29,6 +29,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from tsssm import SSMClassifier
 from tsssm.datasets import fetch_ucr
+from tsssm.estimators._classes import NetworkClasses
 from tsssm.estimators._closed_form import logit_weights
 from tsssm.panel import as_panel
 from tsssm.training import predict
@@ -49,12 +50,19 @@ _SMALL = 60
 Array = npt.NDArray[np.float64]
 
 
-class Recording(SSMClassifier):
+class RecordedClasses(NetworkClasses):
     """Keeps what closed form and members say of series that they have not seen."""
 
-    def _weights_of(self, left_out: Array, outputs: Any, y: Any, weight: Array, *pull: Any) -> Array:
+    def weigh(self, left_out: Array, outputs: Any, y: Any, weight: Array, *pull: Any) -> Array:
+        """As `NetworkClasses.weigh`."""
         self.unseen = left_out, outputs, y, weight
-        return super()._weights_of(left_out, outputs, y, weight, *pull)
+        return super().weigh(left_out, outputs, y, weight, *pull)
+
+
+class Recording(SSMClassifier):
+    """A classifier that keeps what it weighed."""
+
+    _kind_of_targets = RecordedClasses
 
 
 def with_differences(X: Array) -> Array:
@@ -89,10 +97,11 @@ def together(
     started = time.process_time()
     model = Recording(random_state=0, max_steps=steps).fit(X[fit_on], codes[fit_on])
     seconds = {"seconds": round(time.process_time() - started, 1)}
-    left_out, outputs, known, weight = model.unseen
-    before = model._starts(left_out)[0]
+    targets = model._targets
+    left_out, outputs, known, weight = targets.unseen
+    before = targets.starts(left_out)[0]
     panel = as_panel(X[rest])
-    closed_form = model._starts(model.closed_form_.predict(panel, torch.device("cpu")))[0]
+    closed_form = targets.starts(model.closed_form_.predict(panel, torch.device("cpu")))[0]
     members = predict(model.net_, model.encoder_.encode(panel), torch.device("cpu")).numpy()
     members = members.astype(np.float64)
     rows = {"closed form": scores(closed_form, codes[rest]), "members": scores(members, codes[rest])}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any, TypeVar
@@ -13,14 +14,17 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.exceptions import NotFittedError as SklearnNotFittedError
 from sklearn.utils.validation import validate_data
+from sktime.base import BaseEstimator as SktimeEstimator
 from sktime.exceptions import NotFittedError as SktimeNotFittedError
 
 from tsssm.encoding import PanelEncoder
+from tsssm.estimators import _saving
 from tsssm.estimators._alignment import aligned, matched
 from tsssm.estimators._checks import is_table
 from tsssm.estimators._familiar import Familiar, tell_of_training
-from tsssm.estimators._parameters import check_parameters
-from tsssm.estimators._persistence import Saveable
+from tsssm.estimators._model_state import OF_SKTIME, register_estimator
+from tsssm.estimators._parameters import Rule, check_parameters
+from tsssm.estimators._targets import Targets
 from tsssm.panel import Panel, as_panel
 from tsssm.persistence import Fields
 
@@ -50,9 +54,9 @@ def of_one_fit(method: Callable[..., Answer]) -> Callable[..., Answer]:
     return answer
 
 
-def declared_tags(base: type, tags: dict[str, Any]) -> dict[str, Any]:
+def declared_tags(base: Any, tags: dict[str, Any]) -> dict[str, Any]:
     """Return the tags that a base class of the installed sktime declares; its check suite rejects others."""
-    declared = base.get_class_tags()  # type: ignore[attr-defined]
+    declared = base.get_class_tags()
     return {name: value for name, value in tags.items() if name in declared}
 
 
@@ -60,15 +64,22 @@ class NotFittedError(SklearnNotFittedError, SktimeNotFittedError):
     """Raised when an estimator is asked to predict before it was fitted; known to both libraries."""
 
 
-class PanelEstimator(Saveable):
-    """Mixin in front of an sktime base, with scikit-learn's mixins behind it.
+class PanelEstimator(SktimeEstimator):
+    """Base of the estimators of panels, in front of an sktime base for a task and of scikit-learn's mixins.
 
     scikit-learn calls ``fit`` with arrays, lists and panels, sktime with its own containers; all of them
     become a `Panel` here, so that sktime's conversion, which drops times on some paths, is never needed.
-    A subclass has ``rules`` for its parameters, and a ``fit`` whose body runs inside `_fitting`.
+    A subclass has ``rules`` for its parameters, a ``fit`` whose body runs inside `_fitting`, and a `_restore`
+    that reads back from a model file what ``fit`` sets.
     """
 
+    rules: dict[str, Rule] = {}
+
+    #: What y is to the estimator, if it is anything.
+    _kind_of_targets: type[Targets] | None = None
+
     _not_saved = _SKLEARN_STATE
+    _of_sktime = OF_SKTIME
 
     n_features_in_: int
     feature_names_in_: npt.NDArray[np.object_]
@@ -79,10 +90,22 @@ class PanelEstimator(Saveable):
     _has_times: bool
     _familiar: Familiar | None
     missing_channels: str
+    _targets: Any
 
     # sktime compares estimators by their parameters and thereby makes them unhashable, which breaks
     # scikit-learn's bookkeeping; parameters can change, so identity is all that a hash can rest on.
     __hash__ = object.__hash__
+
+    save = _saving.save
+
+    @classmethod
+    def load(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
+        """Return the estimator of this class in a model file; see `tsssm.load`."""
+        return _saving.load(cls, path)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        register_estimator(cls)
 
     def __init__(self) -> None:
         super().__init__()
@@ -94,19 +117,41 @@ class PanelEstimator(Saveable):
         """Return to the state after construction, keeping what scikit-learn has attached."""
         kept = self._attached()
         self._is_fitted = False  # first, for threads that ask in between
-        super().reset()  # type: ignore[misc]
+        super().reset()
         self.__dict__.update(kept)
         return self
 
     def set_params(self: Estimator, **params: Any) -> Estimator:
-        """Set parameters; a wrong name is an error that changes nothing and leaves what was learned."""
+        """Set parameters, by the rules of both libraries.
+
+        sktime returns the estimator to the state before ``fit``; with ``warm_start``, what was learned stays.
+        A wrong name is an error that changes nothing.
+        """
         before = dict(self.__dict__)
         try:
-            return super().set_params(**params)  # type: ignore[misc]
+            super().set_params(**params)
         except BaseException:
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
+        if self._starts_warm():
+            names = self.get_params(deep=False)
+            self.__dict__.update({name: value for name, value in before.items() if name not in names})
+        return self
+
+    def _starts_warm(self) -> bool:
+        # Before the parameters are checked, which is in fit.
+        warm = getattr(self, "warm_start", False)
+        return isinstance(warm, (bool, np.bool_)) and bool(warm)
+
+    @classmethod
+    def _parameters_of_a_model(cls, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of the parameters belongs to a model, and not to the machine that it was fitted on."""
+        return dict(parameters)
+
+    def _restore(self, fields: Fields) -> None:
+        """Set what ``fit`` has set, as a file gives it, after checking each against the others."""
+        raise NotImplementedError
 
     def _restore_panel(self, fields: Fields, encoder: PanelEncoder) -> None:
         """As `_restore`: what is known of the training panel besides its encoder."""
@@ -128,6 +173,21 @@ class PanelEstimator(Saveable):
         if self._familiar is not None and len(self._familiar.count) != channels:
             raise fields.refuse("_familiar", f"of {channels} channels", self._familiar)
 
+    def _restore_targets(self, fields: Fields) -> Any:
+        """As `_restore`: what is known of y."""
+        assert self._kind_of_targets is not None
+        targets = self._targets = self._kind_of_targets.of(self)
+        targets.restore(fields)
+        self.__dict__.update(targets.shown())
+        return targets
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        kind = self._kind_of_targets
+        if kind is not None and state.get("_is_fitted") and "_targets" not in state:
+            state = dict(state)  # of version 0.1.0
+            state["_targets"] = kind.among(state)
+        super().__setstate__(state)
+
     def _attached(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in _SKLEARN_STATE if name in self.__dict__}
 
@@ -142,7 +202,7 @@ class PanelEstimator(Saveable):
         try:
             if reset:
                 self.reset()
-            check_parameters(self.get_params(deep=False), self.rules)  # type: ignore[attr-defined]
+            check_parameters(self.get_params(deep=False), self.rules)
             yield
         except BaseException:
             attached = self._attached()
@@ -164,7 +224,7 @@ class PanelEstimator(Saveable):
         return self._is_fitted
 
     def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.input_tags.allow_nan = True
         return tags
@@ -197,6 +257,16 @@ class PanelEstimator(Saveable):
         if self._familiar is not None:
             self._familiar.compare(panel)
         return panel
+
+    def _check_targets(self, y: Any, classes: Any = None, *, reset: bool) -> npt.NDArray[Any]:
+        """Return y as `Targets.check`; with ``reset`` as that of a first fit, else of one that goes on."""
+        assert self._kind_of_targets is not None
+        known = None if reset else self._targets
+        targets = self._targets = self._kind_of_targets.of(self, known)
+        checked = targets.check(y, classes, reset=reset)
+        if reset:
+            self.__dict__.update(targets.shown())
+        return checked
 
     def _get_used_to(self, panel: Panel) -> None:
         """Let the values and gaps of more training series be usual."""

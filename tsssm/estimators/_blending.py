@@ -1,116 +1,130 @@
-"""The members of an estimator and the closed form beside them: how many, and how they are weighted."""
+"""Networks and the closed form beside them: how many, which series each leaves out, how they are weighted."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import torch
 
 from tsssm.backbone import Backbone
 from tsssm.encoding import Encoded, EncodedOnDemand
 from tsssm.estimators._checks import FloatArray, IntArray
-from tsssm.estimators._closed_form import DENSE_MEMBERS, DenseOptions, fit_closed_form, pull_of
-from tsssm.estimators._saved_network import SavedNetwork
+from tsssm.estimators._classes import NetworkClasses
+from tsssm.estimators._closed_form import (
+    DENSE_MEMBERS,
+    ClosedForm,
+    DenseOptions,
+    Fitted,
+    fit_closed_form,
+    pull_of,
+)
+from tsssm.estimators._numbers import NetworkNumbers
 from tsssm.estimators._splits import Labelled, folds
-from tsssm.panel import Panel
-from tsssm.training import Committee, members_of, predict_left_out, prediction_device, resolve_device
+from tsssm.persistence import Fields
+from tsssm.training import Committee, members_of, resolve_device
 
 # With more series than this, a network learns from them what the closed form and several members give.
 _FEW = 2000
 _MEMBERS, _MEMBERS_OF_CHARTS, _FEATURES = 4, 6, 12288
 
+NetworkTargets = NetworkClasses | NetworkNumbers
 
-class Blending(SavedNetwork):
-    """Base of an estimator that blends the predictions of some networks and of a closed form."""
 
-    n_members: int | str
-    n_features: int | str
-    categorical: Sequence[str | int] | None
-    bidirectional: bool
-    accelerator: str
-    max_steps: int | None
-    scale: str
+def sizes_of(
+    parameters: Any,
+    data: Encoded | EncodedOnDemand,
+    net: Backbone | Committee | None = None,
+    *,
+    incremental: bool = False,
+    charts: bool = False,
+) -> tuple[int, int]:
+    """Members, and features of the closed form, for some series; ``net`` is what a fit goes on with."""
+    # What is encoded on demand may not fit into the memory.
+    few = isinstance(data, Encoded) and len(data) <= _FEW and bool(parameters.bidirectional)
+    # Members and closed form of charts cost little, and tell much of each other's errors.
+    few = (few or charts) and not incremental
+    members, features = parameters.n_members, parameters.n_features
+    if isinstance(members, str):
+        members = (_MEMBERS_OF_CHARTS if charts else _MEMBERS) if few else 1
+        if net is not None:
+            members = len(members_of(net))
+    if isinstance(features, str):
+        features = _FEATURES if few and not parameters.categorical else 0
+    if features and parameters.categorical:
+        raise ValueError(f"n_features must be 'auto' or 0 with categorical channels; got {features}.")
+    return members, 0 if incremental else features
 
-    _left_out: FloatArray
 
-    def _sizes(
-        self, data: Encoded | EncodedOnDemand, *, continued: bool, incremental: bool, charts: bool = False
-    ) -> tuple[int, int]:
-        """Members, and features of the closed form, for some series."""
-        # What is encoded on demand may not fit into the memory.
-        few = isinstance(data, Encoded) and len(data) <= _FEW and bool(self.bidirectional)
-        # Members and closed form of charts cost little, and tell much of each other's errors.
-        few = (few or charts) and not incremental
-        members, features = self.n_members, self.n_features
-        if isinstance(members, str):
-            members = (_MEMBERS_OF_CHARTS if charts else _MEMBERS) if few else 1
-            if continued and self.net_ is not None:
-                members = len(members_of(self.net_))
-        if isinstance(features, str):
-            features = _FEATURES if few and not self.categorical else 0
-        if features and self.categorical:
-            raise ValueError(f"n_features must be 'auto' or 0 with categorical channels; got {features}.")
-        return members, 0 if incremental else features
+def folds_of(targets: NetworkTargets, data: Labelled, count: int, seed: int) -> IntArray | None:
+    """Return which of so many members leaves each series out; None if all see all of them."""
+    if count == 1:
+        return None
+    return folds(data, targets.strata(data.y), count, seed, classes=targets.are_classes)
 
-    def _folds(self, data: Labelled, n_members: int, seed: int) -> IntArray | None:
-        """Return which member leaves each series out; None if all see all of them."""
-        if n_members == 1:
-            return None
-        return folds(data, self._strata(data.y), n_members, seed, classes=self._targets_are_classes)
 
-    def _fit_closed_form(self, data: Labelled, n_features: int, fold: IntArray | None, seed: int) -> None:
-        """Fit a closed form to the series, if there is to be one."""
-        self.closed_form_ = self.blend_ = None
-        if n_features == 0:
-            return
-        self.closed_form_, self._left_out = fit_closed_form(
-            data.panel,
-            self._ridge_targets(data.y),
-            data.weight,
-            # One of a group says much of the others.
-            None if data.groups is None else fold,
-            n_features=n_features,
-            normalize="auto" if self.bidirectional else "global",
-            seed=seed,
-            device=resolve_device(self.accelerator),
-            classes=self._targets_are_classes,
-            scale=self.scale,
-            # What streams is answered sample by sample, which many networks would take too long for.
-            dense=DenseOptions(self._folds(data, DENSE_MEMBERS, seed), self.max_steps)
-            if self.bidirectional
-            else None,
-        )
-        self.blend_ = self._weights_of(self._left_out, None, data.y, data.weight)
+def fit_beside(
+    parameters: Any,
+    targets: NetworkTargets,
+    data: Labelled,
+    n_features: int,
+    fold: IntArray | None,
+    seed: int,
+) -> Fitted:
+    """Fit a closed form to the series."""
+    whole, dense = bool(parameters.bidirectional), None
+    # What streams is answered sample by sample, which many networks would take too long for.
+    if whole:
+        dense = DenseOptions(folds_of(targets, data, DENSE_MEMBERS, seed), parameters.max_steps)
+    return fit_closed_form(
+        data.panel,
+        targets.ridge(data.y),
+        data.weight,
+        # One of a group says much of the others.
+        None if data.groups is None else fold,
+        n_features=n_features,
+        normalize="auto" if whole else "global",
+        seed=seed,
+        device=resolve_device(parameters.accelerator),
+        classes=targets.are_classes,
+        scale=parameters.scale,
+        dense=dense,
+    )
 
-    def _weigh(
-        self,
-        data: Labelled,
-        encoded: Encoded | EncodedOnDemand,
-        net: Backbone | Committee,
-        fold: IntArray | None,
-    ) -> None:
-        """Weigh closed form and network by what both say of series that they have not seen; judge both."""
-        left_out = self.__dict__.pop("_left_out", None)
-        self._forget_scores()
-        if fold is None or not isinstance(net, Committee):
-            return
-        device = prediction_device(self.accelerator)
-        outputs = predict_left_out(net, encoded, torch.as_tensor(fold), device).numpy().astype(np.float64)
-        known = np.isfinite(outputs).all(axis=1)
-        if left_out is not None:
-            known &= np.isfinite(left_out).all(axis=1)
-        if not known.any():
-            return
-        y, outputs = data.y[known], outputs[known]
-        if left_out is not None and self.closed_form_ is not None:
-            told = left_out[known], outputs, y, data.weight[known]
-            self.blend_ = self._weights_of(*told, *pull_of(self.closed_form_))
-            outputs = self._blended(left_out[known], outputs)
-        self._judge_outputs(outputs, y, None if data.groups is None else data.groups[known])
 
-    def _with_closed_form(self, panel: Panel, outputs: FloatArray) -> FloatArray:
-        """Outputs (n, n_outputs) of the network for a panel, blended with the closed form if there is one."""
-        if self.closed_form_ is None:
-            return outputs
-        return self._blended(self.closed_form_.predict(panel, prediction_device(self.accelerator)), outputs)
+def weigh(
+    targets: NetworkTargets, data: Labelled, outputs: FloatArray, beside: Fitted | None
+) -> FloatArray | None:
+    """Return the weights (n_columns, 2) of a closed form and of networks, and let targets judge both.
+
+    By what they say of series that they have not seen: ``outputs`` (n, n_outputs) of the networks, NaN where
+    all have seen a series. None where nothing is known, and without a closed form.
+    """
+    known = np.isfinite(outputs).all(axis=1)
+    if beside is not None:
+        known &= np.isfinite(beside.left_out).all(axis=1)
+    if not known.any():
+        return None
+    y, outputs, blend = data.y[known], outputs[known], None
+    if beside is not None:
+        left_out, weight = beside.left_out[known], data.weight[known]
+        blend = targets.weigh(left_out, outputs, y, weight, *pull_of(beside.closed_form))
+        outputs = targets.blended(left_out, outputs, blend)
+    targets.judge(outputs, y, None if data.groups is None else data.groups[known])
+    return blend
+
+
+def restore_blend(
+    estimator: Any, targets: NetworkTargets, fields: Fields
+) -> tuple[ClosedForm | None, FloatArray | None]:
+    """Return the closed form and the weights that a file holds, checked against the network."""
+    # The first model files say nothing of a closed form.
+    if targets.single or not fields.has("closed_form_") or fields.is_none("closed_form_"):
+        fields.ignore("closed_form_", "blend_", "_slopes")
+        return None, None
+    closed_form = fields.instance("closed_form_", ClosedForm)
+    own, known = estimator.encoder_, closed_form.features.encoder
+    asked = own.n_channels, own.has_times, own.time_unit, targets.n_ridge
+    if (known.n_channels, known.has_times, known.time_unit, closed_form.coef.shape[1]) != asked:
+        raise fields.refuse("closed_form_", "for the panels and targets of the network", closed_form)
+    targets.restore_slopes(fields)
+    return closed_form, fields.array("blend_", (targets.n_columns, 2), np.float64, 0.0)

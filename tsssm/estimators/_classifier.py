@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,22 +12,17 @@ import pandas as pd
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sktime.classification.base import BaseClassifier
 
-from tsssm.encoding import PanelEncoder
+from tsssm.estimators import _class_methods
 from tsssm.estimators._base import declared_tags
-from tsssm.estimators._callbacks import FitReport
 from tsssm.estimators._checks import FloatArray
-from tsssm.estimators._class_targets import ClassTargets
-from tsssm.estimators._incremental import IncrementalClasses
-from tsssm.estimators._network import SSMEstimator
+from tsssm.estimators._classes import NetworkClasses
+from tsssm.estimators._network import NetworkEstimator
 from tsssm.estimators._parameters import RULES, one_of
-from tsssm.estimators._splits import Labelled
 
 LOSSES = ("cross_entropy",)
 
 
-class SSMClassifier(
-    IncrementalClasses, ClassTargets, SSMEstimator, BaseClassifier, ClassifierMixin, BaseEstimator
-):
+class SSMClassifier(NetworkEstimator, BaseClassifier, ClassifierMixin, BaseEstimator):
     """Deep state-space classifier of time series, for scikit-learn and sktime.
 
     Series may differ in length, be sampled irregularly and have missing values. Their times are taken from
@@ -243,6 +237,9 @@ class SSMClassifier(
     )
     rules = {**RULES, "loss": one_of(LOSSES)}
 
+    _kind_of_targets = NetworkClasses
+    _targets: NetworkClasses
+
     def __init__(
         self,
         backbone: str = "s4d",
@@ -328,36 +325,19 @@ class SSMClassifier(
         self.augment = augment
         super().__init__()
 
-    def _train(self, data: Labelled, *args: Any, **kwargs: Any) -> None:
-        if self._n_outputs() > 1:
-            super()._train(data, *args, **kwargs)
-        else:
-            self._fit_single_class(data)
-
-    def _fit_single_class(self, data: Labelled) -> None:
-        """With one class there is nothing to learn: predict it for whatever comes."""
-        warnings.warn(
-            f"only single label seen in y passed to fit of classifier {type(self).__name__}; it will be "
-            "predicted for every series.",
-            UserWarning,
-            stacklevel=5,
-        )
-        self.net_ = self.closed_form_ = self.blend_ = None
-        self.encoder_ = PanelEncoder(self.time_scale, self.scale, self.categorical or ()).fit(data.panel)
-        self.time_scale_ = self.encoder_.time_scale_
-        self.n_iter_ = 0
-        self.loss_curve_ = []
-        self.validation_scores_ = self.best_validation_score_ = None
-        FitReport(self, data.panel, data.y, {}, 0, lambda: {"_is_fitted": True}).ends()
+    partial_fit = _class_methods.partial_fit
+    predict_proba = _class_methods.predict_proba
+    predict = _class_methods.predict
+    score = _class_methods.score
 
     def _predict_proba(self, X: Any) -> FloatArray | list[FloatArray]:
         if self.net_ is None:
             return np.ones((len(self._panel(X, reset=False)), 1))
-        return self._answers(self._outputs(X))
+        return self._targets.answers(self._outputs(X))
 
     def _predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
         proba = self._predict_proba(X)
-        return self._most_likely(proba if isinstance(proba, list) else [proba])
+        return self._targets.most_likely(proba if isinstance(proba, list) else [proba])
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

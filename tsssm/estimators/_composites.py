@@ -15,7 +15,8 @@ from zipfile import ZIP_STORED, ZipFile
 
 import numpy as np
 
-from tsssm.persistence import Fields, ModelFileError, UnsavableError, kinds, register
+from tsssm.estimators._model_state import is_ours, template_from, template_state
+from tsssm.persistence import Fields, ModelFileError, UnsavableError, register
 
 # Classes of scikit-learn that do nothing but hold numbers, and of which skops does not know that yet.
 _HARMLESS = {
@@ -71,8 +72,6 @@ class Composite:
     ----------
     estimator : estimator
         Of scikit-learn; fitted, if it is to be of use.
-    ours : type
-        The class of our estimators.
 
     Raises
     ------
@@ -80,11 +79,11 @@ class Composite:
         If there is none of ours in it.
     """
 
-    def __init__(self, estimator: Any, ours: type[Any]) -> None:
+    def __init__(self, estimator: Any) -> None:
         models: list[Any] = []
 
         def taken_out(value: Any) -> Any:
-            if not isinstance(value, ours):
+            if not is_ours(value):
                 return value
             models.append(value if value.__sklearn_is_fitted__() else Template(value))
             return Placeholder(len(models) - 1)
@@ -139,20 +138,6 @@ def _skops() -> ModuleType | None:
     return skops.io
 
 
-def _template_to_state(template: Template) -> dict[str, Any]:
-    name = next((name for name, kind in kinds.items() if type(template.estimator) is kind.cls), None)
-    return {"name": name, "parameters": template.estimator._held_parameters()}
-
-
-def _template_from_state(state: dict[str, Any]) -> Template:
-    fields = Fields("Template", state)
-    # What has parameters before it is fitted is one of our estimators.
-    name = fields.choice("name", [name for name, kind in kinds.items() if hasattr(kind.cls, "_unfitted")])
-    parameters = fields.mapping("parameters").rest()
-    fields.end()
-    return Template(kinds[name].cls._unfitted(parameters))  # type: ignore[attr-defined]
-
-
 def _to_state(composite: Composite) -> dict[str, Any]:
     skops = _skops()
     if skops is None:
@@ -182,5 +167,10 @@ def _from_state(state: dict[str, Any]) -> Composite:
     return composite
 
 
-register("Template", Template, _template_to_state, _template_from_state)
+register(
+    "Template",
+    Template,
+    lambda template: template_state(template.estimator),
+    lambda state: Template(template_from(Fields("Template", state))),
+)
 register("Composite", Composite, _to_state, _from_state)

@@ -75,42 +75,30 @@ CONTAINER_TAGS = {
 }
 
 
-class FeaturesEstimator(PanelEstimator):
-    """Mixin of the estimators that compute `StateSpaceFeatures`, in front of an sktime base."""
-
-    n_features: int
-    basis: str
-    n_scales: int
-    pooling: str | Sequence[str]
-    normalize: str | None
-    scale: str
-    random_state: int | np.random.RandomState | None
-    n_jobs: int | None
-    accelerator: str
-
-    features_: Features
-
-    rules: dict[str, Rule] = FEATURE_RULES
-
-    def _fit_features(self, panel: Panel) -> None:
-        resolve_device(self.accelerator)  # raises where there is none
-        seed = seed_of(self.random_state)
-        options = (self.basis, self.n_scales, self.pooling, self.normalize)
-        self.features_ = fit_features(panel, self.n_features, *options, seed, self.scale)
-
-    def _restore(self, fields: Fields) -> None:
-        features: Any = fields.instance("features_", StateSpaceFeatures, ChartFeatures)
-        self.features_ = features
-        self._restore_panel(fields, self.features_.encoder)
-        if self.n_jobs is not None and self.n_jobs > _MOST_JOBS:
-            raise ModelFileError(f"its n_jobs is {self.n_jobs}, more threads than any machine has.")
-
-    def _features(self, panel: Panel) -> npt.NDArray[np.float32]:
-        threads, device = effective_n_jobs(self.n_jobs), prediction_device(self.accelerator)
-        return check_finite(self.features_.transform(panel, threads, device), panel, "features")
+def fitted_features(estimator: Any, panel: Panel) -> Features:
+    """Return the features that the parameters of an estimator ask for, fitted to a panel."""
+    resolve_device(estimator.accelerator)  # raises where there is none
+    seed = seed_of(estimator.random_state)
+    options = (estimator.basis, estimator.n_scales, estimator.pooling, estimator.normalize)
+    return fit_features(panel, estimator.n_features, *options, seed, estimator.scale)
 
 
-class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEstimator):
+def features_of(estimator: Any, panel: Panel) -> npt.NDArray[np.float32]:
+    """Return the features (n, n_features_out) of a fitted estimator for a panel."""
+    threads, device = effective_n_jobs(estimator.n_jobs), prediction_device(estimator.accelerator)
+    return check_finite(estimator.features_.transform(panel, threads, device), panel, "features")
+
+
+def restored_features(estimator: Any, fields: Fields) -> Any:
+    """Return the features in a model file, and what is known there of the training panel to the estimator."""
+    features: Any = fields.instance("features_", StateSpaceFeatures, ChartFeatures)
+    estimator._restore_panel(fields, features.encoder)
+    if estimator.n_jobs is not None and estimator.n_jobs > _MOST_JOBS:
+        raise ModelFileError(f"its n_jobs is {estimator.n_jobs}, more threads than any machine has.")
+    return features
+
+
+class SSMFeatures(PanelEstimator, BaseTransformer, TransformerMixin, BaseEstimator):
     """Closed-form state-space features of time series, for scikit-learn and sktime.
 
     Fixed random state-space systems filter the series, and their outputs are pooled over time: ROCKET with
@@ -195,6 +183,9 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
             "fit_is_empty": False,
         },
     )
+    rules = FEATURE_RULES
+
+    features_: Features
 
     def __init__(
         self,
@@ -242,12 +233,12 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
         if _is_for_sktime(X):
             return BaseTransformer.fit(self, X)
         with self._fitting():
-            self._fit_features(self._panel(X, reset=True))
+            self.features_ = fitted_features(self, self._panel(X, reset=True))
             self.n_features_out_ = self.features_.n_features_out
         return self
 
     def _restore(self, fields: Fields) -> None:
-        super()._restore(fields)
+        self.features_ = restored_features(self, fields)
         self.n_features_out_ = fields.exactly("n_features_out_", self.features_.n_features_out)
 
     @of_one_fit
@@ -273,13 +264,13 @@ class SSMFeatures(FeaturesEstimator, BaseTransformer, TransformerMixin, BaseEsti
         self.check_is_fitted()
         if _is_for_sktime(X) or getattr(self, "_is_vectorized", None) is True:
             return BaseTransformer.transform(self, X)
-        return self._features(self._panel(X, reset=False))
+        return features_of(self, self._panel(X, reset=False))
 
     def _fit(self, X: Any, y: Any = None) -> SSMFeatures:
         return self.fit(X)
 
     def _transform(self, X: Any, y: Any = None) -> pd.DataFrame:
-        return pd.DataFrame(self._features(self._panel(X, reset=False)), columns=self.features_.names())
+        return pd.DataFrame(features_of(self, self._panel(X, reset=False)), columns=self.features_.names())
 
     def get_feature_names_out(self, input_features: Any = None) -> npt.NDArray[np.object_]:
         """Return a name for each feature: system, what is kept, readout. ``input_features`` is ignored."""

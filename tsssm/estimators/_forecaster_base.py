@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Protocol, TypeVar
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,16 +13,17 @@ import pandas as pd
 from sktime.forecasting.base import BaseForecaster, ForecastingHorizon
 from sktime.utils.validation.forecasting import check_fh
 
+from tsssm.estimators import _saving
 from tsssm.estimators._base import NotFittedError
 from tsssm.estimators._forecaster_covariates import Target, fit_target
 from tsssm.estimators._forecaster_files import restore
-from tsssm.estimators._forecaster_panel import PanelForecasts
+from tsssm.estimators._forecaster_panel import PanelGrid
 from tsssm.estimators._forecaster_series import Histories, read_histories
 from tsssm.estimators._forecaster_time import FloatArray
 from tsssm.estimators._forecaster_tracks import closed_forecasts, tracks_of
+from tsssm.estimators._model_state import register_estimator
 from tsssm.estimators._parameters import Rule, check_parameters
-from tsssm.estimators._persistence import Saveable
-from tsssm.forecasting import Forecast, Track
+from tsssm.forecasting import ForecastModel, Track
 from tsssm.panel import Panel
 from tsssm.persistence import Fields
 
@@ -54,21 +56,7 @@ FORECASTER_TAGS = {
 PRETRAIN_TAGS = {"capability:pretrain": True} if hasattr(BaseForecaster, "_pretrain") else {}
 
 
-class Model(Protocol):
-    """What a forecaster learns for one target."""
-
-    @property
-    def season(self) -> int: ...
-
-    @property
-    def horizon(self) -> int: ...
-
-    def forecast(self, series: Sequence[FloatArray], phases: Sequence[int], horizon: int) -> Forecast: ...
-
-    def quantiles(self, forecast: Forecast, levels: Sequence[float]) -> FloatArray: ...
-
-
-class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
+class ForecasterBase(BaseForecaster):
     """Base of the forecasters; a subclass says in `_learn` what is learned from series on a grid.
 
     The models do not store the series: forecasts are made from their histories, which the
@@ -84,8 +72,20 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
 
     # sktime needs what it knows of the containers of y to give forecasts back in them.
     _of_sktime = ("_config_dynamic", "_tags_dynamic")
+    _not_saved: tuple[str, ...] = ()
 
     __hash__ = object.__hash__
+
+    save = _saving.save
+
+    @classmethod
+    def load(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
+        """Return the estimator of this class in a model file; see `tsssm.load`."""
+        return _saving.load(cls, path)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        register_estimator(cls)
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,6 +96,8 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
     horizon: int | None
 
     targets_: tuple[Target, ...]
+    channels_: tuple[Any, ...]
+    _panel_grid: PanelGrid | None
     pretrained_targets_: tuple[Target, ...]
 
     def _learn(
@@ -104,12 +106,17 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
         phases: Sequence[int],
         horizon: int | None,
         seasons: Sequence[int],
-    ) -> Any:
-        """Return a `Model` of one target, from series (T_i,) on a common grid.
+    ) -> ForecastModel:
+        """Return a model of one target, from series (T_i,) on a common grid.
 
         ``horizon`` is None where nobody has said how far ahead forecasts will be asked for.
         """
         raise NotImplementedError
+
+    @classmethod
+    def _parameters_of_a_model(cls, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """As `PanelEstimator._parameters_of_a_model`."""
+        return dict(parameters)
 
     def _restore(self, fields: Fields) -> None:
         """Set what ``fit`` and ``pretrain`` set, as a file gives it, after checking it."""
@@ -208,6 +215,27 @@ class ForecasterBase(PanelForecasts, Saveable, BaseForecaster):
             return self._predict_panel(fh, X, levels)
         self._check_for_series()
         return super().predict_quantiles(fh, X, alpha)
+
+    def _fit_panel(self, panel: Panel, ahead: Any) -> None:
+        grid = self._panel_grid = PanelGrid.of(panel)
+        horizon = self.horizon if ahead is None else grid.steps(ahead)
+        self.__dict__.update(self._learned_channels(grid.channels(panel, self._reads_together()), horizon))
+
+    def _learned_channels(self, each: Sequence[Sequence[Track]], horizon: int | None) -> dict[str, Any]:
+        """What is learned from the series of each channel, by the name of the attribute that it becomes."""
+        learned = (self._learn([track.y for track in own], [0] * len(own), horizon, ()) for own in each)
+        return {"channels_": tuple(learned)}
+
+    def _predict_panel(self, panel: Panel, times: Any, levels: Sequence[float] | None) -> Panel:
+        self.check_is_fitted()
+        who, grid = type(self).__name__, getattr(self, "_panel_grid", None)
+        if grid is None:
+            raise TypeError(f"This {who} was fitted to sktime series, not to a Panel.")
+
+        def paths(channel: int, tracks: list[Track], steps: list[FloatArray]) -> list[FloatArray]:
+            return self._paths(Target(self.channels_[channel], None, None), tracks, steps, None, levels)
+
+        return grid.forecasts(panel, times, levels, paths, self._reads_together(), who)
 
     def _check_own(self) -> None:
         """Check the parameters."""

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tsssm.estimators._base import NotFittedError
-from tsssm.estimators._forecaster_covariates import Target
 from tsssm.estimators._forecaster_time import FloatArray, grid_step, to_grid
 from tsssm.forecasting import Track
 from tsssm.panel import Panel
@@ -26,86 +24,76 @@ class PanelGrid(NamedTuple):
     n_channels: int
     names: tuple[str, ...] | None
 
-
-class PanelForecasts:
-    """Mixin: ``fit(panel)`` and ``predict(panel, times)``, a model for each channel."""
-
-    horizon: int | None
-    _panel_grid: PanelGrid | None
-    channels_: tuple[Any, ...]
-
-    def _fit_panel(self, panel: Panel, ahead: Any) -> None:
+    @classmethod
+    def of(cls, panel: Panel) -> PanelGrid:
+        """The grid that a panel is learned on."""
         if len(panel) == 0:
             raise ValueError("the panel must hold at least one series, got none.")
-        step = 1.0
-        if panel.times is not None:
-            step = _typical_step(panel)
-        self._panel_grid = PanelGrid(
-            step, panel.time_unit, panel.has_times, panel.n_channels, panel.channel_names
-        )
-        horizon = self.horizon
-        if ahead is not None:
-            if not isinstance(ahead, Real) or isinstance(ahead, bool) or not 0 < float(ahead) < math.inf:
-                raise ValueError(
-                    f"With a Panel, fh must be a positive finite number, the time ahead; got {ahead!r}."
-                )
-            horizon = max(1, math.ceil(float(ahead) / step - 1e-6))
+        step = 1.0 if panel.times is None else _typical_step(panel)
+        return cls(step, panel.time_unit, panel.has_times, panel.n_channels, panel.channel_names)
+
+    def steps(self, ahead: Any) -> int:
+        """Grid steps to a time ahead."""
+        if not isinstance(ahead, Real) or isinstance(ahead, bool) or not 0 < float(ahead) < math.inf:
+            raise ValueError(
+                f"With a Panel, fh must be a positive finite number, the time ahead; got {ahead!r}."
+            )
+        return max(1, math.ceil(float(ahead) / self.step - 1e-6))
+
+    def channels(self, panel: Panel, together: bool) -> list[list[Track]]:
+        """Series of each channel that have a value, with the others beside them if read ``together``."""
         each = []
         for channel in range(panel.n_channels):
-            tracks = [track for track in self._gridded(panel, channel) if track is not None]
+            tracks = list(self._gridded(panel, channel, together).values())
             if not tracks:
                 name = channel if panel.channel_names is None else repr(panel.channel_names[channel])
                 raise ValueError(f"channel {name} of the panel has no value in any series.")
             each.append(tracks)
-        self.__dict__.update(self._learned_channels(each, horizon))
+        return each
 
-    def _learned_channels(self, each: Sequence[Sequence[Track]], horizon: int | None) -> dict[str, Any]:
-        """What is learned from the series of each channel, by the name of the attribute that it becomes."""
-        learn = self._learn  # type: ignore[attr-defined]
-        return {"channels_": tuple(learn([t.y for t in own], [0] * len(own), horizon, ()) for own in each)}
-
-    def _gridded(self, panel: Panel, channel: int) -> list[Track | None]:
-        """A channel on the grid that ends with each series; None where it has no values."""
-        grid = self._panel_grid
-        assert grid is not None
-        found: list[Track | None] = []
-        together = self._reads_together()  # type: ignore[attr-defined]
+    def _gridded(self, panel: Panel, channel: int, together: bool) -> dict[int, Track]:
+        """A channel on the grid that ends with each series, by the number of the series."""
+        found = {}
         for i in range(len(panel)):
             rows = slice(int(panel.offsets[i]), int(panel.offsets[i + 1]))
             if not np.isfinite(panel.values[rows, channel]).any():
-                found.append(None)
                 continue
             columns = slice(None) if together else slice(channel, channel + 1)
             values = panel.values[rows, columns].astype(np.float64)
             shift = np.zeros(len(values))
             if panel.times is not None:
-                places = (panel.times[rows] - panel.times[rows][-1]) / grid.step
+                places = (panel.times[rows] - panel.times[rows][-1]) / self.step
                 _, values, shift = to_grid(places, values, f"series {i} of the panel")
             own, others = values[:, channel if together else 0], values if together else None
-            found.append(Track(channel, own, 0, shift, np.zeros((len(own), 0)), others))
+            found[i] = Track(channel, own, 0, shift, np.zeros((len(own), 0)), others)
         return found
 
-    def _predict_panel(self, panel: Panel, times: Any, levels: Sequence[float] | None) -> Panel:
-        grid = getattr(self, "_panel_grid", None)
-        if not self.is_fitted:  # type: ignore[attr-defined]
-            raise NotFittedError(f"This instance of {type(self).__name__} has not been fitted yet.")
-        if grid is None:
-            raise TypeError(f"This {type(self).__name__} was fitted to sktime series, not to a Panel.")
-        panel = _checked_panel(panel, grid, type(self).__name__)
+    def forecasts(
+        self,
+        panel: Panel,
+        times: Any,
+        levels: Sequence[float] | None,
+        paths: Callable[[int, list[Track], list[FloatArray]], Sequence[FloatArray]],
+        together: bool,
+        who: str,
+    ) -> Panel:
+        """Forecasts, or their quantiles, of a panel at times ahead of its series.
+
+        ``paths`` says them (k_i, levels or 1) for a channel at steps (k_i,) after the end of some series.
+        """
+        panel = _checked_panel(panel, self, who)
         ahead = _checked_times(times, len(panel))
         if levels is not None and not (levels and all(0 < level < 1 for level in levels)):
             raise ValueError(f"alpha must hold levels in (0, 1); got {list(levels)}.")
         width = 1 if levels is None else len(levels)
-        values = [np.full((grid.n_channels * width, len(own)), np.nan) for own in ahead]
-        for channel, model in enumerate(self.channels_):
-            given = {i: track for i, track in enumerate(self._gridded(panel, channel)) if track is not None}
-            if not given:
-                continue
-            steps = [ahead[i] / grid.step for i in given]
-            found = self._paths(Target(model, None, None), list(given.values()), steps, None, levels)  # type: ignore[attr-defined]
-            for i, path in zip(given, found, strict=True):
-                values[i][channel * width : (channel + 1) * width] = path.T
-        return _as_panel(panel, values, ahead, grid, levels)
+        values = [np.full((self.n_channels * width, len(own)), np.nan) for own in ahead]
+        for channel in range(self.n_channels):
+            given = self._gridded(panel, channel, together)
+            if given:
+                steps = [ahead[i] / self.step for i in given]
+                for i, path in zip(given, paths(channel, list(given.values()), steps), strict=True):
+                    values[i][channel * width : (channel + 1) * width] = path.T
+        return _as_panel(panel, values, ahead, self, levels)
 
 
 def _typical_step(panel: Panel) -> float:

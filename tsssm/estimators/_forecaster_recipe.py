@@ -51,13 +51,10 @@ def new_network(forecaster: Any, view: View) -> ForecastNetwork:
 
 def options_of(forecaster: Any, n_windows: int, seed: int) -> TrainingOptions:
     """Options of a run on so many windows."""
-    free = ("checkpoint_dir", "resume_from", "verbose", "callbacks", "trainer_kwargs", "random_state")
-    named = {k: repr(v) for k, v in forecaster.get_params(deep=False).items() if k not in free}
     unlimited = forecaster.max_epochs is None and forecaster.max_steps is None
     automatic = isinstance(forecaster.batch_size, str)
     return training_options(
         forecaster,
-        {"estimator": type(forecaster).__name__, **named},
         seed,
         max_steps=_STEPS if unlimited else forecaster.max_steps,
         batch_size=min(_BATCH, n_windows) if automatic else forecaster.batch_size,

@@ -21,7 +21,7 @@ from tsssm.estimators._forecaster_time import FloatArray
 from tsssm.estimators._forecaster_tracks import tracks_of
 from tsssm.estimators._forecaster_training import boundaries, corrected, early, trained_correction
 from tsssm.estimators._parameters import RULES, Rule, forecast_rules
-from tsssm.estimators._saved_network import SavedNetwork
+from tsssm.estimators._trained import parameters_of_a_model
 from tsssm.forecasting import (
     CLOSED_LOSSES,
     Correction,
@@ -202,7 +202,7 @@ class SSMForecaster(ForecasterBase):
 
     @classmethod
     def _parameters_of_a_model(cls, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        return SavedNetwork._parameters_of_a_model(parameters)
+        return parameters_of_a_model(parameters)
 
     def _restore(self, fields: Fields) -> None:
         restore_network(self, fields)

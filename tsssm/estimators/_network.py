@@ -1,54 +1,55 @@
-"""What estimators with one prediction per series share: their series, folds, closed form and outputs."""
+"""Estimators with one prediction per series: their series, folds, closed form and outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from tsssm.encoding import ChartEncoder, Encoded, EncodedOnDemand
+from tsssm.backbone import Backbone
+from tsssm.encoding import ChartEncoder, Encoded, EncodedOnDemand, PanelEncoder
+from tsssm.estimators import _blending, _trained
 from tsssm.estimators._alignment import aligned
 from tsssm.estimators._augmenting import augmentation_of, check_augment, targets_in_training
-from tsssm.estimators._blending import Blending
-from tsssm.estimators._callbacks import with_callbacks
+from tsssm.estimators._base import PanelEstimator
+from tsssm.estimators._callbacks import CallbackSupportMixin, with_callbacks
 from tsssm.estimators._checks import (
     FloatArray,
     IntArray,
     check_finite,
     check_one_each,
-    check_validation,
     checked_groups,
     checked_weights,
-    errors_about,
-    seed_of,
 )
+from tsssm.estimators._closed_form import ClosedForm
+from tsssm.estimators._parameters import RULES, Rule
 from tsssm.estimators._recipes import fitted_encoder, recipe_of
 from tsssm.estimators._splits import Labelled, split
-from tsssm.estimators._trained import TrainedNetwork, of_one_epoch
-from tsssm.training import Augmentation, Batches, VariableDropout, predict, prediction_device
+from tsssm.estimators._trained import FASTEST_EVER, SLOWEST, Fit, Shape
+from tsssm.persistence import Fields
+from tsssm.training import Batches, Committee, predict, predict_left_out, prediction_device
 
-Estimator = TypeVar("Estimator", bound="SSMEstimator")
+Estimator = TypeVar("Estimator", bound="NetworkEstimator")
+
+# The largest initial step, as a share of the typical duration of a series.
+_FASTEST = 50.0
 
 
-class SSMEstimator(TrainedNetwork, Blending):
-    """Mixin of the estimators with one prediction per series, in front of an sktime base."""
+class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
+    """Base of the estimators with one prediction per series, by networks and a closed form beside them."""
 
-    pooling: str
-    augment: Mapping[str, Any] | None
+    encoder_: PanelEncoder
+    time_scale_: float
+    net_: Backbone | Committee | None
+    closed_form_: ClosedForm | None
+    blend_: FloatArray | None
+    _targets: _blending.NetworkTargets
 
-    def _looks_ahead(self) -> bool:
-        return bool(self.bidirectional)
-
-    def _changes(self) -> Augmentation | VariableDropout | None:
-        if not self.augment:
-            return super()._changes()
-        return augmentation_of(self.augment, self.encoder_, self._origin())
-
-    def _summary(self) -> str:
-        return recipe_of(self.encoder_, self).pooling
+    rules: dict[str, Rule] = RULES
 
     @with_callbacks
     def fit(
@@ -104,23 +105,7 @@ class SSMEstimator(TrainedNetwork, Blending):
             If Ctrl-C ended a single fit early; the estimator is fitted with what it had learned. If the state
             could not be written to ``checkpoint_dir``, or the same fit is running with it in another process.
         """
-        continued = self._is_fitted and self._starts_warm()
-        with self._fitting(reset=not continued):
-            check_validation(X_val, y_val, sample_weight_val, groups, bool(self.early_stopping))
-            seed = seed_of(self.random_state)
-            data = self._labelled(X, y, sample_weight, groups, reset=not continued)
-            if continued:
-                self._get_used_to(data.panel)
-            held_out = None
-            if X_val is not None:
-                with errors_about("X_val, y_val and sample_weight_val"):
-                    held_out = self._labelled(X_val, y_val, sample_weight_val, reset=False)
-            elif self.early_stopping:
-                classes = self._targets_are_classes and data.y.ndim == 1
-                strata = self._strata(data.y)
-                data, held_out = split(data, strata, self.validation_fraction, seed, classes=classes)
-            weighted = sample_weight is not None
-            self._train(data, held_out, seed, continued=continued, weighted=weighted)
+        _trained.fit_network(self, X, y, sample_weight, groups, (X_val, y_val, sample_weight_val))
         return self
 
     def _fit(self: Estimator, X: Any, y: Any) -> Estimator:
@@ -150,63 +135,74 @@ class SSMEstimator(TrainedNetwork, Blending):
         sample_weight = aligned(sample_weight, panel, X, "sample_weight")
         groups = aligned(groups, panel, X, "groups")
         check_one_each(y, panel)
-        y = self._checked_targets(y, classes, reset=reset)
+        y = self._check_targets(y, classes, reset=reset)
         data = Labelled(panel, y, checked_weights(sample_weight, panel), checked_groups(groups, panel))
         return data.weighted(np.ones(len(panel)))
 
-    def _train(
-        self,
-        data: Labelled,
-        held_out: Labelled | None,
-        seed: int,
-        *,
-        continued: bool,
-        weighted: bool,
-        incremental: bool = False,
-    ) -> None:
-        """Train a network, a new one unless ``continued``, and set the fitted attributes."""
-        check_augment(self.augment, numbers=not self._targets_are_classes)
-        training = data.weighted(self._class_weights(data.y, data.y))
-        if held_out is not None:
-            held_out = held_out.weighted(self._class_weights(held_out.y, data.y))
-        if not continued:
-            self._fit_targets(*targets_in_training(self.augment, training.y, training.weight))
-            whole = bool(self.bidirectional)
+    def _split(self, data: Labelled, seed: int) -> tuple[Labelled, Labelled]:
+        """Return what to train on, and what to validate with."""
+        classes = self._targets.are_classes and data.y.ndim == 1
+        return split(data, self._targets.strata(data.y), self.validation_fraction, seed, classes=classes)
+
+    def _train(self, fit: Fit) -> None:
+        """Train networks, new ones unless it goes on with some, and set the fitted attributes."""
+        targets = self._targets
+        if targets.single:
+            self.closed_form_ = self.blend_ = None
+            return _trained.fit_single_class(self, fit, "series")
+        check_augment(self.augment, numbers=not targets.are_classes)
+        training = fit.data.weighted(targets.weights(fit.data.y, fit.data.y))
+        if not fit.continued:
+            targets.fit(*targets_in_training(self.augment, training.y, training.weight))
             self.encoder_ = fitted_encoder(
-                training.panel, self.time_scale, self.scale, self.categorical, whole=whole
+                training.panel, self.time_scale, self.scale, self.categorical, whole=bool(self.bidirectional)
             )
             self.time_scale_ = self.encoder_.time_scale_
-        run_seed = self._seed_of_run(seed, continued=continued)
         encoded = self.encoder_.encode(training.panel)
-        charts = isinstance(self.encoder_, ChartEncoder)
-        n_members, n_features = self._sizes(
-            encoded, continued=continued, incremental=incremental, charts=charts
+        n_members, n_features = _blending.sizes_of(
+            self,
+            encoded,
+            self.net_ if fit.continued else None,
+            incremental=fit.incremental,
+            charts=isinstance(self.encoder_, ChartEncoder),
         )
-        options = self._training_options(len(training), n_members, run_seed)
-        fold = None if incremental else self._folds(training, n_members, seed)
-        if not incremental or not continued:
-            self._fit_closed_form(training, n_features, fold, seed)
-        if incremental:
-            options = of_one_epoch(options)
-        shuffler = torch.Generator().manual_seed(run_seed)
+        fold = None if fit.incremental else _blending.folds_of(targets, training, n_members, fit.seed)
+        beside = None
+        if not fit.incremental or not fit.continued:
+            self.closed_form_ = self.blend_ = None
+        if n_features:
+            beside = _blending.fit_beside(self, targets, training, n_features, fold, fit.seed)
+            self.closed_form_ = beside.closed_form
+            self.blend_ = targets.weigh(beside.left_out, None, training.y, training.weight)
+        options = _trained.options_of(self, fit, len(training), n_members)
+        if self.augment:
+            options = replace(options, changed=augmentation_of(self.augment, self.encoder_, targets.origin()))
+        shuffler = torch.Generator().manual_seed(fit.run_seed)
         batches = self._batches(training, encoded, options.batch_size, shuffler, fold)
         validation = None
-        if held_out is not None:
-            judged = self.encoder_.encode(held_out.panel)
-            validation = self._batches(held_out, judged, options.batch_size)
-        metadata = {"sample_weight": data.weight} if weighted else {}
-        net, report = self._run(
-            encoded,
-            batches,
-            validation,
-            options,
-            (data.panel, data.y, metadata),
-            n_members=n_members,
-            seed=seed,
-            continued=continued,
+        if fit.held_out is not None:
+            held_out = fit.held_out.weighted(targets.weights(fit.held_out.y, fit.data.y))
+            validation = self._batches(held_out, self.encoder_.encode(held_out.panel), options.batch_size)
+        shape = Shape(
+            bool(self.bidirectional),
+            recipe_of(self.encoder_, self).pooling,
+            self._initial_steps(encoded),
+            n_members,
         )
-        self._weigh(training, encoded, net, fold)
+        net, report = _trained.run(self, fit, shape, batches, validation, options)
+        if fold is not None and isinstance(net, Committee):
+            device = prediction_device(self.accelerator)
+            unseen = predict_left_out(net, encoded, torch.as_tensor(fold), device).numpy().astype(np.float64)
+            blend = _blending.weigh(targets, training, unseen, beside)
+            self.blend_ = self.blend_ if blend is None else blend
         report.ends()
+
+    def _initial_steps(self, data: Encoded | EncodedOnDemand) -> tuple[Any, Any]:
+        """Smallest and largest initial Delta, in 1 / (unit of elapsed time), for all layers or for each."""
+        if self.timescales != "auto":
+            return _trained.named_steps(self)
+        duration = max(1.0, float(data.durations().median()))
+        return SLOWEST / duration, min(_FASTEST / duration, FASTEST_EVER)
 
     def _batches(
         self,
@@ -220,7 +216,7 @@ class SSMEstimator(TrainedNetwork, Blending):
         uniform = bool((weight == weight[0]).all())
         return Batches(
             encoded,
-            self._encoded_targets(data.y),
+            self._targets.encoded(data.y),
             None if uniform else torch.as_tensor(weight / weight.mean()).float(),
             batch_size=batch_size,
             generator=generator,
@@ -233,4 +229,15 @@ class SSMEstimator(TrainedNetwork, Blending):
         panel = self._panel(X, reset=False)
         data, device = self.encoder_.encode(panel), prediction_device(self.accelerator)
         outputs = predict(self.net_, data, device).numpy().astype(np.float64)
-        return check_finite(self._with_closed_form(panel, outputs), panel, "outputs")
+        if self.closed_form_ is not None and self.blend_ is not None:
+            outputs = self._targets.blended(self.closed_form_.predict(panel, device), outputs, self.blend_)
+        return check_finite(outputs, panel, "outputs")
+
+    @classmethod
+    def _parameters_of_a_model(cls, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        return _trained.parameters_of_a_model(parameters)
+
+    def _restore(self, fields: Fields) -> None:
+        _trained.restore_network(self, fields)
+        self.closed_form_, self.blend_ = _blending.restore_blend(self, self._targets, fields)
+        self._targets.restore_errors(fields)

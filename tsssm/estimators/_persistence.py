@@ -1,185 +1,16 @@
-"""What a model file says of an estimator, and the two ways of saving: model files and sktime's pickles."""
+"""Model files of estimators, alone or inside of one of scikit-learn."""
 
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
-from zipfile import ZipFile
+from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
 from tsssm.estimators._composites import Composite
-from tsssm.estimators._parameters import Rule, check_parameters
-from tsssm.estimators._parts import register_parts
-from tsssm.persistence import SUFFIX, Fields, ModelFileError, can_hold, read, register, write
-
-Self = TypeVar("Self", bound="Saveable")
-
-register_parts()
-
-# What sktime keeps on every instance: its constructor sets them anew. Files of earlier versions have them.
-_OF_SKTIME = (
-    "_X_metadata",
-    "_class_dictionary",
-    "_config_dynamic",
-    "_converter_store_X",
-    "_converter_store_y",
-    "_estimator_type",
-    "_is_timed",
-    "_is_vectorized",
-    "_tags_dynamic",
-)
-
-
-class Saveable:
-    """Mixin in front of sktime's base classes: an estimator that model files can hold.
-
-    Every subclass is known to model files by its name. What a file holds are the parameters and whatever
-    ``fit`` has set. A class whose ``fit`` sets more than that of its base extends ``_restore``, which reads
-    back what was set and checks it: a file may come from anybody. Subclasses outside of this package may
-    leave that out; what they set is then taken as it is, unless it would hide what the class defines.
-    """
-
-    rules: dict[str, Rule] = {}
-
-    #: Attributes that belong to the program an estimator runs in and not to the model.
-    _not_saved: tuple[str, ...] = ()
-    #: Attributes of sktime's base class that a model does without.
-    _of_sktime: tuple[str, ...] = _OF_SKTIME
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        own = cls.__module__.partition(".")[0] == "tsssm"
-        name = cls.__name__ if own else f"{cls.__module__}.{cls.__qualname__}"
-        register(name, cls, cls._to_state, cls._from_state)
-
-    @classmethod
-    def _parameters_of_a_model(cls, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what of the parameters belongs to a model, and not to the machine that it was fitted on."""
-        return dict(parameters)
-
-    def _to_state(self) -> Mapping[str, Any]:
-        parameters = self._held_parameters()
-        names = self.get_params(deep=False)  # type: ignore[attr-defined]
-        kept = {*names, *self._not_saved, *self._of_sktime}
-        return {
-            "parameters": parameters,
-            "fitted": {name: value for name, value in vars(self).items() if name not in kept},
-        }
-
-    def _held_parameters(self) -> dict[str, Any]:
-        """Return the parameters that a model file holds, with defaults for those that it cannot."""
-        parameters = self._parameters_of_a_model(self.get_params(deep=False))  # type: ignore[attr-defined]
-        left_out = [name for name, value in parameters.items() if not can_hold(value)]
-        if left_out:
-            defaults = self.get_param_defaults()  # type: ignore[attr-defined]
-            parameters.update({name: defaults[name] for name in left_out})
-            warnings.warn(
-                f"The model file leaves out {', '.join(left_out)}, because the value is not plain data: the "
-                f"loaded {type(self).__name__} has the default instead. Its predictions are the same.",
-                UserWarning,
-                stacklevel=3,
-            )
-        return parameters
-
-    @classmethod
-    def _unfitted(cls: type[Self], parameters: dict[str, Any]) -> Self:
-        """Return an estimator with the parameters of a file, after checking them."""
-        check_parameters(parameters, cls.rules)
-        return cls(**cls._parameters_of_a_model(parameters))
-
-    @classmethod
-    def _from_state(cls: type[Self], state: dict[str, Any]) -> Self:
-        fields = Fields(cls.__name__, state)
-        parameters, fitted = fields.mapping("parameters").rest(), fields.mapping("fitted")
-        fields.end()
-        estimator = cls._unfitted(parameters)
-        fitted.ignore(*cls._of_sktime)
-        estimator._restore(fitted)
-        if cls.__module__.partition(".")[0] != "tsssm":
-            others = fitted.rest()
-            hidden = [name for name in others if hasattr(cls, name) or name in parameters]
-            if hidden:
-                raise ModelFileError(f"its {cls.__name__} would override {', '.join(hidden)} of the class.")
-            vars(estimator).update(others)
-        fitted.end()
-        return estimator
-
-    def _restore(self, fields: Fields) -> None:
-        """Set what ``fit`` has set, as a file gives it, after checking each against the others."""
-        raise NotImplementedError
-
-    def save(
-        self, path: str | os.PathLike[str] | None = None, serialization_format: str = "pickle"
-    ) -> ZipFile | tuple[type, bytes] | None:
-        """Save the fitted estimator, as a model file if the name ends in ``.safetensors``.
-
-        Parameters
-        ----------
-        path : path, optional
-            Ending in ".safetensors": one file with numbers and plain text, no pickle, which `tsssm.load`
-            reads without running anything from it, on any device. It replaces an older file at once, or not
-            at all. A path without an
-            ending, or with ".zip", or none: sktime's own format, PATH.zip or an object in memory, which
-            `sktime.base.load` reads. These are pickles: load them only from where you would run code from.
-        serialization_format : {"pickle", "cloudpickle"}
-            Of sktime's format; a model file has no such choice.
-
-        Returns
-        -------
-        None, ZipFile or tuple
-            None for a model file; what sktime returns for the others.
-
-        Raises
-        ------
-        NotFittedError
-            If a model file of an estimator is asked for that is not fitted.
-        ValueError
-            For a path with another ending.
-        UnsavableError
-            If something that ``fit`` has set cannot be held by a model file.
-        OSError
-            If the file cannot be written.
-
-        Warns
-        -----
-        UserWarning
-            If a parameter holds objects that are no plain data, such as ``callbacks`` or a logger in
-            ``trainer_kwargs``: the loaded estimator has the default there.
-
-        Notes
-        -----
-        A model file does not hold where a fit writes: ``checkpoint_dir``, ``resume_from``, and paths and
-        loggers in ``trainer_kwargs``.
-        """
-        ending = "" if path is None else Path(path).suffix
-        if ending not in ("", ".zip", SUFFIX):
-            raise ValueError(
-                f"path must end in {SUFFIX!r}, for a model file that tsssm.load reads, or have no ending, "
-                f"for sktime's pickles; got {ending!r} in {str(path)!r}. For a joblib file, call joblib.dump."
-            )
-        if path is None or Path(path).suffix != SUFFIX:
-            where = path if path is None or isinstance(path, str) else Path(path)
-            return super().save(where, serialization_format)  # type: ignore[misc]
-        if serialization_format != "pickle":
-            raise ValueError(
-                f"serialization_format must be the default for a path that ends in {SUFFIX!r}, because a "
-                f"model file has no other format; got {serialization_format!r}."
-            )
-        self.check_is_fitted("save")  # type: ignore[attr-defined]
-        write(path, self)
-        return None
-
-    @classmethod
-    def load(cls: type[Self], path: str | os.PathLike[str]) -> Self:
-        """Return the estimator of this class in a model file; see `tsssm.load`."""
-        estimator = load(path)
-        if not isinstance(estimator, cls):
-            raise ModelFileError(f"{path} holds a {type(estimator).__name__}, not a {cls.__name__}.")
-        return estimator
+from tsssm.estimators._model_state import is_ours
+from tsssm.persistence import SUFFIX, ModelFileError, read, write
 
 
 def save(estimator: Any, path: str | os.PathLike[str]) -> None:
@@ -216,11 +47,11 @@ def save(estimator: Any, path: str | os.PathLike[str]) -> None:
     """
     if Path(path).suffix != SUFFIX:
         raise ValueError(f"path must end in {SUFFIX!r}; got {str(path)!r}.")
-    if isinstance(estimator, Saveable):
+    if is_ours(estimator):
         estimator.save(path)
         return
     check_is_fitted(estimator)
-    write(path, Composite(estimator, Saveable), type(estimator).__name__)
+    write(path, Composite(estimator), type(estimator).__name__)
 
 
 def load(path: str | os.PathLike[str]) -> Any:
@@ -257,6 +88,6 @@ def load(path: str | os.PathLike[str]) -> Any:
     estimator = read(path)
     if isinstance(estimator, Composite):
         return estimator.put_together()
-    if not isinstance(estimator, Saveable):
+    if not is_ours(estimator):
         raise ModelFileError(f"{path} holds a {type(estimator).__name__}, which is not an estimator.")
     return estimator

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -68,7 +68,7 @@ def dropout_of(encoder: PanelEncoder) -> VariableDropout | None:
     return VariableDropout(encoder.static.n_outputs, len(encoder.channels), _DROPPED)
 
 
-def training_options(parameters: Any, identity: Mapping[str, str], seed: int, **own: Any) -> TrainingOptions:
+def training_options(parameters: Any, seed: int, **own: Any) -> TrainingOptions:
     """Return the options of a run, from the parameters of the same name that all trained estimators have.
 
     ``own`` are those that depend on the data or on the kind of estimator.
@@ -86,6 +86,10 @@ def training_options(parameters: Any, identity: Mapping[str, str], seed: int, **
             "checkpoint_dir and resume_from need a random_state, so that a resumed fit draws the same random "
             "numbers; got random_state=None."
         )
+    # The parameters that a fit depends on, in words; a checkpoint has to agree with them.
+    free = ("checkpoint_dir", "resume_from", "verbose", "callbacks", "trainer_kwargs", "random_state")
+    given = parameters.get_params(deep=False)
+    depends = {name: repr(value) for name, value in given.items() if name not in free}
     return TrainingOptions(
         max_epochs=parameters.max_epochs,
         learning_rate=parameters.learning_rate,
@@ -98,11 +102,16 @@ def training_options(parameters: Any, identity: Mapping[str, str], seed: int, **
         trainer_kwargs=parameters.trainer_kwargs,
         checkpoint_dir=parameters.checkpoint_dir,
         resume_from=parameters.resume_from,
-        identity=identity,
+        identity={"estimator": type(parameters).__name__, **depends},
         seed=seed,
         verbose=parameters.verbose,
         **own,
     )
+
+
+def auto_batch_size(n: int) -> int:
+    """Crops in a step of training with n of them."""
+    return int(np.clip(n // _BATCHES, _LEAST_BATCH, _LARGEST_BATCH))
 
 
 def schedule_of(recipe: Recipe, parameters: Any, n: int, n_members: int) -> dict[str, Any]:

@@ -10,28 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn.base import BaseEstimator, RegressorMixin
-from sklearn.metrics import r2_score
 from sktime.regression.base import BaseRegressor
 
+from tsssm.estimators import _number_methods
 from tsssm.estimators._base import declared_tags, of_one_fit
-from tsssm.estimators._checks import FloatArray
-from tsssm.estimators._incremental import IncrementalNumbers
-from tsssm.estimators._intervals import IntervalTargets
-from tsssm.estimators._network import SSMEstimator
-from tsssm.estimators._number_targets import LOSSES
+from tsssm.estimators._network import NetworkEstimator
+from tsssm.estimators._numbers import LOSSES, NetworkNumbers
 from tsssm.estimators._parameters import LEVELS, RULES, one_of
-from tsssm.estimators._quantiles import QuantileTargets
 
 
-class SSMRegressor(
-    IncrementalNumbers,
-    IntervalTargets,
-    QuantileTargets,
-    SSMEstimator,
-    BaseRegressor,
-    RegressorMixin,
-    BaseEstimator,
-):
+class SSMRegressor(NetworkEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
     """Deep state-space regression of one or several numbers on time series, for scikit-learn and sktime.
 
     Series may differ in length, be sampled irregularly and have missing values. Their times are taken from
@@ -236,6 +224,9 @@ class SSMRegressor(
     )
     rules = {**RULES, "loss": one_of(LOSSES), "quantiles": LEVELS}
 
+    _kind_of_targets = NetworkNumbers
+    _targets: NetworkNumbers
+
     def __init__(
         self,
         backbone: str = "s4d",
@@ -347,34 +338,18 @@ class SSMRegressor(
         self.check_is_fitted()
         if not return_std:
             return self._predict(X)
-        if self.loss != "gaussian":
-            raise ValueError(f"return_std=True needs loss='gaussian'; it is {self.loss!r}.")
-        z = self._target_outputs(X)
-        mean = self._in_units_of_y(z[..., :1])[..., 0]
-        return self._in_shape_of_y(mean), self._in_shape_of_y(self._standard_deviation(z))
+        targets = self._targets
+        targets.check_std()
+        outputs = self._outputs(X)
+        return tuple(targets.in_shape_of_y(part(outputs)) for part in (targets.centre, targets.spread))
 
-    def _centre_and_spread(self, X: Any) -> tuple[FloatArray, FloatArray]:
-        z = self._target_outputs(X)
-        centre = self._centre(z)
-        return centre, self._standard_deviation(z) if self.loss == "gaussian" else np.ones_like(centre)
+    predict_quantiles = _number_methods.predict_quantiles
+    predict_interval = _number_methods.predict_interval
+    score = _number_methods.score
+    partial_fit = _number_methods.partial_fit
 
     def _predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
-        z = self._target_outputs(X)
-        return self._in_shape_of_y(self._centre(z))
-
-    def score(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: npt.ArrayLike | None = None,
-        multioutput: str | npt.ArrayLike | None = "uniform_average",
-    ) -> float:
-        """Return R-squared of ``predict(X)``, optionally weighted.
-
-        ``multioutput`` says how several outputs are averaged, as in `sklearn.metrics.r2_score`.
-        """
-        y, sample_weight = self._for_score(X, y, sample_weight)
-        return r2_score(y, self.predict(X), sample_weight=sample_weight, multioutput=multioutput)
+        return self._targets.in_shape_of_y(self._targets.centre(self._outputs(X)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

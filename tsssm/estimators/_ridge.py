@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 from sktime.classification.base import BaseClassifier
 from sktime.regression.base import BaseRegressor
 
+from tsssm.estimators import _class_methods, _number_methods
 from tsssm.estimators._base import declared_tags, of_one_fit
 from tsssm.estimators._checks import FloatArray
-from tsssm.estimators._class_targets import ClassTargets
+from tsssm.estimators._classes import Classes
 from tsssm.estimators._features import CONTAINER_TAGS, FEATURE_RULES
-from tsssm.estimators._intervals import IntervalTargets
-from tsssm.estimators._number_targets import NumberTargets
+from tsssm.estimators._numbers import Numbers
 from tsssm.estimators._parameters import RULES
 from tsssm.estimators._ridge_base import RidgeEstimator
-from tsssm.estimators._splits import Labelled
-from tsssm.persistence import Fields
 
 _TINY = {"n_features": 64, "n_scales": 2, "random_state": 0}
 
@@ -34,7 +29,7 @@ def _has_one_column(classifier: SSMFeaturesClassifier) -> bool:
     return not isinstance(getattr(classifier, "classes_", None), list)
 
 
-class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, ClassifierMixin, BaseEstimator):
+class SSMFeaturesClassifier(RidgeEstimator, BaseClassifier, ClassifierMixin, BaseEstimator):
     """Ridge classifier on closed-form state-space features, for scikit-learn and sktime.
 
     Fits in seconds where `SSMClassifier` takes minutes: nothing is trained by gradients. Series may differ in
@@ -111,6 +106,9 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
     )
     rules = {**FEATURE_RULES, "class_weight": RULES["class_weight"]}
 
+    _kind_of_targets = Classes
+    _targets: Classes
+
     def __init__(
         self,
         n_features: int = 12288,
@@ -138,22 +136,6 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         self.missing_channels = missing_channels
         super().__init__()
 
-    def _fit_labelled(self, data: Labelled) -> None:
-        data = data.weighted(self._class_weights(data.y, data.y))
-        if self._n_outputs() == 1:
-            warnings.warn(
-                f"only single label seen in y passed to fit of classifier {type(self).__name__}; it will be "
-                "predicted for every series.",
-                UserWarning,
-                stacklevel=3,
-            )
-        left_out = self._fit_ridge(data, self._ridge_targets(data.y))
-        self._fit_slopes(left_out, data.y, data.weight)
-
-    def _restore(self, fields: Fields) -> None:
-        super()._restore(fields)
-        self._restore_slopes(fields)
-
     @available_if(_has_one_column)
     @of_one_fit
     def decision_function(self, X: Any) -> FloatArray:
@@ -179,17 +161,15 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         outputs = self._outputs(X)
         return outputs[:, 0] if self.n_classes_ == 2 else outputs
 
-    def _predict_proba(self, X: Any) -> FloatArray | list[FloatArray]:
-        return self._answers(self._outputs(X))
+    predict_proba = _class_methods.predict_proba
+    predict = _class_methods.predict
+    score = _class_methods.score
 
-    def _answers(self, outputs: FloatArray) -> FloatArray | list[FloatArray]:
-        """Probabilities that outputs (n, m) of the ridge regression stand for."""
-        decisions = zip(self._by_class(outputs), self._slopes, strict=True)
-        proba = [softmax(slope * decision, axis=1) for decision, slope in decisions]
-        return proba if isinstance(self.classes_, list) else proba[0]
+    def _predict_proba(self, X: Any) -> FloatArray | list[FloatArray]:
+        return self._targets.answers(self._outputs(X))
 
     def _predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
-        return self._most_likely(self._by_class(self._outputs(X)))
+        return self._targets.most_likely(self._targets.by_class(self._outputs(X)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -205,9 +185,7 @@ class SSMFeaturesClassifier(ClassTargets, RidgeEstimator, BaseClassifier, Classi
         return [_TINY, {**_TINY, "basis": "legs", "pooling": ("competition",), "normalize": "global"}]
 
 
-class SSMFeaturesRegressor(
-    IntervalTargets, NumberTargets, RidgeEstimator, BaseRegressor, RegressorMixin, BaseEstimator
-):
+class SSMFeaturesRegressor(RidgeEstimator, BaseRegressor, RegressorMixin, BaseEstimator):
     """Ridge regression of one or several numbers on closed-form state-space features.
 
     For scikit-learn and sktime. Fits in seconds where `SSMRegressor` takes minutes: nothing is trained by
@@ -269,6 +247,10 @@ class SSMFeaturesRegressor(
             "capability:multioutput": True,
         },
     )
+    rules = FEATURE_RULES
+
+    _kind_of_targets = Numbers
+    _targets: Numbers
 
     def __init__(
         self,
@@ -295,15 +277,8 @@ class SSMFeaturesRegressor(
         self.missing_channels = missing_channels
         super().__init__()
 
-    def _fit_labelled(self, data: Labelled) -> None:
-        # In standard units, so that no target rules over the choice of the penalty by its unit.
-        self._fit_targets(data.y, data.weight)
-        left_out = self._fit_ridge(data, self._ridge_targets(data.y))
-        self._judge(data.y - self._in_units_of_y(left_out[..., None])[..., 0], data.groups)
-
-    def _centre_and_spread(self, X: Any) -> tuple[FloatArray, FloatArray]:
-        centre = self._in_units_of_y(self._outputs(X)[..., None])[..., 0]
-        return centre, np.ones_like(centre)
+    predict_interval = _number_methods.predict_interval
+    score = _number_methods.score
 
     @of_one_fit
     def predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
@@ -328,26 +303,7 @@ class SSMFeaturesRegressor(
         return self._predict(X)
 
     def _predict(self, X: Any) -> npt.NDArray[Any] | pd.DataFrame:
-        return self._in_shape_of_y(self._in_units_of_y(self._outputs(X)[..., None])[..., 0])
-
-    def _answers(self, outputs: FloatArray) -> FloatArray:
-        """Predictions (n,) or (n, m) that outputs (n, m) of the ridge regression stand for."""
-        values = self._in_units_of_y(outputs[..., None])[..., 0]
-        return values if self._y_ndim == 2 else values[:, 0]
-
-    def score(
-        self,
-        X: Any,
-        y: Any,
-        sample_weight: npt.ArrayLike | None = None,
-        multioutput: str | npt.ArrayLike | None = "uniform_average",
-    ) -> float:
-        """Return R-squared of ``predict(X)``, optionally weighted.
-
-        ``multioutput`` says how several outputs are averaged, as in `sklearn.metrics.r2_score`.
-        """
-        y, sample_weight = self._for_score(X, y, sample_weight)
-        return r2_score(y, self.predict(X), sample_weight=sample_weight, multioutput=multioutput)
+        return self._targets.in_shape_of_y(self._targets.centre(self._outputs(X)))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

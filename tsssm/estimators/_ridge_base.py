@@ -9,26 +9,27 @@ import numpy.typing as npt
 from sklearn.utils.validation import check_consistent_length
 
 from tsssm.estimators._alignment import aligned
+from tsssm.estimators._base import PanelEstimator
 from tsssm.estimators._checks import FloatArray, checked_groups, checked_weights
+from tsssm.estimators._classes import Classes
 from tsssm.estimators._closed_form import left_out_by_fold
-from tsssm.estimators._features import FeaturesEstimator
+from tsssm.estimators._features import features_of, fitted_features, restored_features
+from tsssm.estimators._numbers import Numbers
 from tsssm.estimators._splits import Labelled, group_folds
-from tsssm.features import fit_on_top, predict_ridge
+from tsssm.features import Features, fit_on_top, predict_ridge
 from tsssm.persistence import Fields
 
 Estimator = TypeVar("Estimator", bound="RidgeEstimator")
 
 
-class RidgeEstimator(FeaturesEstimator):
-    """Mixin of the models: a ridge regression on the features, on those of charts a logistic one for classes.
+class RidgeEstimator(PanelEstimator):
+    """Base of the models: a ridge regression on features, on those of charts a logistic one for classes."""
 
-    A subclass checks its targets in ``_checked_targets``, and passes them on as numbers in ``_fit_labelled``.
-    """
-
+    features_: Features
     alpha_: float
     coef_: FloatArray
-    _targets_are_classes: bool
     intercept_: FloatArray
+    _targets: Classes | Numbers
 
     def fit(
         self: Estimator,
@@ -71,7 +72,7 @@ class RidgeEstimator(FeaturesEstimator):
             y = aligned(y, panel, X, "y")
             sample_weight = aligned(sample_weight, panel, X, "sample_weight")
             check_consistent_length(panel, y)
-            labels = self._checked_targets(y, None, reset=True)
+            labels = self._check_targets(y, reset=True)
             belonging = checked_groups(aligned(groups, panel, X, "groups"), panel)
             data = Labelled(panel, labels, checked_weights(sample_weight, panel), belonging)
             self._fit_labelled(data.weighted(np.ones(len(panel))))
@@ -81,35 +82,34 @@ class RidgeEstimator(FeaturesEstimator):
         """Fit without weights: what sktime's machinery calls."""
         return self.fit(X, y)
 
-    def _restore(self, fields: Fields) -> None:
-        super()._restore(fields)
-        outputs = self._n_ridge_outputs()
-        self.alpha_ = fields.number("alpha_", 0.0)
-        self.coef_ = fields.array("coef_", (self.features_.n_features_out, outputs), np.float64)
-        self.intercept_ = fields.array("intercept_", (outputs,), np.float64)
-
-    def _n_ridge_outputs(self) -> int:
-        """Return the number m of outputs of the regression."""
-        raise NotImplementedError
-
-    def _checked_targets(self, y: Any, classes: Any, *, reset: bool) -> npt.NDArray[Any]:
-        raise NotImplementedError
-
     def _fit_labelled(self, data: Labelled) -> None:
-        raise NotImplementedError
-
-    def _fit_ridge(self, data: Labelled, targets: FloatArray) -> FloatArray:
-        """Fit to targets (n, m); return what fits without a series, or its group, predict for it."""
-        self._fit_features(data.panel)
-        values, weight = self._features(data.panel), data.weight / data.weight.mean()
-        classes = self._targets_are_classes
-        ridge = fit_on_top(self.features_, values, targets, weight, classes=classes)
+        targets = self._targets
+        data = data.weighted(targets.weights(data.y, data.y))
+        targets.fit(data.y, data.weight)
+        targets.warn_of_one(self, "series")
+        self.features_ = fitted_features(self, data.panel)
+        values, wanted, weight = features_of(self, data.panel), targets.ridge(data.y), data.weight
+        weight = weight / weight.mean()
+        ridge = fit_on_top(self.features_, values, wanted, weight, classes=targets.are_classes)
         self.alpha_, self.coef_, self.intercept_ = ridge.alpha, ridge.coef, ridge.intercept
-        fold = group_folds(data, targets > 0 if classes else None)
-        if fold is None:
-            return ridge.left_out
-        return left_out_by_fold(self.features_, values, targets, weight, fold, classes=classes)
+        left_out = ridge.left_out
+        fold = group_folds(data, wanted > 0 if targets.are_classes else None)
+        if fold is not None:
+            left_out = left_out_by_fold(
+                self.features_, values, wanted, weight, fold, classes=targets.are_classes
+            )
+        targets.calibrate(left_out, data.y, data.weight)
+        targets.judge(left_out, data.y, data.groups)
+
+    def _restore(self, fields: Fields) -> None:
+        targets: Classes | Numbers = self._restore_targets(fields)
+        self.features_ = restored_features(self, fields)
+        self.alpha_ = fields.number("alpha_", 0.0)
+        self.coef_ = fields.array("coef_", (self.features_.n_features_out, targets.n_ridge), np.float64)
+        self.intercept_ = fields.array("intercept_", (targets.n_ridge,), np.float64)
+        targets.restore_slopes(fields)
+        targets.restore_errors(fields)
 
     def _outputs(self, X: Any) -> FloatArray:
         """Outputs (n, m) of the ridge regression."""
-        return predict_ridge(self._features(self._panel(X, reset=False)), self.coef_, self.intercept_)
+        return predict_ridge(features_of(self, self._panel(X, reset=False)), self.coef_, self.intercept_)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -12,23 +13,19 @@ import torch
 
 from tsssm.backbone import Backbone
 from tsssm.encoding import Encoded, EncodedOnDemand, PanelEncoder
+from tsssm.estimators import _trained
 from tsssm.estimators._alignment import aligned
 from tsssm.estimators._along_clock import Clock
 from tsssm.estimators._along_labels import AlongTime, read_along, read_times
-from tsssm.estimators._callbacks import with_callbacks
-from tsssm.estimators._checks import (
-    FloatArray,
-    IntArray,
-    check_validation,
-    checked_groups,
-    errors_about,
-    is_table,
-    seed_of,
-)
-from tsssm.estimators._parameters import RULES, Rule, along_rules, steps_of
-from tsssm.estimators._recipes import recipe_of
+from tsssm.estimators._along_numbers import NumbersAlongTime
+from tsssm.estimators._base import PanelEstimator
+from tsssm.estimators._callbacks import CallbackSupportMixin, with_callbacks
+from tsssm.estimators._checks import FloatArray, IntArray, checked_groups, is_table
+from tsssm.estimators._classes import NetworkClasses
+from tsssm.estimators._parameters import RULES, Rule, along_rules
+from tsssm.estimators._recipes import auto_batch_size
 from tsssm.estimators._splits import Labelled, split
-from tsssm.estimators._trained import FASTEST_EVER, TrainedNetwork, auto_batch_size, of_one_epoch
+from tsssm.estimators._trained import FASTEST_EVER, SLOWEST, Fit, Shape
 from tsssm.panel import Panel
 from tsssm.persistence import Fields
 from tsssm.training import Crops, predict_along, prediction_device
@@ -37,8 +34,8 @@ Estimator = TypeVar("Estimator", bound="SequenceEstimator")
 
 # Samples of a crop, and the part of it in which states settle; samples in a step of training, at most.
 _CROP, _WARM_UP, _STEP_SAMPLES = 2048, 0.25, 65_536
-# The slowest system remembers twice as long as a crop, as in `TrainedNetwork`.
-_SLOWEST = 0.5
+# The network answers at a sample what one that pools would answer if the series ended there.
+_POOLING = "last"
 
 
 @dataclass(frozen=True)
@@ -85,22 +82,20 @@ class Recordings:
         )
 
 
-class SequenceEstimator(TrainedNetwork):
-    """Mixin of the estimators with answers along time, in front of an sktime base."""
+class SequenceEstimator(PanelEstimator, CallbackSupportMixin):
+    """Base of the estimators with answers along time, by one network."""
 
-    lookahead: float | None
-    crop_length: int | str
-    warm_up: int | str
     rare_classes: float = 0.0
+
+    encoder_: PanelEncoder
+    time_scale_: float
+    net_: Backbone | None
+    _targets: NetworkClasses | NumbersAlongTime
 
     rules: dict[str, Rule] = {**RULES, **along_rules()}
 
     def _looks_ahead(self) -> bool:
         return self.lookahead is None
-
-    def _summary(self) -> str:
-        # The network answers at a sample what one that pools would answer if the series ended there.
-        return "last"
 
     def _delay(self) -> float:
         """How long after a time its answer is given, in units of the time scale."""
@@ -162,24 +157,15 @@ class SequenceEstimator(TrainedNetwork):
         FloatingPointError
             If training diverges in spite of a smaller and smaller learning rate.
         """
-        continued = self._is_fitted and self._starts_warm()
-        with self._fitting(reset=not continued):
-            check_validation(X_val, y_val, sample_weight_val, groups, bool(self.early_stopping))
-            seed = seed_of(self.random_state)
-            data = self._labelled(X, y, sample_weight, groups, reset=not continued)
-            if continued:
-                self._get_used_to(data.panel)
-            held_out = None
-            if X_val is not None:
-                with errors_about("X_val, y_val and sample_weight_val"):
-                    held_out = self._labelled(X_val, y_val, sample_weight_val, reset=False)
-            elif self.early_stopping:
-                n = len(data.panel)
-                every = Labelled(data.panel, np.arange(n), np.ones(n), data.groups)
-                parts = split(every, np.zeros(n), self.validation_fraction, seed, classes=False)
-                data, held_out = (data[part.y] for part in parts)
-            self._train(data, held_out, seed, continued=continued, weighted=sample_weight is not None)
+        _trained.fit_network(self, X, y, sample_weight, groups, (X_val, y_val, sample_weight_val))
         return self
+
+    def _split(self, data: Recordings, seed: int) -> tuple[Recordings, Recordings]:
+        """Return what to train on, and what to validate with."""
+        n = len(data.panel)
+        every = Labelled(data.panel, np.arange(n), np.ones(n), data.groups)
+        training, held_out = split(every, np.zeros(n), self.validation_fraction, seed, classes=False)
+        return data[training.y], data[held_out.y]
 
     def _labelled(
         self,
@@ -198,7 +184,7 @@ class SequenceEstimator(TrainedNetwork):
         panel, at, known, labels, weight = self._read(X, y, sample_weight, reset=reset)
         if at.columns is not None:
             labels = pd.DataFrame(labels, columns=at.columns).infer_objects()
-        checked = self._checked_targets(labels, classes, reset=reset)
+        checked = self._check_targets(labels, classes, reset=reset)
         groups = checked_groups(aligned(groups, panel, X, "groups"), panel)
         return Recordings(panel, at, known, checked, weight, groups)
 
@@ -254,37 +240,25 @@ class SequenceEstimator(TrainedNetwork):
             raise ValueError("sample_weight must be finite and not negative.")
         return weight
 
-    def _train(
-        self,
-        data: Recordings,
-        held_out: Recordings | None,
-        seed: int,
-        *,
-        continued: bool,
-        weighted: bool,
-        incremental: bool = False,
-    ) -> None:
-        if not continued:
-            self._fit_targets(data.y, data.weight * self._class_weights(data.y, data.y))
+    def _train(self, fit: Fit) -> None:
+        """Train the network, a new one unless it goes on with one, and set the fitted attributes."""
+        targets, data, held_out = self._targets, fit.data, fit.held_out
+        if targets.single:
+            return _trained.fit_single_class(self, fit, "sample")
+        if not fit.continued:
+            targets.fit(data.y, data.weight * targets.weights(data.y, data.y))
             self.encoder_ = PanelEncoder(self.time_scale, self.scale, self.categorical or ()).fit(data.panel)
             self.time_scale_ = self.encoder_.time_scale_
-        run_seed = self._seed_of_run(seed, continued=continued)
-        crops = self._crops(data, data.y, torch.Generator().manual_seed(run_seed))
-        options = self._training_options(crops.n_crops, 1, run_seed)
+        crops = self._crops(data, data.y, torch.Generator().manual_seed(fit.run_seed))
+        options = _trained.options_of(self, fit, crops.n_crops, 1)
         options = replace(options, batch_size=len_of_batch(crops, self.batch_size))
-        if incremental:
-            options = of_one_epoch(options)
         batches = crops.with_batches(options.batch_size)
         validation = None
         if held_out is not None:
             judged = self._crops(held_out, data.y)
             validation = judged.with_batches(len_of_batch(judged, self.batch_size))
-        told = data.panel, data.y, {"sample_weight": data.weight} if weighted else {}
-        encoded: Any = crops.data
-        _, report = self._run(
-            encoded, batches, validation, options, told, n_members=1, seed=seed, continued=continued
-        )
-        report.ends()
+        shape = Shape(self._looks_ahead(), _POOLING, self._initial_steps(crops.data))
+        _trained.run(self, fit, shape, batches, validation, options)[1].ends()
 
     def _crop_sizes(self) -> tuple[int, int]:
         """Samples of a crop and of its warm-up."""
@@ -306,7 +280,7 @@ class SequenceEstimator(TrainedNetwork):
         """The labels that can be learned from, as crops."""
         clock = Clock(data.panel, self.encoder_)
         rows, late = clock.rows(data.at, self._delay(), "y")
-        weight = data.weight * self._class_weights(data.y, y_train)
+        weight = data.weight * self._targets.weights(data.y, y_train)
         usable = (rows[data.known] >= 0) & ~late[data.known] & (weight > 0)
         if not usable.any():
             raise ValueError(
@@ -321,31 +295,31 @@ class SequenceEstimator(TrainedNetwork):
         return Crops(
             clock.data,
             torch.as_tensor(rows[data.known[usable]]),
-            self._encoded_targets(y),
+            self._targets.encoded(y),
             None if uniform else torch.as_tensor(weight / weight.mean()).float(),
             length=length,
             warm_up=warm_up,
             both=self._looks_ahead(),
             generator=generator,
-            classes=torch.as_tensor(self._strata(y)) if rare else None,
+            classes=torch.as_tensor(self._targets.strata(y)) if rare else None,
             rare=rare,
         )
 
     def _initial_steps(self, data: Encoded | EncodedOnDemand) -> tuple[Any, Any]:
         if self.timescales != "auto":
-            return steps_of(self.timescales, self.time_scale_, recipe_of(self.encoder_, self).n_layers)
+            return _trained.named_steps(self)
         durations = data.durations()
         crop = durations / data.lengths * self._crop_sizes()[0]
-        return _SLOWEST / max(1.0, float(torch.minimum(durations, crop).median())), FASTEST_EVER
+        return SLOWEST / max(1.0, float(torch.minimum(durations, crop).median())), FASTEST_EVER
 
     def _outputs_at(self, panel: Panel, at: AlongTime, name: str) -> FloatArray:
         """Outputs (m, n_outputs) of the fitted network at times."""
         net = self.net_
-        assert isinstance(net, Backbone)  # a single class is not asked
+        assert net is not None  # a single class is not asked
         clock = Clock(panel, self.encoder_)
         rows, _ = clock.rows(at, self._delay(), name)
         known = rows >= 0
-        outputs = np.empty((len(rows), self._n_outputs()))
+        outputs = np.empty((len(rows), self._targets.n_outputs))
         device = prediction_device(self.accelerator)
         outputs[known] = predict_along(net, clock.data, torch.as_tensor(rows[known]), device).numpy()
         if not known.all():  # as of a series without values
@@ -368,16 +342,17 @@ class SequenceEstimator(TrainedNetwork):
         numbers, offsets, alike = read_times(times, X, panel)
         return panel, AlongTime(np.empty(len(numbers)), offsets, numbers), array and alike
 
+    @classmethod
+    def _parameters_of_a_model(cls, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        return _trained.parameters_of_a_model(parameters)
+
     def _restore(self, fields: Fields) -> None:
-        super()._restore(fields)
+        _trained.restore_network(self, fields)
         net: Any = self.net_
         if net is not None:
             shape = type(net) is Backbone and (net.config["pooling"], net.config["bidirectional"])
-            if shape != (self._summary(), self._looks_ahead()):
+            if shape != (_POOLING, self._looks_ahead()):
                 raise fields.refuse("net_", f"one network for lookahead={self.lookahead}", net)
-
-    def _restore_blend(self, fields: Fields, encoder: PanelEncoder) -> None:
-        """There is no closed form beside the network."""
 
 
 def len_of_batch(crops: Crops, batch_size: int | str) -> int:

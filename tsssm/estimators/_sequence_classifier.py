@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,21 +11,16 @@ import numpy.typing as npt
 import pandas as pd
 from sklearn.base import BaseEstimator
 from sklearn.metrics import accuracy_score
-from sktime.base import BaseEstimator as SktimeEstimator
 
-from tsssm.encoding import PanelEncoder
+from tsssm.estimators import _class_methods
 from tsssm.estimators._along_answers import arranged
 from tsssm.estimators._base import of_one_fit
-from tsssm.estimators._callbacks import FitReport
-from tsssm.estimators._class_targets import ClassTargets
-from tsssm.estimators._incremental import IncrementalClasses
+from tsssm.estimators._classes import NetworkClasses
 from tsssm.estimators._parameters import one_of
-from tsssm.estimators._sequence import Recordings, SequenceEstimator
+from tsssm.estimators._sequence import SequenceEstimator
 
 
-class SSMSequenceClassifier(
-    IncrementalClasses, ClassTargets, SequenceEstimator, SktimeEstimator, BaseEstimator
-):
+class SSMSequenceClassifier(SequenceEstimator, BaseEstimator):
     """Deep state-space classifier with a label for every sample, or for times of their own.
 
     As `SSMClassifier`, but the classes are those of moments, not of series: which beat is ectopic, where a
@@ -171,6 +165,9 @@ class SSMSequenceClassifier(
 
     rules = {**SequenceEstimator.rules, "loss": one_of(("cross_entropy",))}
 
+    _kind_of_targets = NetworkClasses
+    _targets: NetworkClasses
+
     def __init__(
         self,
         lookahead: float | None = None,
@@ -256,35 +253,19 @@ class SSMSequenceClassifier(
         self.categorical = categorical
         super().__init__()
 
+    partial_fit = _class_methods.partial_fit
+
     def _are_labels(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
         missing = np.asarray(pd.isna(values))
         if self.ignore_label is not None:
             missing = missing | np.asarray(values == self.ignore_label)
         return np.asarray(~missing if values.ndim == 1 else ~missing.any(axis=1))
 
-    def _train(self, data: Recordings, *args: Any, **kwargs: Any) -> None:
-        if self._n_outputs() > 1:
-            super()._train(data, *args, **kwargs)
-            return
-        warnings.warn(
-            f"only single label seen in y passed to fit of classifier {type(self).__name__}; it will be "
-            "predicted for every sample.",
-            UserWarning,
-            stacklevel=4,
-        )
-        self.net_ = None
-        self.encoder_ = PanelEncoder(self.time_scale, self.scale, self.categorical or ()).fit(data.panel)
-        self.time_scale_ = self.encoder_.time_scale_
-        self.n_iter_ = 0
-        self.loss_curve_ = []
-        self.validation_scores_ = self.best_validation_score_ = None
-        FitReport(self, data.panel, data.y, {}, 0, lambda: {"_is_fitted": True}).ends()
-
     def _proba(self, panel: Any, at: Any, name: str = "times") -> list[npt.NDArray[np.float64]]:
         """Probabilities (m, n_classes) at times, for each column of y."""
         if self.net_ is None:
             return [np.ones((len(at.values), 1))]
-        answers = self._answers(self._outputs_at(panel, at, name))
+        answers = self._targets.answers(self._outputs_at(panel, at, name))
         return answers if isinstance(answers, list) else [answers]
 
     @of_one_fit
@@ -313,7 +294,7 @@ class SSMSequenceClassifier(
         """
         self.check_is_fitted()
         panel, at, array = self._question(X, times)
-        names = self._column_classes()
+        names = self._targets.listed
         answers = [
             arranged(proba, X, at, array=array, columns=classes)
             for proba, classes in zip(self._proba(panel, at), names, strict=True)
@@ -334,8 +315,8 @@ class SSMSequenceClassifier(
         """
         self.check_is_fitted()
         panel, at, array = self._question(X, times)
-        labels = np.asarray(self._most_likely(self._proba(panel, at)))
-        return arranged(labels, X, at, array=array, columns=self._y_columns, swap=True)
+        labels = np.asarray(self._targets.most_likely(self._proba(panel, at)))
+        return arranged(labels, X, at, array=array, columns=self._targets.columns, swap=True)
 
     @of_one_fit
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -346,7 +327,7 @@ class SSMSequenceClassifier(
         """
         self.check_is_fitted()
         panel, at, known, labels, weight = self._read(X, y, sample_weight)
-        predicted = np.asarray(self._most_likely(self._proba(panel, at, "y")))[known]
+        predicted = np.asarray(self._targets.most_likely(self._proba(panel, at, "y")))[known]
         if labels.shape != predicted.shape:
             raise ValueError(f"y must have {predicted.shape[1:] or 'one'} columns; got {labels.shape[1:]}.")
         right = np.asarray(labels == predicted)

@@ -9,25 +9,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 from sklearn.base import BaseEstimator
 from sklearn.metrics import r2_score
-from sktime.base import BaseEstimator as SktimeEstimator
-from torch import Tensor
 
+from tsssm.estimators import _number_methods
 from tsssm.estimators._along_answers import arranged
+from tsssm.estimators._along_numbers import NumbersAlongTime, as_numbers
 from tsssm.estimators._base import of_one_fit
-from tsssm.estimators._checks import FloatArray
-from tsssm.estimators._incremental import IncrementalNumbers
-from tsssm.estimators._number_targets import LOSSES
+from tsssm.estimators._numbers import LOSSES
 from tsssm.estimators._parameters import LEVELS, one_of
-from tsssm.estimators._quantiles import QuantileTargets
 from tsssm.estimators._sequence import SequenceEstimator
 
 
-class SSMSequenceRegressor(
-    IncrementalNumbers, QuantileTargets, SequenceEstimator, SktimeEstimator, BaseEstimator
-):
+class SSMSequenceRegressor(SequenceEstimator, BaseEstimator):
     """Deep state-space regression of numbers at every sample, or at times of their own.
 
     As `SSMRegressor`, but the targets are those of moments, not of series: the heart rate now, from a signal;
@@ -146,6 +140,9 @@ class SSMSequenceRegressor(
 
     rules = {**SequenceEstimator.rules, "loss": one_of(LOSSES), "quantiles": LEVELS}
 
+    _kind_of_targets = NumbersAlongTime
+    _targets: NumbersAlongTime
+
     def __init__(
         self,
         lookahead: float | None = None,
@@ -225,43 +222,11 @@ class SSMSequenceRegressor(
         self.categorical = categorical
         super().__init__()
 
+    partial_fit = _number_methods.partial_fit
+
     def _are_labels(self, values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-        missing = np.isnan(_numbers(values))
+        missing = np.isnan(as_numbers(values))
         return np.asarray(~missing if values.ndim == 1 else ~missing.all(axis=1))
-
-    def _checked_targets(self, y: Any, classes: Any, *, reset: bool) -> FloatArray:
-        columns = getattr(y, "columns", None)
-        values = _numbers(np.asarray(y))
-        # Where only some of several targets are missing, the others count.
-        known = values if columns is None else type(y)(np.nan_to_num(values), columns=columns)
-        super()._checked_targets(
-            known if columns is not None else np.nan_to_num(values), classes, reset=reset
-        )
-        return values.reshape(len(values), -1)
-
-    def _fit_targets(self, y: FloatArray, weight: FloatArray) -> None:
-        """Learn mean and scale of each target from where it is known."""
-        parts = []
-        for j in range(y.shape[1]):
-            known = np.isfinite(y[:, j])
-            if not known.any():
-                raise ValueError(f"y has no value to learn from in column {j}.")
-            super()._fit_targets(y[known, j : j + 1], weight[known])
-            parts.append((self._y_mean, self._y_std))
-        self._y_mean, self._y_std = (np.concatenate(part) for part in zip(*parts, strict=True))
-
-    def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """Loss of each label, the mean over the targets that are known."""
-        known = target.isfinite()
-        z = outputs.unflatten(1, (self._n_targets, -1))
-        losses = LOSSES[self.loss](z, torch.where(known, target, 0.0), self.quantiles)
-        return torch.where(known, losses, 0.0).sum(dim=1) / known.sum(dim=1)
-
-    def _centres(self, panel: Any, at: Any, name: str = "times") -> tuple[FloatArray, FloatArray]:
-        """Predictions (m, k) at times, and the outputs (m, k, o) they are of."""
-        outputs = self._outputs_at(panel, at, name)
-        z = outputs.reshape(len(outputs), self._n_targets, -1)
-        return self._centre(z), z
 
     @of_one_fit
     def predict(self, X: Any, times: Any = None, return_std: bool = False) -> Any:
@@ -290,15 +255,16 @@ class SSMSequenceRegressor(
             ``return_std`` with another loss.
         """
         self.check_is_fitted()
-        if return_std and self.loss != "gaussian":
-            raise ValueError(f"return_std=True needs loss='gaussian'; it is {self.loss!r}.")
+        targets = self._targets
+        if return_std:
+            targets.check_std()
         panel, at, array = self._question(X, times)
-        centre, z = self._centres(panel, at)
-        spread = [self._standard_deviation(z)] if return_std else []
-        names = None if self._y_columns is None else list(self._y_columns)
+        outputs = self._outputs_at(panel, at, "times")
+        parts = [targets.centre(outputs), *([targets.spread(outputs)] if return_std else [])]
+        names = None if targets.columns is None else list(targets.columns)
         answers = [
-            arranged(part if self._y_ndim == 2 else part[:, 0], X, at, array=array, columns=names, swap=True)
-            for part in [centre, *spread]
+            arranged(part if targets.ndim == 2 else part[:, 0], X, at, array=array, columns=names, swap=True)
+            for part in parts
         ]
         return tuple(answers) if return_std else answers[0]
 
@@ -324,12 +290,13 @@ class SSMSequenceRegressor(
             As `predict`, for levels that were not trained, and for a loss without quantiles.
         """
         self.check_is_fitted()
-        levels = self._checked_levels(quantiles)
+        targets = self._targets
+        levels = targets.check_levels(quantiles)
         panel, at, array = self._question(X, times)
-        values = self._quantile_values(self._outputs_at(panel, at, "times"), levels)
-        if self._y_ndim == 1:
+        values = targets.quantile_values(self._outputs_at(panel, at, "times"), levels)
+        if targets.ndim == 1:
             return arranged(values[:, 0], X, at, array=array, columns=list(levels))
-        names = range(values.shape[1]) if self._y_columns is None else self._y_columns
+        names: Any = range(values.shape[1]) if targets.columns is None else targets.columns
         pairs = pd.MultiIndex.from_product([names, levels])
         return arranged(values, X, at, array=array, columns=pairs, swap=True)
 
@@ -341,8 +308,8 @@ class SSMSequenceRegressor(
         """
         self.check_is_fitted()
         panel, at, known, labels, weight = self._read(X, y, sample_weight)
-        truth = _numbers(labels).reshape(len(labels), -1)
-        predicted = self._centres(panel, at, "y")[0][known]
+        truth = as_numbers(labels).reshape(len(labels), -1)
+        predicted = self._targets.centre(self._outputs_at(panel, at, "y"))[known]
         if truth.shape != predicted.shape:
             raise ValueError(f"y must have {predicted.shape[1]} target(s); got {truth.shape[1]}.")
         scores = []
@@ -357,26 +324,3 @@ class SSMSequenceRegressor(
         """Return parameters for quick test instances."""
         tiny = {"n_layers": 1, "d_model": 4, "d_state": 4, "batch_size": 8, "random_state": 0}
         return [{**tiny, "max_steps": 10}, {**tiny, "lookahead": 0, "norm": "layer", "max_epochs": 2}]
-
-
-def _numbers(values: npt.NDArray[Any]) -> FloatArray:
-    """Targets as float64, NaN where they are missing.
-
-    Raises
-    ------
-    TypeError, ValueError
-        For what are no real numbers, and for infinity.
-    """
-    if values.dtype.kind not in "fiubO":
-        raise TypeError(f"y must hold real numbers; got dtype {values.dtype}.")
-    try:
-        if values.dtype == object:
-            values = np.where(pd.isna(values), np.nan, values)
-        numbers = values.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"y must hold real numbers: {error}") from error
-    if np.isinf(numbers).any():
-        raise ValueError(
-            f"y must be finite or missing; it is infinite at position {int(np.argmax(np.isinf(numbers)))}."
-        )
-    return numbers

@@ -1,92 +1,102 @@
-"""How the targets of an estimator are passed to the network, and to the closed form beside it."""
+"""What an estimator knows of the targets that it was fitted to: an object that the estimator has.
+
+Symbols and shapes: n series with targets y (n,) or (n, n_columns)::
+
+    ridge    (n, m)   targets of a ridge regression
+    outputs  (n, m)   what a ridge regression says, or (n, n_outputs) what a network does
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
 from tsssm.estimators._checks import FloatArray
+from tsssm.estimators._left_out import Errors
 from tsssm.persistence import Fields
+
+Self = TypeVar("Self", bound="Targets")
 
 
 class Targets:
-    """Base of the mixins that have targets: what they are to a network, and to a ridge regression."""
+    """Targets of a model: checked, passed on as numbers, and brought back into the form of y.
 
-    # Whether the targets are classes, every one of which the network has to see.
-    _targets_are_classes: bool
+    A fit makes new ones or works on a copy, so that those of an earlier fit stay as they are.
+    """
 
-    def _strata(self, y: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Return what a validation split should cover evenly, (n,)."""
+    #: Whether the targets are classes, every one of which has to be seen in training.
+    are_classes: ClassVar[bool]
+    #: Parameters of estimators that say what targets mean.
+    parameters: ClassVar[tuple[str, ...]] = ()
+    #: What is learned, and what model files call it.
+    held: ClassVar[dict[str, str]] = {}
+
+    #: Those of series that were left out of a fit, if they say how wrong answers are.
+    errors: Errors | None = None
+
+    @classmethod
+    def of(cls: type[Self], estimator: Any, known: Self | None = None) -> Self:
+        """Targets of an estimator that is to be fitted; one that goes on knows those of its last fit."""
+        targets = cls() if known is None else copy.copy(known)
+        vars(targets).pop("errors", None)
+        vars(targets).update({name: getattr(estimator, name) for name in cls.parameters})
+        return targets
+
+    def state(self) -> dict[str, Any]:
+        """What a model file holds."""
+        return {held: vars(self)[name] for name, held in self.held.items() if name in vars(self)}
+
+    @classmethod
+    def among(cls: type[Self], state: dict[str, Any]) -> Self:
+        """Targets in the state of a pickled estimator of version 0.1.0, which had all this for itself."""
+        targets = cls()
+        found = {name: state.pop(held) for name, held in cls.held.items() if held in state}
+        vars(targets).update({name: state[name] for name in cls.parameters}, **found)
+        return targets
+
+    def restore(self, fields: Fields) -> None:
+        """As `PanelEstimator._restore`."""
         raise NotImplementedError
 
-    def _checked_targets(self, y: Any, classes: Any, *, reset: bool) -> npt.NDArray[Any]:
-        """Return targets (n,) or (n, n_columns); with ``reset`` learn what is expected of later ones."""
-        raise NotImplementedError
+    def restore_slopes(self, fields: Fields) -> None:
+        """As `restore`, of a model with a ridge regression: how much its outputs say."""
 
-    def _class_weights(self, y: npt.NDArray[Any], y_train: npt.NDArray[Any]) -> FloatArray:
-        """Return factors (n,) on the weights of series with targets y, learned from y_train."""
-        return np.ones(len(y))
+    def restore_errors(self, fields: Fields) -> None:
+        """As `restore`, of a model that judges itself by series that were left out."""
 
-    def _fit_targets(self, y: npt.NDArray[Any], weight: FloatArray) -> None:
-        """Learn from the targets to train on how to encode targets."""
+    def shown(self) -> dict[str, Any]:
+        """What estimators show as attributes of their own."""
+        return {}
 
-    def _encoded_targets(self, y: npt.NDArray[Any]) -> Tensor:
-        """Return the targets (n, ...) of the loss."""
-        raise NotImplementedError
+    @property
+    def single(self) -> bool:
+        """Whether there is a single class, and thus nothing to learn."""
+        return False
 
-    def _origin(self) -> Tensor | None:
-        """Return the encoded targets (m,) of numbers that are 0, with the sign turned; None for classes."""
-        return None
+    def check(self, y: Any, classes: Any = None, *, reset: bool) -> npt.NDArray[Any]:
+        """Return targets (n,) or (n, n_columns); with ``reset`` learn what is expected of later ones.
 
-    def _n_outputs(self) -> int:
-        """Return the number of outputs of the network."""
-        raise NotImplementedError
-
-    def _loss(self, outputs: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of each series (batch,)."""
-        raise NotImplementedError
-
-    def _n_columns(self) -> int:
-        """Return the number of columns of y."""
-        raise NotImplementedError
-
-    def _n_ridge_outputs(self) -> int:
-        """Return the number m of outputs of a ridge regression."""
-        raise NotImplementedError
-
-    def _restore_slopes(self, fields: Fields) -> None:
-        """As `Saveable._restore`: what says how much the outputs of a ridge regression mean."""
-
-    def _ridge_targets(self, y: npt.NDArray[Any]) -> FloatArray:
-        """Return the targets (n, m) of a ridge regression."""
-        raise NotImplementedError
-
-    def _weights_of(
-        self,
-        left_out: FloatArray,
-        outputs: FloatArray | None,
-        y: npt.NDArray[Any],
-        weight: FloatArray,
-        *pull: Any,
-    ) -> FloatArray:
-        """Return the weights (n_columns, 2) of the closed form and of the network.
-
-        From what each says of series that it has not seen: ``left_out`` (n, m) of the ridge and ``outputs``
-        (n, n_outputs) of the network; without the latter, both count alike. ``pull`` is that of `pull_of`.
+        ``classes`` are all that may occur, if a user has said so.
         """
         raise NotImplementedError
 
-    def _judge_outputs(
-        self, outputs: FloatArray, y: npt.NDArray[Any], groups: npt.NDArray[Any] | None
-    ) -> None:
-        """Learn from outputs (k, n_outputs) for left-out series, their targets, and their groups."""
+    def weights(self, y: npt.NDArray[Any], y_train: npt.NDArray[Any]) -> FloatArray:
+        """Return factors (n,) on the weights of series with targets y, learned from y_train."""
+        return np.ones(len(y))
 
-    def _forget_scores(self) -> None:
-        """Forget what `_judge_outputs` has learned."""
+    def fit(self, y: npt.NDArray[Any], weight: FloatArray) -> None:
+        """Learn from the targets to train on how to pass targets on as numbers."""
 
-    def _blended(self, closed_form: FloatArray, outputs: FloatArray) -> FloatArray:
-        """Return outputs (n, n_outputs) of both, from those (n, m) of the ridge and those of the network."""
-        raise NotImplementedError
+    def warn_of_one(self, estimator: Any, what: str) -> None:
+        """Warn if there is a single class, which ``estimator`` will predict for every ``what``."""
+
+    def origin(self) -> Tensor | None:
+        """Return the encoded targets (m,) of numbers that are 0, with the sign turned; None for classes."""
+        return None
+
+    def judge(self, outputs: FloatArray, y: npt.NDArray[Any], groups: npt.NDArray[Any] | None) -> None:
+        """Learn from outputs for series, or groups of them, that were left out how wrong answers are."""

@@ -1,249 +1,288 @@
-"""What estimators around a trained network share, whatever they predict: making it, its run, continuing."""
+"""A fit of a network to the parameters of an estimator: its course, the network, and what a file holds of it.
+
+The estimators with one prediction per series and those with answers along time share these functions. An
+estimator has ``_targets``, and reads its series in ``_labelled``, splits them in ``_split``, and learns from
+them in ``_train``.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tsssm.backbone import Backbone
-from tsssm.encoding import Encoded, EncodedOnDemand
-from tsssm.estimators._callbacks import CallbackSupportMixin, FitReport
-from tsssm.estimators._checks import seed_of
-from tsssm.estimators._parameters import RULES, Rule, steps_of
+from tsssm.encoding import ChartEncoder, PanelEncoder
+from tsssm.estimators._callbacks import FitReport
+from tsssm.estimators._checks import check_validation, errors_about, seed_of
+from tsssm.estimators._parameters import steps_of
 from tsssm.estimators._recipes import dropout_of, recipe_of, schedule_of, training_options
-from tsssm.estimators._saved_network import SavedNetwork
+from tsssm.persistence import Fields
 from tsssm.training import (
-    Augmentation,
     Batches,
     Committee,
     TrainingOptions,
-    VariableDropout,
+    check_moments,
     isolated_rng,
+    members_of,
     train,
 )
 
-Estimator = TypeVar("Estimator", bound="TrainedNetwork")
+# Parameters, and arguments of a Trainer besides those that are names or paths, that say where a fit writes.
+_WHERE = ("checkpoint_dir", "resume_from")
+_WRITING = ("default_root_dir", "enable_checkpointing", "logger")
 
-_AUTO_BATCHES, _AUTO_BATCH_SIZE = 10, (8, 64)
-
-# Initial timescales, as shares of the typical duration of a series, and the largest one in time units.
-_SLOWEST, _FASTEST, FASTEST_EVER = 0.5, 50.0, 0.5
+#: The smallest initial step, as a share of the typical duration of a series, and the largest in time units.
+SLOWEST, FASTEST_EVER = 0.5, 0.5
 
 
-class TrainedNetwork(CallbackSupportMixin, SavedNetwork):
-    """Mixin of the estimators that train a `Backbone`, in front of an sktime base.
+class Fit(NamedTuple):
+    """What a fit learns from, and how.
 
-    A subclass takes the parameters below, and says what its `Targets` are.
+    Attributes
+    ----------
+    data, held_out : Labelled or Recordings
+        Series to train on, and those to validate with, if any.
+    seed, run_seed : int
+        Of the network, and of the order of series, which is not that of the epochs before.
+    continued : bool
+        Whether the network is that of an earlier fit.
+    weighted : bool
+        Whether a user has given weights.
+    incremental : bool
+        Whether this is one epoch of ``partial_fit``.
     """
 
-    backbone: str
-    n_layers: int | str
-    d_model: int
-    d_state: int
-    dropout: float | str
-    norm: str
-    discretization: str | float | None
-    n_readouts: int
-    time_scale: str | float
-    scale: str
-    timescales: str | tuple[float, float] | Sequence[tuple[float, float]]
-    max_epochs: int | None
-    max_steps: int | None
-    batch_size: int | str
-    learning_rate: float
-    ssm_learning_rate: float
-    weight_decay: float | str
-    early_stopping: bool
-    validation_fraction: float
-    n_iter_no_change: int
-    warm_start: bool
-    accelerator: str
-    devices: int | Sequence[int] | str
-    precision: str
-    callbacks: Sequence[Any] | None
-    trainer_kwargs: Mapping[str, Any] | None
-    checkpoint_dir: str | os.PathLike[str] | None
-    resume_from: str | os.PathLike[str] | None
-    random_state: int | np.random.RandomState | None
-    verbose: int
+    data: Any
+    held_out: Any
+    seed: int
+    run_seed: int
+    continued: bool
+    weighted: bool
+    incremental: bool = False
 
-    rules: dict[str, Rule] = RULES
 
-    def _looks_ahead(self) -> bool:
-        """Whether the layers also run from the last sample to the first."""
-        raise NotImplementedError
+class Shape(NamedTuple):
+    """What a network is made for, besides the parameters of an estimator.
 
-    def _summary(self) -> str:
-        """The pooling of the network."""
-        raise NotImplementedError
+    ``steps`` are the smallest and the largest initial Delta, for all layers or, in tuples, for each.
+    """
 
-    def _labelled(self, *args: Any, **kwargs: Any) -> Any:
-        """Return checked series, as ``panel``, and what belongs to them."""
-        raise NotImplementedError
+    bidirectional: bool
+    pooling: str
+    steps: tuple[Any, Any]
+    n_members: int = 1
 
-    def _train(self, *args: Any, **kwargs: Any) -> None:
-        """Train a network, a new one unless ``continued``, and set the fitted attributes."""
-        raise NotImplementedError
 
-    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> None:
-        """Train for one epoch of these series, at a constant learning rate."""
-        if self.early_stopping:
-            raise ValueError("partial_fit holds no series out: it needs early_stopping=False.")
-        continued = self._is_fitted
-        with self._fitting(reset=not continued):
-            seed = seed_of(self.random_state)
-            data = self._labelled(X, y, sample_weight, reset=not continued, classes=classes)
-            if continued:
-                self._get_used_to(data.panel)
-            weighted = sample_weight is not None
-            self._train(data, None, seed, continued=continued, weighted=weighted, incremental=True)
-
-    def _run(
-        self,
-        encoded: Encoded | EncodedOnDemand,
-        batches: Batches,
-        validation: Batches | None,
-        options: TrainingOptions,
-        told: tuple[Any, Any, dict[str, Any]],
-        *,
-        n_members: int,
-        seed: int,
-        continued: bool,
-    ) -> tuple[Backbone | Committee, FitReport]:
-        """Train a network, a new one unless ``continued``, and set the fitted attributes.
-
-        ``told`` are the series, targets and metadata that callbacks are told of. The report of the run is
-        still to be ended.
-        """
-        epochs_before = self.n_iter_ if continued else 0
-        net = self._new_network(encoded, n_members, seed)
+def fit_network(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, groups: Any, validation: tuple[Any, Any, Any]
+) -> None:
+    """Fit to series, and validate with others (X, y, weights) or a part: ``fit`` of the estimators."""
+    continued = estimator._is_fitted and estimator._starts_warm()
+    with estimator._fitting(reset=not continued):
+        check_validation(*validation, groups, bool(estimator.early_stopping))
+        seed = seed_of(estimator.random_state)
+        data = estimator._labelled(X, y, sample_weight, groups, reset=not continued)
         if continued:
-            self._adopt_weights(net)
-
-        def fitted() -> dict[str, Any]:
-            current = self._new_network(encoded, n_members, seed)
-            current.load_state_dict(net.state_dict())
-            return {"net_": current.eval(), "_is_fitted": True}
-
-        n_epochs = -(-options.total_steps(len(batches)) // len(batches))
-        report = FitReport(self, *told, n_epochs, fitted)
-        moments = self.__dict__.get("_optimizer_state") if options.incremental else None
-        result = train(
-            net, self._loss, batches, options, validation, observer=report, optimizer_state=moments
-        )
-        scores = result.validation_scores
-        scores_before = (self.validation_scores_ or []) if continued else []
-        self.net_ = net
-        self.n_iter_ = epochs_before + result.n_iter
-        self.loss_curve_ = [*(self.loss_curve_ if continued else []), *result.loss_curve]
-        self.validation_scores_ = None if scores is None else [*scores_before, *scores]
-        self.best_validation_score_ = result.best_validation_score
-        self._optimizer_state = result.optimizer_state
-        return net, report
-
-    def _seed_of_run(self, seed: int, *, continued: bool) -> int:
-        """A seed for the order of series, which is not that of the epochs before."""
-        if not continued:
-            return seed
-        return int(np.random.SeedSequence((seed, self.n_iter_)).generate_state(1)[0])
-
-    def _new_network(
-        self, data: Encoded | EncodedOnDemand, n_members: int, seed: int
-    ) -> Backbone | Committee:
-        slowest, fastest = self._initial_steps(data)
-        recipe = recipe_of(self.encoder_, self)
-        with isolated_rng(seed):
-            members = [
-                Backbone(
-                    self.encoder_.n_inputs,
-                    self._n_outputs(),
-                    backbone=self.backbone,
-                    n_layers=recipe.n_layers,
-                    d_model=self.d_model,
-                    d_state=self.d_state,
-                    bidirectional=self._looks_ahead(),
-                    dropout=recipe.dropout,
-                    norm=self.norm,
-                    pooling=self._summary(),
-                    discretization=self.discretization,
-                    n_readouts=self.n_readouts,
-                    dt_min=slowest,
-                    dt_max=fastest,
-                ).float()  # whatever torch.set_default_dtype says
-                for _ in range(n_members)
-            ]
-        return members[0] if n_members == 1 else Committee(members)
-
-    def _initial_steps(self, data: Encoded | EncodedOnDemand) -> tuple[Any, Any]:
-        """Smallest and largest initial Delta, in 1 / (unit of elapsed time), for all layers or for each."""
-        if self.timescales == "auto":
-            duration = max(1.0, float(data.durations().median()))
-            return _SLOWEST / duration, min(_FASTEST / duration, FASTEST_EVER)
-        return steps_of(self.timescales, self.time_scale_, recipe_of(self.encoder_, self).n_layers)
-
-    def _adopt_weights(self, net: Backbone | Committee) -> None:
-        """Give the weights of the fitted network to one that is made of today's parameters."""
-        assert self.net_ is not None  # a single class is not trained
-        try:
-            net.load_state_dict(self.net_.state_dict())
-        except RuntimeError as error:
-            raise ValueError(
-                "warm_start=True cannot continue the previous fit, because a parameter that sets the shape "
-                "of the network has changed (backbone, n_members, n_layers, d_model, d_state, n_readouts, "
-                "bidirectional, norm, loss or quantiles). Restore it, or fit with warm_start=False."
-            ) from error
-
-    def _identity(self) -> dict[str, str]:
-        """The parameters that a fit depends on, in words; a checkpoint has to agree with them."""
-        parameters = self.get_params(deep=False)
-        free = ("checkpoint_dir", "resume_from", "verbose", "callbacks", "trainer_kwargs", "random_state")
-        named = {name: repr(value) for name, value in parameters.items() if name not in free}
-        return {"estimator": type(self).__name__, **named}
-
-    def _training_options(self, n: int, n_members: int, seed: int) -> TrainingOptions:
-        recipe = recipe_of(self.encoder_, self)
-        return training_options(
-            self,
-            self._identity(),
-            seed,
-            max_steps=self.max_steps,
-            weight_decay=recipe.weight_decay,
-            changed=self._changes(),
-            **schedule_of(recipe, self, n, n_members),
-        )
-
-    def _changes(self) -> Augmentation | VariableDropout | None:
-        """How series are changed at random in training."""
-        return dropout_of(self.encoder_)
-
-    def set_params(self: Estimator, **params: Any) -> Estimator:
-        """Set parameters, by the rules of both libraries.
-
-        sktime returns the estimator to the state before ``fit``; with ``warm_start``, what was learned stays.
-        """
-        names = self.get_params(deep=False)
-        learned = {name: value for name, value in vars(self).items() if name not in names}
-        super().set_params(**params)
-        if self._starts_warm():
-            self.__dict__.update(learned)
-        return self
-
-    def _starts_warm(self) -> bool:
-        # Before the parameters are checked, which is in fit.
-        return isinstance(self.warm_start, (bool, np.bool_)) and bool(self.warm_start)
+            estimator._get_used_to(data.panel)
+        held_out = None
+        if validation[0] is not None:
+            with errors_about("X_val, y_val and sample_weight_val"):
+                held_out = estimator._labelled(*validation, reset=False)
+        elif estimator.early_stopping:
+            data, held_out = estimator._split(data, seed)
+        run_seed = _seed_of_run(estimator, seed, continued)
+        estimator._train(Fit(data, held_out, seed, run_seed, continued, sample_weight is not None))
 
 
-def of_one_epoch(options: TrainingOptions) -> TrainingOptions:
-    """Options of a call of ``partial_fit``."""
-    return replace(
-        options, max_epochs=1, max_steps=None, incremental=True, checkpoint_dir=None, resume_from=None
+def fit_part(estimator: Any, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> None:
+    """Train for one epoch of these series, at a constant learning rate; ``partial_fit`` of the estimators."""
+    if estimator.early_stopping:
+        raise ValueError("partial_fit holds no series out: it needs early_stopping=False.")
+    continued = estimator._is_fitted
+    with estimator._fitting(reset=not continued):
+        seed = seed_of(estimator.random_state)
+        data = estimator._labelled(X, y, sample_weight, reset=not continued, classes=classes)
+        if continued:
+            estimator._get_used_to(data.panel)
+        run_seed = _seed_of_run(estimator, seed, continued)
+        weighted = sample_weight is not None
+        estimator._train(Fit(data, None, seed, run_seed, continued, weighted, incremental=True))
+
+
+def _seed_of_run(estimator: Any, seed: int, continued: bool) -> int:
+    if not continued:
+        return seed
+    return int(np.random.SeedSequence((seed, estimator.n_iter_)).generate_state(1)[0])
+
+
+def fit_single_class(estimator: Any, fit: Fit, what: str) -> None:
+    """With one class there is nothing to learn: predict it for every ``what`` that comes."""
+    estimator._targets.warn_of_one(estimator, what)
+    panel = fit.data.panel
+    estimator.net_ = None
+    encoder = PanelEncoder(estimator.time_scale, estimator.scale, estimator.categorical or ())
+    estimator.encoder_ = encoder.fit(panel)
+    estimator.time_scale_ = encoder.time_scale_
+    estimator.n_iter_ = 0
+    estimator.loss_curve_ = []
+    estimator.validation_scores_ = estimator.best_validation_score_ = None
+    FitReport(estimator, panel, fit.data.y, {}, 0, lambda: {"_is_fitted": True}).ends()
+
+
+def options_of(estimator: Any, fit: Fit, n: int, n_members: int) -> TrainingOptions:
+    """Options of a run on n series."""
+    recipe = recipe_of(estimator.encoder_, estimator)
+    options = training_options(
+        estimator,
+        fit.run_seed,
+        max_steps=estimator.max_steps,
+        weight_decay=recipe.weight_decay,
+        changed=dropout_of(estimator.encoder_),
+        **schedule_of(recipe, estimator, n, n_members),
     )
+    if not fit.incremental:
+        return options
+    alone: dict[str, Any] = {"max_steps": None, "checkpoint_dir": None, "resume_from": None}
+    return replace(options, max_epochs=1, incremental=True, **alone)
 
 
-def auto_batch_size(n: int) -> int:
-    """Series in a step of training with n of them."""
-    return int(np.clip(n // _AUTO_BATCHES, *_AUTO_BATCH_SIZE))
+def run(
+    estimator: Any,
+    fit: Fit,
+    shape: Shape,
+    batches: Batches,
+    validation: Batches | None,
+    options: TrainingOptions,
+) -> tuple[Backbone | Committee, FitReport]:
+    """Train a network, a new one unless ``fit.continued``, and set the fitted attributes.
+
+    The report of the run is still to be ended.
+    """
+    continued, targets = fit.continued, estimator._targets
+    recipe = recipe_of(estimator.encoder_, estimator)
+    epochs_before = estimator.n_iter_ if continued else 0
+    net = _new_network(estimator, shape, fit.seed)
+    if continued:
+        _adopt_weights(estimator, net)
+
+    def fitted() -> dict[str, Any]:
+        current = _new_network(estimator, shape, fit.seed)
+        current.load_state_dict(net.state_dict())
+        return {"net_": current.eval(), "_is_fitted": True}
+
+    n_epochs = -(-options.total_steps(len(batches)) // len(batches))
+    metadata = {"sample_weight": fit.data.weight} if fit.weighted else {}
+    report = FitReport(estimator, fit.data.panel, fit.data.y, metadata, n_epochs, fitted)
+    moments = estimator.__dict__.get("_optimizer_state") if options.incremental else None
+    result = train(
+        net,
+        lambda outputs, target: targets.loss_of(outputs, target, recipe),
+        batches,
+        options,
+        validation,
+        observer=report,
+        optimizer_state=moments,
+    )
+    scores = result.validation_scores
+    scores_before = (estimator.validation_scores_ or []) if continued else []
+    estimator.net_ = net
+    estimator.n_iter_ = epochs_before + result.n_iter
+    estimator.loss_curve_ = [*(estimator.loss_curve_ if continued else []), *result.loss_curve]
+    estimator.validation_scores_ = None if scores is None else [*scores_before, *scores]
+    estimator.best_validation_score_ = result.best_validation_score
+    estimator._optimizer_state = result.optimizer_state
+    return net, report
+
+
+def _new_network(estimator: Any, shape: Shape, seed: int) -> Backbone | Committee:
+    recipe = recipe_of(estimator.encoder_, estimator)
+    with isolated_rng(seed):
+        members = [
+            Backbone(
+                estimator.encoder_.n_inputs,
+                estimator._targets.n_outputs,
+                backbone=estimator.backbone,
+                n_layers=recipe.n_layers,
+                d_model=estimator.d_model,
+                d_state=estimator.d_state,
+                bidirectional=shape.bidirectional,
+                dropout=recipe.dropout,
+                norm=estimator.norm,
+                pooling=shape.pooling,
+                discretization=estimator.discretization,
+                n_readouts=estimator.n_readouts,
+                dt_min=shape.steps[0],
+                dt_max=shape.steps[1],
+            ).float()  # whatever torch.set_default_dtype says
+            for _ in range(shape.n_members)
+        ]
+    return members[0] if shape.n_members == 1 else Committee(members)
+
+
+def _adopt_weights(estimator: Any, net: Backbone | Committee) -> None:
+    """Give the weights of the fitted network to one that is made of today's parameters."""
+    try:
+        net.load_state_dict(estimator.net_.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            "warm_start=True cannot continue the previous fit, because a parameter that sets the shape "
+            "of the network has changed (backbone, n_members, n_layers, d_model, d_state, n_readouts, "
+            "bidirectional, norm, loss or quantiles). Restore it, or fit with warm_start=False."
+        ) from error
+
+
+def named_steps(estimator: Any) -> tuple[Any, Any]:
+    """Smallest and largest initial Delta, in 1 / (unit of elapsed time), where ``timescales`` says them."""
+    n_layers = recipe_of(estimator.encoder_, estimator).n_layers
+    return steps_of(estimator.timescales, estimator.time_scale_, n_layers)
+
+
+def parameters_of_a_model(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what says where a fit writes: a file that came from elsewhere must not."""
+    kept = {name: value for name, value in parameters.items() if name not in _WHERE}
+    options = kept.get("trainer_kwargs")
+    if isinstance(options, Mapping):
+        kept["trainer_kwargs"] = {
+            name: value
+            for name, value in options.items()
+            if name not in _WRITING and not isinstance(value, (str, os.PathLike))
+        }
+    return kept
+
+
+def restore_network(estimator: Any, fields: Fields) -> None:
+    """As `PanelEstimator._restore`: what a fit sets, besides what is beside the network."""
+    targets = estimator._restore_targets(fields)
+    encoder: Any = fields.instance("encoder_", PanelEncoder, ChartEncoder)
+    estimator.encoder_ = encoder
+    estimator.time_scale_ = fields.exactly("time_scale_", encoder.time_scale_)
+    estimator._restore_panel(fields, encoder)
+    net: Any = None
+    moments = None
+    if targets.single:
+        fields.exactly("net_", None)
+        fields.ignore("_optimizer_state")
+    else:
+        net = fields.instance("net_", Backbone, Committee)
+        for member in members_of(net):
+            sizes, wanted = (member.config["d_in"], member.config["n_outputs"]), targets.n_outputs
+            if sizes != (encoder.n_inputs, wanted):
+                raise fields.refuse("net_", f"for {encoder.n_inputs} inputs and {wanted} outputs", sizes)
+        moments = fields.take("_optimizer_state", "None or that of AdamW")
+        if moments is not None:
+            groups = net.parameter_groups(0.0, 0.0, 0.0)
+            check_moments(moments, [one for group in groups for one in group["params"]])
+    estimator.net_, estimator._optimizer_state = net, moments
+    estimator.n_iter_ = fields.count("n_iter_")
+    estimator.loss_curve_ = fields.numbers("loss_curve_")
+    estimator.validation_scores_ = estimator.best_validation_score_ = None
+    if fields.is_none("validation_scores_"):
+        fields.exactly("best_validation_score_", None)
+    else:
+        estimator.validation_scores_ = fields.numbers("validation_scores_")
+        if not fields.is_none("best_validation_score_"):
+            estimator.best_validation_score_ = fields.number("best_validation_score_")

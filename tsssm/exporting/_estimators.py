@@ -12,7 +12,7 @@ from scipy.linalg import block_diag
 
 from tsssm.backbone import Backbone
 from tsssm.estimators import SSMClassifier, SSMFeaturesClassifier, SSMFeaturesRegressor, SSMRegressor
-from tsssm.estimators._number_targets import LEAST_VARIANCE
+from tsssm.estimators._numbers import LEAST_VARIANCE
 from tsssm.exporting._checks import CLOSED_FORMS, ExportError, check_common, check_exportable
 from tsssm.exporting._features import check_features, linear_outputs
 from tsssm.exporting._graph import Graph
@@ -125,10 +125,10 @@ def _closed_form_model(estimator: Any, streaming: bool) -> onnx.ModelProto:
     def finish(g: Graph, closed: str) -> Answers:
         if isinstance(estimator, SSMFeaturesClassifier):
             return _finish_classes(g, _logits(g, closed, estimator), estimator)
-        count = len(estimator._y_mean)
-        std, mean = (g.constant(part, np.float64) for part in (estimator._y_std, estimator._y_mean))
+        targets = estimator._targets
+        std, mean = (g.constant(part, np.float64) for part in (targets.std, targets.mean))
         prediction = g.op("Add", g.op("Mul", closed, std), mean)
-        return {"prediction": (g.cast(prediction, np.float32), (count,))}
+        return {"prediction": (g.cast(prediction, np.float32), (targets.n_columns,))}
 
     return linear_model(features, estimator.coef_, estimator.intercept_, finish, notes_of(estimator))
 
@@ -146,8 +146,8 @@ def _network_model(estimator: Any, members: list[Backbone], streaming: bool) -> 
     def finish(g: Graph, raw: str) -> Answers:
         closed = None if features is None else linear_outputs(g, features, form.coef, form.intercept)
         if isinstance(estimator, SSMClassifier):
-            if closed is not None:
-                sizes = [len(classes) for classes in estimator._column_classes()]
+            if closed is not None and estimator.blend_ is not None:
+                sizes = [len(classes) for classes in estimator._targets.listed]
                 start, own = (g.constant(np.repeat(part, sizes)) for part in estimator.blend_.T)
                 raw = g.add(g.mul(_logits(g, closed, estimator), start), g.mul(raw, own))
             return _finish_classes(g, raw, estimator)
@@ -160,7 +160,7 @@ def _logits(g: Graph, closed: str, estimator: Any) -> str:
     """Logits (batch, n_outputs) that outputs (batch, m) of a linear model stand for."""
     blocks = [
         slope * (np.array([[-1.0, 1.0]]) if len(classes) == 2 else np.eye(len(classes)))
-        for slope, classes in zip(estimator._slopes, estimator._column_classes(), strict=True)
+        for slope, classes in zip(estimator._targets.slopes, estimator._targets.listed, strict=True)
     ]
     return g.cast(g.op("MatMul", closed, g.constant(block_diag(*blocks), np.float64)), np.float32)
 
@@ -175,9 +175,10 @@ def _finish_classes(g: Graph, raw: str, estimator: Any) -> Answers:
 
 
 def _finish_numbers(g: Graph, raw: str, estimator: Any, closed: str | None) -> Answers:
-    count = len(estimator._y_mean)
-    z = g.op("Reshape", raw, g.constant([-1, count, estimator._outputs_per_target()], np.int64))
-    mean, std = (g.constant(part[:, None]) for part in (estimator._y_mean, estimator._y_std))
+    targets = estimator._targets
+    count, loss = targets.n_columns, targets.loss
+    z = g.op("Reshape", raw, g.constant([-1, count, targets.n_each], np.int64))
+    mean, std = (g.constant(part[:, None]) for part in (targets.mean, targets.std))
 
     def in_units(part: str) -> str:
         return g.add(g.mul(part, std), mean)
@@ -185,26 +186,26 @@ def _finish_numbers(g: Graph, raw: str, estimator: Any, closed: str | None) -> A
     def column(part: str, k: int) -> str:
         return g.op("Gather", part, g.constant(k, np.int64), axis=2)
 
-    levels = list(estimator.quantiles)
+    levels = list(targets.quantiles)
 
     def in_order(part: str) -> str:
         return g.ops("TopK", 2, part, g.constant([len(levels)], np.int64), axis=2, largest=0)[0]
 
     if closed is not None:
         # Mean or median become the blend; what is said of the spread stays.
-        centre = column(in_order(z), levels.index(0.5)) if estimator.loss == "quantile" else column(z, 0)
+        centre = column(in_order(z), levels.index(0.5)) if loss == "quantile" else column(z, 0)
         start, own = (g.constant(part) for part in estimator.blend_.T)
         blend = g.add(g.mul(g.cast(closed, np.float32), start), g.mul(centre, own))
-        moved = np.ones(estimator._outputs_per_target())
-        moved[1:] = estimator.loss == "quantile"
+        moved = np.ones(targets.n_each)
+        moved[1:] = loss == "quantile"
         z = g.add(z, g.mul(g.axis(g.sub(blend, centre), 2), g.constant(moved)))
-    if estimator.loss == "quantile":
+    if loss == "quantile":
         quantiles = in_units(in_order(z))
         middle = column(quantiles, levels.index(0.5))
         return {"prediction": (middle, (count,)), "quantiles": (quantiles, (count, len(levels)))}
     answers = {"prediction": (column(in_units(z), 0), (count,))}
-    if estimator.loss == "gaussian":
+    if loss == "gaussian":
         variance = g.add(g.op("Softplus", column(z, 1)), LEAST_VARIANCE)
-        spread = g.mul(g.op("Sqrt", variance), g.constant(estimator._y_std))
+        spread = g.mul(g.op("Sqrt", variance), g.constant(targets.std))
         answers["standard_deviation"] = spread, (count,)
     return answers

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tsssm.estimators._class_targets import ClassTargets
+from tsssm.estimators._classes import Classes
+from tsssm.estimators._numbers import NetworkNumbers
 
 
 def notes_of(estimator: Any) -> dict[str, Any]:
@@ -14,11 +15,10 @@ def notes_of(estimator: Any) -> dict[str, Any]:
     notes: dict[str, Any] = {"channels": encoder.n_channels, "time_unit": encoder.time_unit}
     if hasattr(estimator, "feature_names_in_") and not estimator._fitted_on_table:
         notes["channel_names"] = list(map(str, estimator.feature_names_in_))
-    if isinstance(estimator, ClassTargets):
-        several = isinstance(estimator.classes_, list)
-        columns = estimator.classes_ if several else [estimator.classes_]
-        labels = [column.tolist() for column in columns]
-        notes["classes"] = labels if several else labels[0]
-    elif getattr(estimator, "loss", None) == "quantile":
-        notes["quantiles"] = list(map(float, estimator.quantiles))
+    targets = estimator._targets
+    if isinstance(targets, Classes):
+        labels = [column.tolist() for column in targets.listed]
+        notes["classes"] = labels if targets.several else labels[0]
+    elif isinstance(targets, NetworkNumbers) and targets.loss == "quantile":
+        notes["quantiles"] = list(map(float, targets.quantiles))
     return notes

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from tsssm.encoding import GAP_ROUNDING, GAP_TOLERANCE, LARGEST_VALUE, LONGEST_GAP, PanelEncoder
 from tsssm.estimators import SSMClassifier, SSMRegressor
-from tsssm.estimators._number_targets import LEAST_VARIANCE
+from tsssm.estimators._numbers import LEAST_VARIANCE
 from tsssm.exporting._checks import check_exportable
 from tsssm.exporting._notes import notes_of
 from tsssm.persistence import write_atomically
@@ -192,8 +192,9 @@ def _finish(estimator: Any) -> Callable[[Tensor], Mapping[str, Tensor]]:
         return lambda raw: {
             f"probabilities_{k}": part.softmax(dim=1) for k, part in enumerate(raw.split(sizes, dim=1))
         }
-    mean, std = (torch.as_tensor(part)[:, None] for part in (estimator._y_mean, estimator._y_std))
-    loss, levels, count = estimator.loss, list(estimator.quantiles), len(estimator._y_mean)
+    targets = estimator._targets
+    mean, std = (torch.as_tensor(part)[:, None] for part in (targets.mean, targets.std))
+    loss, levels, count = targets.loss, list(targets.quantiles), targets.n_columns
 
     def numbers(raw: Tensor) -> Mapping[str, Tensor]:
         z = raw.unflatten(1, (count, -1)).double()

@@ -22,7 +22,7 @@ from tsssm.estimators import (
     SSMSequenceClassifier,
     SSMSequenceRegressor,
 )
-from tsssm.estimators._class_targets import ClassTargets
+from tsssm.estimators._classes import Classes
 
 NETWORKS = (SSMClassifier, SSMRegressor)
 ALONG = (SSMSequenceClassifier, SSMSequenceRegressor)
@@ -83,7 +83,7 @@ def answer_of(estimator: Any, target: Any, quantile: float | None) -> Answer:
     TypeError, ValueError
         For targets and quantiles that the estimator does not have.
     """
-    if isinstance(estimator, ClassTargets):
+    if isinstance(estimator._targets, Classes):
         if quantile is not None:
             raise ValueError(
                 "quantile must be None for a classifier; it needs a regressor with loss='quantile'."
@@ -93,14 +93,15 @@ def answer_of(estimator: Any, target: Any, quantile: float | None) -> Answer:
 
 
 def _class_answer(estimator: Any, target: Any) -> Answer:
-    every = estimator._column_classes()
+    targets = estimator._targets
+    every = targets.listed
     column, label = 0, target
     if len(every) > 1:
         if not isinstance(target, tuple) or len(target) != 2:
             raise ValueError(
                 f"y had {len(every)} columns: target must be a pair (column, class); got {target!r}."
             )
-        column = _column(target[0], estimator._y_columns, len(every))
+        column = _column(target[0], targets.columns, len(every))
         label = target[1]
     classes = every[column]
     listed = ", ".join(repr(one) for one in classes.tolist())
@@ -113,7 +114,7 @@ def _class_answer(estimator: Any, target: Any) -> Answer:
     quantity = f"log-odds of {classes[wanted]}"
     if isinstance(estimator, SSMFeaturesClassifier):
         widths = [1 if len(one) == 2 else len(one) for one in every]
-        start, slope = sum(widths[:column]), float(estimator._slopes[column])
+        start, slope = sum(widths[:column]), float(targets.slopes[column])
         if len(classes) == 2:
             sign = 2.0 * slope if wanted == 1 else -2.0 * slope
             return Answer(quantity, 1.0, lambda z: sign * z[:, start])
@@ -136,21 +137,22 @@ def _log_odds(logits: Tensor, wanted: int) -> Tensor:
 
 
 def _number_answer(estimator: Any, target: Any, quantile: float | None) -> Answer:
-    count = len(estimator._y_mean)
+    targets = estimator._targets
+    count = targets.n_columns
     if target is None and count > 1:
         raise ValueError(f"y had {count} columns: target must name one of them; got None.")
-    column = 0 if target is None else _column(target, estimator._y_columns, count)
-    mean, std = float(estimator._y_mean[column]), float(estimator._y_std[column])
+    column = 0 if target is None else _column(target, targets.columns, count)
+    mean, std = float(targets.mean[column]), float(targets.std[column])
     quantity = "prediction" if count == 1 else f"prediction of {target}"
     if isinstance(estimator, SSMFeaturesRegressor):
         if quantile is not None:
             raise ValueError("quantile must be None, except for a regressor with loss='quantile'.")
         return Answer(quantity, std, lambda z: mean + std * z[:, column])
-    loss, levels = estimator.loss, list(getattr(estimator, "quantiles", ()))
+    loss, levels = targets.loss, list(targets.quantiles)
     if quantile is not None and (loss != "quantile" or quantile not in levels):
         having = f"it has {levels}" if loss == "quantile" else f"the loss is {loss!r}"
         raise ValueError(f"quantile must be a trained level of a regressor with loss='quantile'; {having}.")
-    each, place = estimator._outputs_per_target(), 0
+    each, place = targets.n_each, 0
     if loss == "quantile":
         wanted = 0.5 if quantile is None else quantile
         place, quantity = levels.index(wanted), f"{quantity}, quantile {wanted:g}"

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from tsssm.estimators._features import features_of
 from tsssm.features import ChartFeatures
 from tsssm.features._charts import CONSTANTS
 from tsssm.inspection._answers import LINEAR, answer_of, check_estimator
@@ -137,10 +138,10 @@ def feature_contributions(
     constant = linear(np.zeros((1, m)))
     slope = linear(np.eye(m)) - constant
     coef = estimator.coef_ @ slope
-    values = estimator._features(panel).astype(np.float64)
+    values = features_of(estimator, panel).astype(np.float64)
     start = np.zeros(values.shape[1])
     if background is not None:
-        others = estimator._features(estimator._panel(background, reset=False))
+        others = features_of(estimator, estimator._panel(background, reset=False))
         start = others.mean(axis=0, dtype=np.float64)
     contributions = (values - start) * coef
     at_start = float(start @ coef + estimator.intercept_ @ slope + constant[0])

@@ -92,7 +92,7 @@ class Panel(Constructors, Selections):
         values = plain(values, "values")
         if np.asarray(values).dtype.kind == "O":
             raise TypeError("values must hold real numbers, got an object array.")
-        parts = Parts(values, offsets, times, channel_names, ids, time_unit)  # type: ignore[arg-type]
+        parts = Parts._make((values, offsets, times, channel_names, ids, time_unit))
         self._parts = _read_only(validate(parts, "Panel"))
 
     @classmethod
@@ -313,7 +313,7 @@ class Panel(Constructors, Selections):
         return (self.ids is None or self.ids.equals(other.ids)) and (
             np.array_equal(self.offsets, other.offsets)
             and np.array_equal(self.values, other.values, equal_nan=True)
-            and (self.times is None or np.array_equal(self.times, other.times))  # type: ignore[arg-type]
+            and (self.times is None or other.times is None or np.array_equal(self.times, other.times))
         )
 
     __hash__ = None  # type: ignore[assignment]

@@ -127,7 +127,8 @@ def elapsed(values: npt.NDArray[Any], offsets: OffsetArray, unit: str | None) ->
 
 
 def _one(unit: str) -> np.timedelta64:
-    return np.timedelta64(1, {"min": "m"}.get(unit, unit))  # type: ignore[call-overload]
+    code: Any = {"min": "m"}.get(unit, unit)
+    return np.timedelta64(1, code)
 
 
 def times_from_indices(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import warnings
+from types import FrameType
 
 
 class DataWarning(UserWarning):
@@ -15,9 +16,10 @@ class DataWarning(UserWarning):
     """
 
 
-def warn_of_data(message: str) -> None:
-    """Issue a `DataWarning` at the line outside of this package from which it was called."""
-    level, frame = 1, sys._getframe()
+def warn_of_data(message: str, category: type[Warning] = DataWarning) -> None:
+    """Issue a warning at the line outside of this package from which it was called."""
+    level = 1
+    frame: FrameType | None = sys._getframe()
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "tsssm":
-        level, frame = level + 1, frame.f_back  # type: ignore[assignment]
-    warnings.warn(message, DataWarning, stacklevel=level)
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

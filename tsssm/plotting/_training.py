@@ -39,8 +39,9 @@ class TrainingDisplay:
         self.loss = np.asarray(loss, dtype=np.float64)
         self.validation_loss = None if validation_loss is None else np.asarray(validation_loss, np.float64)
         self.label = label
-        finite = self.validation_loss is not None and np.isfinite(self.validation_loss).any()
-        self.best_epoch = int(np.nanargmin(self.validation_loss)) + 1 if finite else None  # type: ignore[arg-type]
+        self.best_epoch = None
+        if self.validation_loss is not None and np.isfinite(self.validation_loss).any():
+            self.best_epoch = int(np.nanargmin(self.validation_loss)) + 1
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, label: str | None = None, ax: Any = None) -> TrainingDisplay:

@@ -27,7 +27,8 @@ class Paths:
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._shape = shape
 
-    def _answers(self, outputs: Array) -> Array:
+    def answers(self, outputs: Array) -> Array:
+        """Forecasts (n, ...) that outputs (n, n_outputs) are."""
         return outputs.reshape(len(outputs), *self._shape)
 
 

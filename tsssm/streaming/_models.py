@@ -180,10 +180,10 @@ class BlendedModel:
 
     def __init__(self, estimator: SSMClassifier | SSMRegressor) -> None:
         closed_form = estimator.closed_form_
-        assert estimator.net_ is not None and closed_form is not None
+        assert estimator.net_ is not None and closed_form is not None and estimator.blend_ is not None
         self._network = NetworkModel(estimator.net_, estimator.encoder_)
         self._closed_form = FeaturesModel(closed_form.features, (closed_form.coef, closed_form.intercept))
-        self._blended = copy.copy(estimator)._blended
+        self._targets, self._blend = estimator._targets, estimator.blend_
         self.samples, self.n_outputs = self._network.samples, self._network.n_outputs
         self.compiled = self._network.compiled
 
@@ -206,13 +206,14 @@ class BlendedModel:
         ridge = np.empty((length, batch, self._closed_form.n_outputs))
         self._closed_form.advance(closed_form, own_memory, values, times, ridge)
         flat = outputs.reshape(length * batch, -1)
-        outputs[:] = self._blended(ridge.reshape(length * batch, -1), flat).reshape(outputs.shape)
+        blended = self._targets.blended(ridge.reshape(length * batch, -1), flat, self._blend)
+        outputs[:] = blended.reshape(outputs.shape)
 
 
 def model_of(
     model: Any, levels: Sequence[float] | None = None
 ) -> tuple[NetworkModel | FeaturesModel | BlendedModel | ForecastingModel, Any]:
-    """What a stream of a model feeds, and the estimator whose answers its outputs stand for, if they do.
+    """What a stream of a model feeds, and what turns its outputs into answers, if anything does.
 
     Raises
     ------
@@ -230,7 +231,7 @@ def model_of(
     if isinstance(model, (SSMFeaturesClassifier, SSMFeaturesRegressor)):
         model.check_is_fitted()
         ridge = model.coef_.copy(), model.intercept_.copy()
-        return FeaturesModel(model.features_, ridge), copy.copy(model)
+        return FeaturesModel(model.features_, ridge), model._targets
     if isinstance(model, Backbone):
         _check_direction(model)
         return NetworkModel(model, None), None
@@ -245,8 +246,8 @@ def model_of(
         raise ValueError("model saw a single class in fit and has no network: it always predicts that class.")
     _check_direction(model.net_, "a number as lookahead" if along else None)
     if not along and model.closed_form_ is not None:
-        return BlendedModel(model), copy.copy(model)
-    return NetworkModel(model.net_, model.encoder_), copy.copy(model)
+        return BlendedModel(model), model._targets
+    return NetworkModel(model.net_, model.encoder_), model._targets
 
 
 def _check_direction(net: Backbone | Committee, remedy: str | None = None) -> None:

@@ -119,7 +119,7 @@ class Stream:
         levels = None if quantiles is None else np.atleast_1d(np.asarray(quantiles, np.float64)).tolist()
         if levels is not None and not (levels and all(0 < level < 1 for level in levels)):
             raise ValueError(f"quantiles must hold levels in (0, 1); got {quantiles!r}.")
-        self._model, self._estimator = model_of(model, levels)
+        self._model, self._targets = model_of(model, levels)
         if n_series is not None:
             if isinstance(n_series, bool) or not isinstance(n_series, Integral):
                 raise TypeError(f"n_series must be None or a positive int; got {n_series!r}.")
@@ -234,7 +234,7 @@ class Stream:
     def _answers(self, outputs: npt.NDArray[Any], shape: tuple[int, ...]) -> Any:
         """Outputs (L, B, n_outputs) in the terms of the estimator, with leading axes ``shape``."""
         flat = outputs.reshape(-1, self._model.n_outputs)
-        answers = flat if self._estimator is None else self._estimator._answers(flat)
+        answers = flat if self._targets is None else self._targets.answers(flat)
         several = isinstance(answers, list)
         # The index makes a number of an array without axes.
         columns = [
