@@ -44,11 +44,11 @@ class Clock:
         empty = np.logical_or.reduceat(seen, starts) == 0
         seen[starts[empty]] = True
         self._kept = np.cumsum(seen)
-        gaps = self.data.dt.numpy()
+        dt = self.data.dt.numpy()
         # What has the time of an earlier sample leaves the state of the layers as it is.
         self._moving = None
-        if (gaps == 0).any():
-            self._moving = np.maximum.accumulate(np.where(gaps > 0, np.arange(len(gaps)), 0))
+        if (dt == 0).any():
+            self._moving = np.maximum.accumulate(np.where(dt > 0, np.arange(len(dt)), 0))
 
     def times(self, i: int) -> FloatArray:
         """Times of the samples of a series, in units of the time scale."""

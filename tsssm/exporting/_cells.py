@@ -3,7 +3,7 @@
 Symbols and shapes: B series, H channels, N modes, M readouts::
 
     u    (B, H)      inputs of a sample
-    gap  (B, 1)      elapsed time since the sample before, 0 where there is none: the state stays as it is
+    dt   (B, 1)      elapsed time since the sample before, 0 where there is none: the state stays as it is
     y    (B, M H)    what the state says, readouts slowest
 """
 
@@ -27,7 +27,7 @@ class Cell(Protocol):
         """Shapes of the tensors of its state, without the axis of the series."""
         ...
 
-    def step(self, g: Graph, u: str, gap: str, state: list[str]) -> tuple[str, list[str]]:
+    def step(self, g: Graph, u: str, dt: str, state: list[str]) -> tuple[str, list[str]]:
         """Add one step to a graph; returns y and the new state."""
         ...
 
@@ -50,9 +50,9 @@ class DiagonalCell(NamedTuple):
     def shapes(self) -> list[tuple[int, ...]]:
         return [self.A.shape] * 2
 
-    def step(self, g: Graph, u: str, gap: str, state: list[str]) -> tuple[str, list[str]]:
+    def step(self, g: Graph, u: str, dt: str, state: list[str]) -> tuple[str, list[str]]:
         x, inputs = Complex(*state), g.axis(u, 2)
-        s = g.axis(g.mul(gap, g.constant(self.step_size)), 2)
+        s = g.axis(g.mul(dt, g.constant(self.step_size)), 2)
         transition, weight = _discrete(g, self.A, self.B, s, self.alpha)
         if self.bound is not None:
             high = g.constant(self.bound)
@@ -82,9 +82,9 @@ class CorrelationCell(NamedTuple):
     def shapes(self) -> list[tuple[int, ...]]:
         return [self.A.shape] * (2 * self.order)
 
-    def step(self, g: Graph, u: str, gap: str, state: list[str]) -> tuple[str, list[str]]:
+    def step(self, g: Graph, u: str, dt: str, state: list[str]) -> tuple[str, list[str]]:
         x, *history = (Complex(*pair) for pair in zip(state[::2], state[1::2], strict=True))
-        s = g.axis(g.mul(gap, g.constant(self.step_size)), 2)
+        s = g.axis(g.mul(dt, g.constant(self.step_size)), 2)
         transition, weight = _discrete(g, self.A, self.B, s, self.alpha)
         w = g.scale(weight, g.axis(u, 2))
         past = history[-1]
@@ -94,7 +94,7 @@ class CorrelationCell(NamedTuple):
         x = g.cadd(g.cmul(transition, x), w)
         seen = g.cadd(x, products)
         # A sample of zero gap is none: it must not stand between its neighbours either.
-        counts = g.axis(g.op("Greater", gap, g.constant(0.0)), 2)
+        counts = g.axis(g.op("Greater", dt, g.constant(0.0)), 2)
         shifted = [
             g.op("Where", counts, new, old)
             for after, before in zip([_in_disc(g, w), *history[:-1]], history, strict=True)
@@ -116,8 +116,8 @@ class SharedCell(NamedTuple):
     def shapes(self) -> list[tuple[int, ...]]:
         return [self.A.shape] * 2
 
-    def step(self, g: Graph, u: str, gap: str, state: list[str]) -> tuple[str, list[str]]:
-        s = g.mul(gap, g.constant(self.step_size))
+    def step(self, g: Graph, u: str, dt: str, state: list[str]) -> tuple[str, list[str]]:
+        s = g.mul(dt, g.constant(self.step_size))
         transition, weight = _discrete(g, self.A, np.ones_like(self.A), s, self.alpha)
         driven = Complex(g.linear(u, self.B.real), g.linear(u, self.B.imag))
         x = g.cadd(g.cmul(transition, Complex(*state)), g.cmul(weight, driven))
@@ -139,10 +139,10 @@ class LowRankCell(NamedTuple):
     def shapes(self) -> list[tuple[int, ...]]:
         return [self.Lambda.shape] * 2
 
-    def step(self, g: Graph, u: str, gap: str, state: list[str]) -> tuple[str, list[str]]:
+    def step(self, g: Graph, u: str, dt: str, state: list[str]) -> tuple[str, list[str]]:
         x, Lambda = Complex(*state), g.complex(self.Lambda)
         P, Q = [g.complex(one) for one in self.P], [g.complex(one.conj()) for one in self.Q]
-        s = g.axis(g.mul(gap, g.constant(self.step_size)), 2)
+        s = g.axis(g.mul(dt, g.constant(self.step_size)), 2)
         E = g.inverse(g.shift(g.scale(Lambda, g.mul(s, -self.alpha)), 1.0))
         moved = g.cmul(Lambda, x)
         for p, q in zip(P, Q, strict=True):
@@ -187,9 +187,9 @@ class TridiagonalCell(NamedTuple):
     def shapes(self) -> list[tuple[int, ...]]:
         return [self.shift.shape]
 
-    def step(self, g: Graph, u: str, gap: str, state: list[str]) -> tuple[str, list[str]]:
+    def step(self, g: Graph, u: str, dt: str, state: list[str]) -> tuple[str, list[str]]:
         (x,) = state
-        s = g.axis(g.mul(gap, g.constant(self.step_size)), 2)
+        s = g.axis(g.mul(dt, g.constant(self.step_size)), 2)
         forcing = g.mul(g.constant(self.B), g.axis(u, 2))
         F = g.constant(self.scale)
         taken = g.mul(g.mul(s, self.alpha), F)

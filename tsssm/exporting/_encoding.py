@@ -11,10 +11,10 @@ from tsssm.exporting._graph import Graph
 
 
 class Encoded(NamedTuple):
-    """Names of the inputs (batch, d_in), the gap (batch, 1), and whether there is a sample (batch, 1)."""
+    """Names of the inputs (batch, d_in), dt (batch, 1), and whether there is a sample (batch, 1)."""
 
     u: str
-    gap: str
+    dt: str
     present: str
 
 
@@ -61,8 +61,8 @@ class SampleEncoder:
         z = g.op("Div", centred, g.constant(encoder.std, np.float64))
         z = g.op("Clip", z, *(g.constant(limit, np.float64) for limit in (-LARGEST_VALUE, LARGEST_VALUE)))
         z = g.op("Where", seen, g.cast(z, np.float32), g.constant(0.0))
-        gap = self._gap(g, time, last, started)
-        step = g.op("Where", is_present, gap, g.constant(0.0, np.float64))
+        dt = self._dt(g, time, last, started)
+        step = g.op("Where", is_present, dt, g.constant(0.0, np.float64))
         if encoder.missing:
             elapsed = g.op("Add", carried, step)
             since = g.op("Where", started, elapsed, g.constant(0.0, np.float64))
@@ -78,19 +78,19 @@ class SampleEncoder:
         ]
         return Encoded(u, g.cast(step, np.float32), present), kept
 
-    def _gap(self, g: Graph, time: str, last: str, started: str) -> str:
+    def _dt(self, g: Graph, time: str, last: str, started: str) -> str:
         """Elapsed time (batch, 1) since the last sample, in units of the time scale; 1 before the first."""
         encoder, one = self.encoder, g.constant(1.0, np.float64)
         passed = g.op("Sub", time, last)
         if encoder.has_times:
             scale = g.constant(encoder.time_scale_, np.float64)
-            gap, position = g.op("Div", passed, scale), g.op("Abs", g.op("Div", time, scale))
+            dt, position = g.op("Div", passed, scale), g.op("Abs", g.op("Div", time, scale))
         else:
-            gap, position = g.op("Mul", passed, g.constant(encoder.step, np.float64)), None
+            dt, position = g.op("Mul", passed, g.constant(encoder.step, np.float64)), None
         allowed = g.constant(GAP_TOLERANCE, np.float64)
         if position is not None:
             allowed = g.op("Add", allowed, g.op("Mul", position, g.constant(GAP_ROUNDING, np.float64)))
-        is_one = g.op("LessOrEqual", g.op("Abs", g.op("Sub", gap, one)), allowed)
+        is_one = g.op("LessOrEqual", g.op("Abs", g.op("Sub", dt, one)), allowed)
         is_one = g.op("Or", is_one, g.op("Not", started))
-        longest = g.op("Min", gap, g.constant(LONGEST_GAP, np.float64))
+        longest = g.op("Min", dt, g.constant(LONGEST_GAP, np.float64))
         return g.op("Where", is_one, one, longest)

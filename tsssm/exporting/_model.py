@@ -37,7 +37,7 @@ def series_model(
     inputs: list[Any] = [("values", np.float32, ["batch", "length", encoder.n_channels])]
     if encoder.has_times:
         inputs.append(("times", np.float64, ["batch", "length"]))
-    u, gaps, back = _encoded(g, encoder)
+    u, dt, back = _encoded(g, encoder)
 
     def run(g: Graph, cell: Cell, v: str, backward: bool) -> str:
         body = Graph(g)
@@ -46,10 +46,10 @@ def series_model(
         y, after = cell.step(body, *names, before)
         starts = [g.zeros(v, shape) for shape in cell.shapes]
         states = list(zip(starts, before, after, strict=True))
-        pairs = list(zip((v, back if backward else gaps), names, strict=True))
+        pairs = list(zip((v, back if backward else dt), names, strict=True))
         return g.scan(body, states, pairs, [y], backward=backward)[0]
 
-    outputs = [head(g, net, _pooled(g, net.pooling, features(g, net, u, run), gaps, back)) for net in members]
+    outputs = [head(g, net, _pooled(g, net.pooling, features(g, net, u, run), dt, back)) for net in members]
     return _model(g, inputs, _answers(finish(g, _mean(g, outputs))), notes)
 
 
@@ -88,7 +88,7 @@ def sample_model(
     present = g.cast(encoded.present, np.bool_)
     started = g.cast(before[0], np.bool_)
     # What is said before the first sample is what a sample without values would have said.
-    gap = g.op("Where", g.op("Or", present, started), encoded.gap, g.constant(1.0))
+    dt = g.op("Where", g.op("Or", present, started), encoded.dt, g.constant(1.0))
 
     def kept(name: str, after: str, rank: int) -> str:
         mask = g.axis(present, *range(2, rank)) if rank > 2 else present
@@ -96,7 +96,7 @@ def sample_model(
 
     def run(g: Graph, cell: Cell, v: str, backward: bool) -> str:
         states = [memory.take(shape) for shape in cell.shapes]
-        y, after = cell.step(g, v, gap, states)
+        y, after = cell.step(g, v, dt, states)
         ranks = [len(shape) + 1 for shape in cell.shapes]
         memory.give(*(kept(*three) for three in zip(states, after, ranks, strict=True)))
         return y
@@ -106,7 +106,7 @@ def sample_model(
         z = features(g, net, encoded.u, run)
         states = [memory.take((shape,), np.float32) for shape in (net.head.in_features,) * 3]
         states += [memory.take((1,), np.float32) for _ in range(2)]
-        pooled, after = _pooled_so_far(g, net.pooling, z, gap, states)
+        pooled, after = _pooled_so_far(g, net.pooling, z, dt, states)
         memory.give(*(kept(*pair, 2) for pair in zip(states, after, strict=True)))
         outputs.append(head(g, net, pooled))
     latest = memory.take((members[0].head.out_features,))
@@ -156,37 +156,37 @@ def _encoded(g: Graph, encoder: PanelEncoder) -> tuple[str, str, str]:
     before = [body.name("state") for _ in samples.shapes]
     encoded, after = samples.step(body, values, time, one, before)
     starts = [g.zeros("values", *shape) for shape in samples.shapes]
-    u, gaps, present = g.scan(
+    u, dt, present = g.scan(
         body,
         list(zip(starts, before, after, strict=True)),
         [("values", values), (times, time), (forced, one)],
         [*encoded],
     )
-    return u, gaps, _backwards(g, gaps, present)
+    return u, dt, _backwards(g, dt, present)
 
 
-def _backwards(g: Graph, gaps: str, present: str) -> str:
+def _backwards(g: Graph, dt: str, present: str) -> str:
     """Gaps for the way back, as `ops.sequence.reversed_gaps`: 1 at the last sample that time reaches."""
     body = Graph(g)
-    gap, there, started, pending = (body.name(name) for name in ("gap", "present", "started", "pending"))
-    moves = body.cast(body.op("Greater", gap, body.constant(0.0)), np.float32)
+    dt_k, there, started, pending = (body.name(name) for name in ("gap", "present", "started", "pending"))
+    moves = body.cast(body.op("Greater", dt_k, body.constant(0.0)), np.float32)
     is_started, is_there = (body.cast(name, np.bool_) for name in (started, there))
     found = body.op("Where", is_started, pending, moves)
     reached = body.op("Max", started, moves)
     takes = body.op("And", is_there, body.cast(reached, np.bool_))
     states = [
         (g.zeros("values", (1,)), started, reached),
-        (g.zeros("values", (1,)), pending, body.op("Where", takes, gap, pending)),
+        (g.zeros("values", (1,)), pending, body.op("Where", takes, dt_k, pending)),
     ]
-    return g.scan(body, states, [(gaps, gap), (present, there)], [body.mul(found, there)], backward=True)[0]
+    return g.scan(body, states, [(dt, dt_k), (present, there)], [body.mul(found, there)], backward=True)[0]
 
 
-def _pooled(g: Graph, pooling: str, h: str, gaps: str, back: str) -> str:
+def _pooled(g: Graph, pooling: str, h: str, dt: str, back: str) -> str:
     """Summaries (batch, H) of features (batch, L, H), as `backbone.POOLINGS`."""
     if pooling == "mean":
-        weight = g.add(gaps, back)
+        weight = g.add(dt, back)
         return g.div(g.total(g.mul(h, weight), 1), g.total(weight, 1))
-    counts = g.op("Greater", gaps, g.constant(0.0))
+    counts = g.op("Greater", dt, g.constant(0.0))
     if pooling == "max":
         return g.op("ReduceMax", g.op("Where", counts, h, g.constant(-np.inf)), axes=[1], keepdims=0)
     # Backwards, the first sample that time reaches.
@@ -198,13 +198,13 @@ def _pooled(g: Graph, pooling: str, h: str, gaps: str, back: str) -> str:
     return g.total(g.scan(body, states, pairs, [body.mul(z, first)], backward=True)[0], 1)
 
 
-def _pooled_so_far(g: Graph, pooling: str, z: str, gap: str, states: list[str]) -> tuple[str, list[str]]:
+def _pooled_so_far(g: Graph, pooling: str, z: str, dt: str, states: list[str]) -> tuple[str, list[str]]:
     """The summary (batch, H) after one more sample, and the state: sum, last, kept, first gap, time."""
     sums, latest, kept, first, total = states
     began = g.op("Greater", total, g.constant(0.0))
-    counts = g.op("Greater", gap, g.constant(0.0))
-    first = g.op("Where", began, first, gap)
-    elapsed = g.add(total, gap)
+    counts = g.op("Greater", dt, g.constant(0.0))
+    first = g.op("Where", began, first, dt)
+    elapsed = g.add(total, dt)
     if pooling == "max":
         start = g.op("Where", began, kept, g.constant(-np.inf))
         kept = g.op("Where", counts, g.op("Max", start, z), start)
@@ -214,7 +214,7 @@ def _pooled_so_far(g: Graph, pooling: str, z: str, gap: str, states: list[str]) 
     # A mean that moves by its difference to the new one keeps its digits over any length: twice the mean so
     # far, which every sample counts in with the gaps before and after it.
     if pooling == "mean":
-        share = g.div(gap, g.op("Max", elapsed, g.constant(1e-30)))
+        share = g.div(dt, g.op("Max", elapsed, g.constant(1e-30)))
         sums = g.add(sums, g.mul(share, g.sub(g.add(latest, z), sums)))
         last = g.div(first, g.op("Max", elapsed, g.constant(1e-30)))
         pooled = g.mul(0.5, g.add(sums, g.mul(last, kept)))

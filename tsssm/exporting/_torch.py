@@ -157,30 +157,28 @@ class _Program(nn.Module):
         order = torch.argsort((~present).to(torch.int64), dim=1, stable=True)
         rows = order[..., None].expand(-1, -1, channels)
         values, seen, present = values.gather(1, rows), seen.gather(1, rows), present.gather(1, order)
-        gaps = torch.where(
-            present, self._gaps(order.double() if times is None else times.gather(1, order)), 0.0
-        )
+        dt = torch.where(present, self._dt(order.double() if times is None else times.gather(1, order)), 0.0)
         z = (values.double() - self.mean) / self.std
         z = torch.where(seen, z.clamp(-LARGEST_VALUE, LARGEST_VALUE), 0.0).float()
         latest = torch.where(seen, position[..., None], -1).cummax(dim=1).values
         if self.missing:
-            clock = gaps.cumsum(dim=1)
+            clock = dt.cumsum(dim=1)
             before = torch.cat([torch.zeros_like(latest[:, :1]), latest[:, :-1]], dim=1).clamp(min=0)
             since = clock[..., None] - clock[..., None].expand(-1, -1, channels).gather(1, before)
             u = torch.cat([z, seen.float(), since.log1p().float()], dim=2)
         else:
             u = torch.where(latest >= 0, z.gather(1, latest.clamp(min=0)), 0.0)
-        return u * present[..., None], gaps.float()
+        return u * present[..., None], dt.float()
 
-    def _gaps(self, time: Tensor) -> Tensor:
+    def _dt(self, time: Tensor) -> Tensor:
         """Gaps (batch, L) in units of the time scale, 1 at the first sample."""
-        gaps = time.diff(dim=1)
-        gaps = gaps / self.time_scale if self.has_times else gaps * self.step
-        gaps = torch.cat([torch.ones_like(time[:, :1]), gaps], dim=1)
+        dt = time.diff(dim=1)
+        dt = dt / self.time_scale if self.has_times else dt * self.step
+        dt = torch.cat([torch.ones_like(time[:, :1]), dt], dim=1)
         allowed: Any = float(GAP_TOLERANCE)
         if self.has_times:
             allowed = allowed + float(GAP_ROUNDING) * time.abs() / self.time_scale
-        return torch.where((gaps - 1.0).abs() <= allowed, 1.0, gaps.clamp(max=LONGEST_GAP))
+        return torch.where((dt - 1.0).abs() <= allowed, 1.0, dt.clamp(max=LONGEST_GAP))
 
 
 def _finish(estimator: Any) -> Callable[[Tensor], Mapping[str, Tensor]]:

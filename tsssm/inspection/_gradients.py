@@ -92,11 +92,11 @@ def _runner(net: Any, answer: Answer, dt: Tensor | None, at: int | None) -> Call
     """From inputs (k, L, d_in) of k variants of a series to answers (k,)."""
 
     def run(u: Tensor) -> Tensor:
-        gaps = None if dt is None else dt.expand(len(u), -1)
+        expanded = None if dt is None else dt.expand(len(u), -1)
         if at is None:
-            return answer.of(net(u, gaps))
+            return answer.of(net(u, expanded))
         where = torch.arange(len(u)), torch.full((len(u),), at)
-        return answer.of(net(u, gaps, at=where))
+        return answer.of(net(u, expanded, at=where))
 
     return run
 

@@ -64,9 +64,9 @@ def dense_scan(
     else:
         block, samples = MATRIX_ENTRIES // (max(1, batch) * entries), dt.to(step.dtype)
         block = max(SAMPLES if _folds(u) else 1, block)
-        gaps, index = _distinct(samples)
-        if len(gaps) * entries <= MATRIX_ENTRIES:
-            matrices, samples = _matrices(*system, gaps, u.dtype), index
+        distinct, index = _distinct(samples)
+        if len(distinct) * entries <= MATRIX_ENTRIES:
+            matrices, samples = _matrices(*system, distinct, u.dtype), index
     ys = []
     for start in range(0, length, block):
         part = slice(start, start + block)
@@ -84,10 +84,10 @@ def _run(function: Callable[..., tuple[Tensor, Tensor]], *arguments: Any) -> tup
 
 
 def _matrices(
-    A: Tensor, B: Tensor, step: Tensor, method: str | float, gaps: Tensor, dtype: torch.dtype
+    A: Tensor, B: Tensor, step: Tensor, method: str | float, distinct: Tensor, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
     """A_bar (U, H, N, N) and B_bar (U, H, N) of the gaps (U,)."""
-    A_bar, B_bar, _ = discretize_dense(A, B, gaps[:, None] * step, method)
+    A_bar, B_bar, _ = discretize_dense(A, B, distinct[:, None] * step, method)
     return A_bar.to(dtype), B_bar.to(dtype)
 
 
@@ -101,8 +101,8 @@ def _block(
     C: Tensor,
     x: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    gaps, index = _distinct(dt)
-    return _advance(*_matrices(A, B, step, method, gaps, u.dtype), index, u, C, x)
+    distinct, index = _distinct(dt)
+    return _advance(*_matrices(A, B, step, method, distinct, u.dtype), index, u, C, x)
 
 
 def _advance(

@@ -263,8 +263,8 @@ class LSSL(SSMLayer):
         x = None if x is None else x.to(u.dtype)
         y, x = dense_scan(u, *system, C[0], step, dt, x, self.method)
         if self.bidirectional:
-            gaps = None if dt is None else reversed_gaps(dt).flip(1)
-            y = y + dense_scan(u.flip(1), *system, C[1], step, gaps, None, self.method)[0].flip(2)
+            back = None if dt is None else reversed_gaps(dt).flip(1)
+            y = y + dense_scan(u.flip(1), *system, C[1], step, back, None, self.method)[0].flip(2)
         return y, x
 
     def _tridiagonal(

@@ -105,12 +105,12 @@ def dplr_scan(
         expected["D"] = (D, (C.shape[-3], channels), real)
     check(u, expected)
     readouts = C[None] if C.ndim == 3 else C
-    gaps = stacked_gaps(dt, len(readouts), reverse, real)
+    dt = stacked_gaps(dt, len(readouts), reverse, real)
     inputs = u.to(real)
     on_gpu = len(P) <= _RANKS_ON_GPU and operands.fits_a_warp(2 * modes, C.shape[-3])
-    if operands.runs_compiled(inputs, gaps, on_gpu):
+    if operands.runs_compiled(inputs, dt, on_gpu):
         from tsssm.ops.autograd.dplr import scan
     else:
         scan = operands.plain().dplr_scan
-    y, x = scan(inputs, Lambda, P, Q, B, readouts, D, step, gaps, x0, alpha, reverse)
+    y, x = scan(inputs, Lambda, P, Q, B, readouts, D, step, dt, x0, alpha, reverse)
     return y.to(u.dtype), x

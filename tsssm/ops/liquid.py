@@ -163,11 +163,11 @@ def liquid_scan(
     _expect_options(expected, (batch, length, channels, modes), dt, state, D, C, kernel, order, A.dtype)
     check(u, expected)
     readouts = C[None] if C.ndim == 3 else C
-    gaps = stacked_gaps(dt, len(readouts), reverse, real)
+    dt = stacked_gaps(dt, len(readouts), reverse, real)
     inputs = u.to(real)
     bound = liquid_bound(A, B) if kernel == "exact" else None
-    arguments = (inputs, A, B, readouts, D, step, gaps, bound, _packed(state))
-    if operands.runs_compiled(inputs, gaps, True):
+    arguments = (inputs, A, B, readouts, D, step, dt, bound, _packed(state))
+    if operands.runs_compiled(inputs, dt, True):
         from tsssm.ops.autograd import liquid as compiled
 
         scan = compiled.liquid_scan if torch.compiler.is_compiling() else compiled.EagerLiquidScan.apply
@@ -259,8 +259,8 @@ def liquid_dplr_scan(
     _expect_options(expected, (batch, length, channels, modes), dt, state, D, C, kernel, order, Lambda.dtype)
     check(u, expected)
     readouts = C[None] if C.ndim == 3 else C
-    gaps = stacked_gaps(dt, len(readouts), reverse, real)
-    system = (Lambda, P, Q, B, readouts, D, step, gaps, _packed(state))
+    dt = stacked_gaps(dt, len(readouts), reverse, real)
+    system = (Lambda, P, Q, B, readouts, D, step, dt, _packed(state))
     arguments = (u.to(real), *system, kernel, order, alpha, reverse)
     # A traced graph can neither call a kernel here nor ask whether sweeps have settled.
     tracing = torch.compiler.is_compiling()

@@ -153,6 +153,6 @@ def stacked_gaps(dt: Tensor | None, directions: int, reverse: bool, dtype: torch
     """Gaps (K, batch, L) as the scan of each direction meets them; the second direction is opposite."""
     if dt is None:
         return None
-    gaps = dt.to(dtype)
+    dt = dt.to(dtype)
     orders = (reverse, not reverse)[:directions]
-    return torch.stack([reversed_gaps(gaps) if backwards else gaps for backwards in orders])
+    return torch.stack([reversed_gaps(dt) if backwards else dt for backwards in orders])

@@ -93,10 +93,10 @@ def tridiagonal_scan(
         expected["D"] = (D, (C.shape[-3], channels), real)
     check(u, expected)
     readouts = C[None] if C.ndim == 3 else C
-    gaps = stacked_gaps(dt, len(readouts), reverse, real)
-    system = (T, shift, scale, B, readouts, D, step, gaps, x0)
+    dt = stacked_gaps(dt, len(readouts), reverse, real)
+    system = (T, shift, scale, B, readouts, D, step, dt, x0)
     inputs = u.to(real)
-    if operands.runs_compiled(inputs, gaps, operands.fits_a_warp(modes, C.shape[-3])):
+    if operands.runs_compiled(inputs, dt, operands.fits_a_warp(modes, C.shape[-3])):
         from tsssm.ops.autograd import tridiagonal as compiled
 
         y, x = compiled.scan(inputs, *system, alpha, reverse)

@@ -78,9 +78,9 @@ def _features(
     else:
         states = None
         for start in range(0, length, piece):
-            part, gaps = (
+            part, own = (
                 None if whole is None else whole[:, start : start + piece].to(device) for whole in (u, dt)
             )
             assert part is not None
-            h, states = net.advance(part, gaps, states)
+            h, states = net.advance(part, own, states)
             yield start, h

@@ -74,9 +74,9 @@ class BothWays:
 
         def backwards(layer: int, i: int, h: Tensor) -> Tensor:
             """The backward part in the order of time; keeps the state before the piece."""
-            x, gaps = self._blocks[layer].norm(h), part(back, i)
-            gaps = None if gaps is None else gaps.flip(1)
-            y, state = self._ways[layer][1](x.flip(1), gaps, after[layer][i])
+            x, own = self._blocks[layer].norm(h), part(back, i)
+            own = None if own is None else own.flip(1)
+            y, state = self._ways[layer][1](x.flip(1), own, after[layer][i])
             if i:
                 _put(state, after[layer][i - 1])
             return y.flip(1)

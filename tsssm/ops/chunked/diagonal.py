@@ -27,9 +27,9 @@ def diagonal_scan(
     """`tsssm.ops.reference.diagonal_scan`; no transition depends on the state, with a liquid term or not."""
 
     def chunk(
-        x: Tensor, C: Tensor, u: Tensor, u_prev: Tensor | None, gaps: Tensor | None
+        x: Tensor, C: Tensor, u: Tensor, u_prev: Tensor | None, dt: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        s = step if gaps is None else gaps[..., None] * step
+        s = step if dt is None else dt[..., None] * step
         transition, B_bar, B_prev = discretize_diagonal(A, B, s[..., None], method)
         drive = B_bar * u[..., None]
         if B_prev is not None and u_prev is not None:
@@ -38,7 +38,7 @@ def diagonal_scan(
             transition = transition + B_bar * bounded_input(u[..., None], bound)
             if method != "zoh":
                 transition = project_to_disc(transition)
-        elif gaps is None:
+        elif dt is None:
             transition = transition.expand(1, u.shape[1], *A.shape)
         xs = states(NUMBERS, transition, drive, x)
         return read(C, xs), xs[:, -1]

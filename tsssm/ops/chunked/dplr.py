@@ -49,11 +49,11 @@ def dplr_scan(
 ) -> tuple[Tensor, Tensor]:
     """`tsssm.ops.reference.dplr_scan`."""
 
-    def chunk(x: Tensor, C: Tensor, u: Tensor, gaps: Tensor | None) -> tuple[Tensor, Tensor]:
+    def chunk(x: Tensor, C: Tensor, u: Tensor, dt: Tensor | None) -> tuple[Tensor, Tensor]:
         if alpha >= 0.5:
-            xs = _states(x, u, gaps, Lambda, P, Q, B, step, alpha)
+            xs = _states(x, u, dt, Lambda, P, Q, B, step, alpha)
         else:
-            d, rows, columns, B_bar = steps_of(gaps, Lambda, P, Q, B, step, alpha)
+            d, rows, columns, B_bar = steps_of(dt, Lambda, P, Q, B, step, alpha)
             xs = states_by_matrices(d, rows, columns, B_bar * u[..., None], x)
         return read(C, xs), xs[:, -1]
 
@@ -87,10 +87,10 @@ class Steps(NamedTuple):
 
 
 def steps_of(
-    gaps: Tensor | None, Lambda: Tensor, P: Tensor, Q: Tensor, B: Tensor, step: Tensor, alpha: float
+    dt: Tensor | None, Lambda: Tensor, P: Tensor, Q: Tensor, B: Tensor, step: Tensor, alpha: float
 ) -> Steps:
-    """The steps of samples of some gaps (batch, T), one of all samples of a regular grid."""
-    s = step[None, None, :, None] if gaps is None else (gaps[..., None] * step)[..., None]
+    """The steps of samples of some dt (batch, T), one of all samples of a regular grid."""
+    s = step[None, None, :, None] if dt is None else (dt[..., None] * step)[..., None]
     e = 1 / (1 - alpha * s * Lambda)
     d = 1 + s * Lambda * e
     seen = Q.conj().transpose(0, 1) * e[..., None, :]
@@ -149,7 +149,7 @@ class _Blocks(NamedTuple):
 def _states(
     x: Tensor,
     u: Tensor,
-    gaps: Tensor | None,
+    dt: Tensor | None,
     Lambda: Tensor,
     P: Tensor,
     Q: Tensor,
@@ -163,7 +163,7 @@ def _states(
     count = -(-length // size)
     # Samples that fill up the last block have a step of zero, which leaves the state as it is.
     fill = (0, size * count - length)
-    s = step[:, None].expand(1, channels, length) if gaps is None else gaps[:, None] * step[:, None]
+    s = step[:, None].expand(1, channels, length) if dt is None else dt[:, None] * step[:, None]
     s, u = (pad(t, fill).unflatten(2, (count, size)).transpose(1, 2) for t in (s, u.transpose(1, 2)))
     blocks, held = _blocks(s[..., None], Lambda, P, Q, alpha)
     forcing = held * B[:, None] * u[..., None]

@@ -33,11 +33,11 @@ def liquid_scan(
     ``gpu/slots.py``); the correlations of the other kernels need past inputs alone, and no recurrence.
     """
 
-    def chunk(x: Tensor, C: Tensor, u: Tensor, gaps: Tensor | None) -> tuple[Tensor, Tensor]:
-        s = step if gaps is None else gaps[..., None] * step
+    def chunk(x: Tensor, C: Tensor, u: Tensor, dt: Tensor | None) -> tuple[Tensor, Tensor]:
+        s = step if dt is None else dt[..., None] * step
         A_bar, B_bar, _ = discretize_diagonal(A, B, s[..., None], method)
         w = B_bar * u[..., None]
-        A_bar = A_bar.expand(w.shape) if gaps is not None else A_bar.expand(1, *w.shape[1:])
+        A_bar = A_bar.expand(w.shape) if dt is not None else A_bar.expand(1, *w.shape[1:])
         if kernel == "exact":
             assert bound is not None  # by the public scan
             coupling = B_bar * bounded_input(u[..., None], bound)
@@ -48,7 +48,7 @@ def liquid_scan(
             drive = torch.stack([w, torch.zeros_like(w), *none], dim=2)
             xs = states(POLYNOMIALS, transition, drive, x)
             return read(C, xs.sum(2)), xs[:, -1]
-        z, history = correlations(w, x[:, 1:], gaps)
+        z, history = correlations(w, x[:, 1:], dt)
         xs = states(NUMBERS, A_bar, w + z if kernel == "kb" else w, x[:, 0])
         seen = xs if kernel == "kb" else xs + z
         return read(C, seen), torch.cat([xs[:, -1:], history], dim=1)
@@ -60,7 +60,7 @@ def liquid_scan(
     return y, end.transpose(0, 1)
 
 
-def correlations(w: Tensor, history: Tensor, gaps: Tensor | None) -> tuple[Tensor, Tensor]:
+def correlations(w: Tensor, history: Tensor, dt: Tensor | None) -> tuple[Tensor, Tensor]:
     r"""The products z (batch, T, H, N) of each w with its predecessors, and the history after the last.
 
     The ``history`` (batch, R, H, N) is that of :math:`\pi(w)` before the first sample, newest first. Samples
@@ -69,11 +69,11 @@ def correlations(w: Tensor, history: Tensor, gaps: Tensor | None) -> tuple[Tenso
     batch, length = w.shape[:2]
     kept = history.shape[1]
     past = torch.cat([history.flip(1), project_to_disc(w)], dim=1)
-    if gaps is None:
+    if dt is None:
         earlier = [past[:, kept - i : kept - i + length] for i in range(1, kept + 1)]
         newest = past[:, length:].flip(1)
     else:
-        valid = torch.cat([gaps.new_ones(batch, kept, dtype=torch.bool), gaps > 0], dim=1)
+        valid = torch.cat([dt.new_ones(batch, kept, dtype=torch.bool), dt > 0], dim=1)
         # Places of those that count, in their order, and how many come before each sample.
         places = torch.argsort(~valid, dim=1, stable=True)
         count = valid.cumsum(1)

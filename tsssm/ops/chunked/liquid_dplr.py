@@ -66,11 +66,11 @@ def liquid_dplr_scan(
     if kernel_of_states is not None:
         scan = partial(_recurrence, kernel_of_states, False)
 
-    def chunk(x: Tensor, C: Tensor, u: Tensor, gaps: Tensor | None) -> tuple[Tensor, Tensor]:
-        d, rows, columns, B_bar = steps_of(gaps, Lambda, P, Q, B, step, alpha)
+    def chunk(x: Tensor, C: Tensor, u: Tensor, dt: Tensor | None) -> tuple[Tensor, Tensor]:
+        d, rows, columns, B_bar = steps_of(dt, Lambda, P, Q, B, step, alpha)
         w = B_bar * u[..., None]
         if kernel != "exact":
-            z, history = correlations(w, x[:, 1:], gaps)
+            z, history = correlations(w, x[:, 1:], dt)
             xs = scan(d, rows, columns, w + z if kernel == "kb" else w, x[:, 0])
             seen = xs if kernel == "kb" else xs + z
             return read(C, seen), torch.cat([xs[:, -1:], history], dim=1)

@@ -31,8 +31,8 @@ def tridiagonal_scan(
     dense = dense_tridiagonal(T)
     identity = torch.eye(T.shape[2], dtype=T.dtype, device=T.device)
 
-    def chunk(x: Tensor, C: Tensor, u: Tensor, gaps: Tensor | None) -> tuple[Tensor, Tensor]:
-        s = (step[None, None] if gaps is None else gaps[..., None] * step)[..., None]
+    def chunk(x: Tensor, C: Tensor, u: Tensor, dt: Tensor | None) -> tuple[Tensor, Tensor]:
+        s = (step[None, None] if dt is None else dt[..., None] * step)[..., None]
         matrix = (1 - alpha * s * scale * shift)[..., None] * dense - torch.diag_embed(alpha * s * scale)
         forcing = (s * B)[..., None]
         columns = torch.cat([identity.expand(matrix.shape), alpha * forcing], dim=-1)
@@ -46,7 +46,7 @@ def tridiagonal_scan(
             far = s * scale.abs().amax(-1, keepdim=True) > 1
             moved = torch.where(far[..., None], (stage - unmoved) / alpha, moved)
         transition, B_bar = identity + moved[..., :-1], moved[..., -1]
-        if gaps is None:
+        if dt is None:
             transition = transition.expand(1, u.shape[1], *transition.shape[2:])
         xs = states(MATRICES, transition, B_bar * u[..., None], x)
         return read(C, xs), xs[:, -1]

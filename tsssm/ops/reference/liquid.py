@@ -51,8 +51,8 @@ def liquid_scan(
     """
     shape = (u.shape[0], u.shape[1], *A.shape)
 
-    def system(gaps: Tensor | None) -> Step:
-        s = step if gaps is None else gaps[..., None] * step
+    def system(dt: Tensor | None) -> Step:
+        s = step if dt is None else dt[..., None] * step
         A_bar, B_bar, _ = discretize_diagonal(A, B, s[..., None], method)
         A_bar, B_bar = A_bar.expand(shape), B_bar.expand(shape)
 
@@ -64,7 +64,7 @@ def liquid_scan(
                 if method != "zoh":
                     coupling = liquid_term(A_k, coupling)
                 return _chain(state, lambda x: A_k * x, w, coupling)
-            return _correlation(state, lambda x: A_k * x, w, kernel, _valid(gaps, k))
+            return _correlation(state, lambda x: A_k * x, w, kernel, _valid(dt, k))
 
         return advance
 
@@ -95,9 +95,9 @@ def liquid_dplr_scan(
     """
     Q_star = Q.conj()
 
-    def system(gaps: Tensor | None) -> Step:
+    def system(dt: Tensor | None) -> Step:
         # Coefficients (B, L, H, N) of every sample; (1, 1, H, N) on a regular grid.
-        s = (step[None, None] if gaps is None else gaps[..., None] * step)[..., None]
+        s = (step[None, None] if dt is None else dt[..., None] * step)[..., None]
         # (I - alpha s A)^-1 by the Woodbury identity, as in the reference of `dplr_scan`.
         E = 1 / (1 - alpha * s * Lambda)
         middle = torch.einsum("rhn,bkhn,qhn->bkhrq", Q_star, E, P).real
@@ -114,10 +114,10 @@ def liquid_dplr_scan(
         B_bar = solve(s * B, ...)
 
         def advance(k: int, state: Tensor) -> tuple[Tensor, Tensor]:
-            at = (slice(None), 0 if gaps is None else k)
+            at = (slice(None), 0 if dt is None else k)
             w = B_bar[at] * u[:, k, :, None]
             if kernel != "exact":
-                return _correlation(state, lambda x: transition(x, at), w, kernel, _valid(gaps, k))
+                return _correlation(state, lambda x: transition(x, at), w, kernel, _valid(dt, k))
             if order is not None:
                 return _chain(state, lambda x: transition(x, at), w, project_to_disc(w))
             x = no_longer(state[0], lambda x: transition(x, at) + w * x) + w
@@ -169,9 +169,9 @@ def _correlation(
     return torch.cat([x[None], shifted]), x if kernel == "kb" else x + z
 
 
-def _valid(gaps: Tensor | None, k: int) -> Tensor | None:
+def _valid(dt: Tensor | None, k: int) -> Tensor | None:
     """Which series have a sample at k, to broadcast with (B, H, N); None is all."""
-    return None if gaps is None else (gaps[:, k] > 0)[:, None, None]
+    return None if dt is None else (dt[:, k] > 0)[:, None, None]
 
 
 def _scan(

@@ -38,8 +38,8 @@ def tridiagonal_scan(
     y = u.new_zeros(()) if D is None else D[:, None] * u[:, None]
     states = []
     for k in range(C.shape[0]):
-        gaps, start = None if dt is None else dt[k], x0 if k == 0 else None
-        output, x = _one_direction(u, T, shift, scale, B, C[k], step, gaps, start, alpha, reverse != (k == 1))
+        dt_k, start = None if dt is None else dt[k], x0 if k == 0 else None
+        output, x = _one_direction(u, T, shift, scale, B, C[k], step, dt_k, start, alpha, reverse != (k == 1))
         y = y + output
         states.append(x)
     return y, states[0]
