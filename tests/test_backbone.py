@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tsssm.backbone import BACKBONES, NORMS, POOLINGS, Backbone, TimeBatchNorm, mean_pool
+from tsssm.backbone import BACKBONES, NORMS, POOLINGS, Backbone, TimeBatchNorm
 from tsssm.layers import SSMLayer
 
 # Every norm with every pooling over one layer, and every other layer with one of each in turn.
@@ -75,8 +75,8 @@ def test_mean_pooling_weighs_samples_by_the_time_they_stand_for():
     # half of the gap on either side; the gap after the last sample is the first gap; then padding
     weights = torch.tensor([(1 + 3) / 2, (3 + 0.5) / 2, (0.5 + 1) / 2, 0.0], dtype=torch.float64)
     expected = (weights * h[0, :, 0]).sum() / weights.sum()
-    torch.testing.assert_close(mean_pool(h, dt)[0, 0], expected)
-    assert mean_pool(h, torch.ones(1, 4, dtype=torch.float64)).item() == 4.0
+    torch.testing.assert_close(POOLINGS["mean"](h, dt)[0, 0], expected)
+    assert POOLINGS["mean"](h, torch.ones(1, 4, dtype=torch.float64)).item() == 4.0
 
 
 def test_mean_pooling_does_not_lean_towards_dense_stretches():
@@ -84,7 +84,7 @@ def test_mean_pooling_does_not_lean_towards_dense_stretches():
     dt = torch.cat([torch.full((100,), 0.1), torch.full((10,), 1.0)])[None]
     h = torch.cat([torch.ones(100), torch.zeros(10)])[None, :, None]
     assert h.mean() > 0.9
-    assert abs(mean_pool(h, dt).item() - 0.5) < 0.05
+    assert abs(POOLINGS["mean"](h, dt).item() - 0.5) < 0.05
 
 
 def test_batch_statistics_leave_padding_out():

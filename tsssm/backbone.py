@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tsssm.layers import DSS, LSSL, S4, S4D, S5, LinOSS, LiquidS4, SSMLayer
-from tsssm.ops import batch_norm, dropout_noise, gated_mix, last_sample, reached_samples, reversed_gaps
+from tsssm.ops import batch_norm, dropout_noise, gated_mix, reached_samples
+from tsssm.pooling import POOLINGS
 
 __all__ = ["BACKBONES", "NORMS", "POOLINGS", "Backbone", "LayerChoice"]
 
@@ -112,40 +113,6 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 }
 
 
-def mean_pool(h: Tensor, dt: Tensor | None) -> Tensor:
-    r"""Mean over time, (batch, L, d_model) to (batch, d_model).
-
-    .. math:: \sum_k w_k h_k \big/ \sum_k w_k, \qquad w_k = (\delta_k + \delta_{k+1}) / 2,
-
-    where the gap after the last sample is taken to be the first gap. A sample thus stands for half of the
-    time to each of its neighbours: the result is the plain mean on a regular grid, does not change with
-    padding (weight 0), and does not lean towards the stretches that happen to be sampled densely.
-    """
-    if dt is None:
-        return h.mean(dim=1)
-    weight = dt + reversed_gaps(dt)
-    weight = weight / weight.sum(dim=1, keepdim=True)
-    return torch.einsum("bl,blh->bh", weight.to(h.dtype), h)
-
-
-def max_pool(h: Tensor, dt: Tensor | None) -> Tensor:
-    """Maximum over the samples with a positive gap, (batch, L, d_model) to (batch, d_model)."""
-    return h.amax(dim=1) if dt is None else h.masked_fill((dt == 0)[..., None], -torch.inf).amax(dim=1)
-
-
-def last_pool(h: Tensor, dt: Tensor | None) -> Tensor:
-    """The last sample with a positive gap, (batch, L, d_model) to (batch, d_model)."""
-    return h[:, -1] if dt is None else h[torch.arange(h.shape[0], device=h.device), last_sample(dt)]
-
-
-#: Summaries of the features over time.
-POOLINGS: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
-    "mean": mean_pool,
-    "max": max_pool,
-    "last": last_pool,
-}
-
-
 class DropoutNoise(nn.Module):
     """Draws from a generator of its own, so that training in several threads is reproducible.
 
@@ -234,7 +201,7 @@ class Backbone(nn.Module):
     norm : {"batch", "layer", "none"}
         Normalisation before every layer and before pooling.
     pooling : {"mean", "max", "last"}
-        Summary over time; "mean" weighs every sample by the time it stands for (`mean_pool`).
+        Summary over time; "mean" weighs every sample by the time it stands for (`tsssm.pooling.Mean`).
     discretization : str or float, optional
         One of ``BACKBONES[backbone].methods``; by default the first. A number is the alpha of a generalised
         bilinear transform.

@@ -1,10 +1,15 @@
-"""What a network sees of a panel: standardised values, what is missing, and elapsed time."""
+"""What a network sees of a panel: standardised values, what is missing, and elapsed time.
+
+``_encoder`` fits and encodes series, ``_encoded`` holds what comes of them, ``_limits`` and ``_errors`` say
+what is too large. Charts have an encoder of their own: ``_charts``, ``_measurements``, ``_scores`` and
+``_static``.
+"""
 
 from tsssm.encoding._categories import Categories
 from tsssm.encoding._channels import is_chart
 from tsssm.encoding._charts import ChartEncoder, ChartLine
 from tsssm.encoding._encoded import Batch, Encoded, EncodedOnDemand, moved
-from tsssm.encoding._encoder import PanelEncoder
+from tsssm.encoding._encoder import PanelEncoder, with_mask
 from tsssm.encoding._errors import SCALES, beyond, unlimited
 from tsssm.encoding._limits import GAP_ROUNDING, GAP_TOLERANCE, LARGEST_VALUE, LONGEST_GAP, limited, unit_gaps
 from tsssm.encoding._measurements import Measurements
@@ -35,4 +40,5 @@ __all__ = [
     "scores_of",
     "unit_gaps",
     "unlimited",
+    "with_mask",
 ]

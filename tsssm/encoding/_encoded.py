@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tsssm.panel import Panel
-
-if TYPE_CHECKING:
-    from tsssm.encoding._encoder import PanelEncoder
 
 # Values that are worked on at a time where a panel may be too large for the memory.
 _PIECE = 4_000_000
@@ -138,13 +135,14 @@ class EncodedOnDemand:
 
     Parameters
     ----------
-    encoder : PanelEncoder
+    encode_all : callable
+        That of a `PanelEncoder`.
     panel : Panel
         n series, checked by the encoder as `PanelEncoder.encode` does.
     """
 
-    def __init__(self, encoder: PanelEncoder, panel: Panel) -> None:
-        self._encoder = encoder
+    def __init__(self, encode_all: Callable[[Panel], Encoded], panel: Panel) -> None:
+        self._encode_all = encode_all
         self._panel = panel
         #: Samples of each series, with those that are missing altogether; int64 (n,).
         self.lengths = torch.from_numpy(panel.lengths)
@@ -154,15 +152,15 @@ class EncodedOnDemand:
 
     def durations(self) -> Tensor:
         """As `Encoded.durations`."""
-        return torch.cat([self._encoder.encode_all(piece).durations() for piece in pieces(self._panel)])
+        return torch.cat([self._encode_all(piece).durations() for piece in pieces(self._panel)])
 
     def batch(self, rows: Tensor) -> Batch:
         """As `Encoded.batch`."""
-        return self._encoder.encode_all(self._panel[rows.numpy()]).batch(torch.arange(len(rows)))
+        return self._encode_all(self._panel[rows.numpy()]).batch(torch.arange(len(rows)))
 
     def pieces(self) -> Iterator[Encoded]:
         """Yield the series, some at a time."""
-        return map(self._encoder.encode_all, pieces(self._panel))
+        return map(self._encode_all, pieces(self._panel))
 
 
 def pieces(panel: Panel) -> Iterator[Panel]:

@@ -180,7 +180,7 @@ class PanelEncoder:
         """
         self._check(panel)
         panel = self.in_training_unit(panel)
-        return EncodedOnDemand(self, panel) if _is_mapped(panel.values) else self.encode_all(panel)
+        return EncodedOnDemand(self.encode_all, panel) if _is_mapped(panel.values) else self.encode_all(panel)
 
     def encode_all(self, panel: Panel) -> Encoded:
         """As `encode`, and in memory in any case."""
@@ -188,18 +188,17 @@ class PanelEncoder:
         panel = self.without_errors(self.in_training_unit(panel))
         has_times = panel.has_times
         panel = panel.drop_missing_rows()
-        dt = self._gaps(panel, has_times)
+        dt = self.elapsed(panel.gaps(), panel.times if has_times else None)
+        dt[panel.offsets[:-1]] = 1.0
         codes = None
         if self.categories.size:
             codes = torch.from_numpy(self.categories.codes(panel.values))
-        values = limited((self._numeric(panel.values) - self._numeric(self.mean)) / self._numeric(self.std))
+        values = limited(self.standardised(panel.values))
         seen = ~np.isnan(values)
-        first = np.repeat(panel.offsets[:-1], panel.lengths)
         if self.missing:
-            since = _time_since_seen(seen, dt, panel.offsets)
-            inputs = [np.where(seen, values, 0.0), seen, np.log1p(since)]
-            u = np.concatenate([part.astype(np.float32) for part in inputs], axis=1)
+            u = with_mask(values, seen, _time_since_seen(seen, dt, panel.offsets))
         else:
+            first = np.repeat(panel.offsets[:-1], panel.lengths)
             u = (values if seen.all() else _forward_filled(values, seen, first)).astype(np.float32)
         return Encoded(
             torch.from_numpy(u),
@@ -209,9 +208,17 @@ class PanelEncoder:
             self.categories.size,
         )
 
-    def _numeric(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Values (..., d) of the channels that are not categorical."""
-        return values[..., self.numeric] if self.categories.size else values
+    def standardised(self, values: npt.NDArray[Any]) -> FloatArray:
+        """Values (..., d) of the channels that are not categorical, without their mean and scale."""
+        if not self.categories.size:  # a stream asks for one sample after the other
+            return (values - self.mean) / self.std
+        return (values[..., self.numeric] - self.mean[self.numeric]) / self.std[self.numeric]
+
+    def elapsed(self, gaps: FloatArray, times: npt.NDArray[Any] | None) -> FloatArray:
+        """Gaps in units of the time scale, given those of samples at times, or of numbers of samples."""
+        if times is None:
+            return unit_gaps(gaps * self.step, 0.0)
+        return unit_gaps(gaps / self.time_scale_, np.abs(times) / self.time_scale_)
 
     def _check(self, panel: Panel) -> None:
         if len(panel) == 0:
@@ -243,15 +250,14 @@ class PanelEncoder:
             return panel
         return panel_like(panel, np.where(wrong, np.nan, panel.values))
 
-    def _gaps(self, panel: Panel, has_times: bool) -> FloatArray:
-        """Gaps (total,) in units of the time scale, 1 at the first sample of a series."""
-        dt = panel.gaps()
-        time: FloatArray | float = 0.0
-        dt = dt / self.time_scale_ if has_times else dt * self.step
-        if panel.times is not None and has_times:
-            time = np.abs(panel.times) / self.time_scale_
-        dt[panel.offsets[:-1]] = 1.0
-        return unit_gaps(dt, time)
+
+def with_mask(z: FloatArray, seen: npt.NDArray[np.bool_], since: FloatArray) -> npt.NDArray[np.float32]:
+    """Inputs (total, 3 d) of channels with missing values.
+
+    Standardised values (total, d), 0 where they are missing; whether they are there; and the logarithm of the
+    time since the channel was seen before.
+    """
+    return np.concatenate([np.where(seen, z, 0.0), seen, np.log1p(since)], axis=1).astype(np.float32)
 
 
 def _is_mapped(array: npt.NDArray[Any] | None) -> bool:

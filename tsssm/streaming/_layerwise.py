@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tsssm.backbone import Backbone
+from tsssm.backbone import POOLINGS, Backbone
 
 Array = npt.NDArray[Any]
 
@@ -24,20 +24,14 @@ class LayerwiseState:
     ----------
     layers : list
         States of the layers, as these return them.
-    sums, latest, kept : Tensor (B, H)
-        What the mean over time has gathered, in float64; the features of the last sample; and those of the
-        last one with a positive gap, or their maximum.
-    clock : Tensor (B, 2), float64
-        The first gap, and the sum of all.
+    pooled : Tensor or tuple of Tensor
+        That of the summary over time, as `Pooling.advance` returns it.
     current : array (B, n_outputs)
         Outputs after the last sample.
     """
 
     layers: list[Any]
-    sums: Tensor
-    latest: Tensor
-    kept: Tensor
-    clock: Tensor
+    pooled: Any
     current: Array
 
     def copy(self) -> LayerwiseState:
@@ -57,6 +51,7 @@ class LayerwiseNetwork:
     def __init__(self, net: Backbone) -> None:
         self._net = net
         self._blocks: list[Any] = list(net.blocks)
+        self._pooling = POOLINGS[net.pooling]
 
     def fork(self) -> LayerwiseNetwork:
         """The network itself, which several streams may use at the same time."""
@@ -67,14 +62,7 @@ class LayerwiseNetwork:
         head = self._net.head
         features = head.weight.new_zeros(batch, head.in_features)
         layers = [block.layer.initial_state(batch) for block in self._blocks]
-        return LayerwiseState(
-            layers,
-            features.double(),
-            features.clone(),
-            features.clone(),
-            torch.zeros(batch, 2, dtype=torch.float64),
-            np.zeros((batch, head.out_features)),
-        )
+        return LayerwiseState(layers, self._pooling.start(features), np.zeros((batch, head.out_features)))
 
     def advance(self, state: LayerwiseState, u: Array, dt: Array, y: Array) -> None:
         """Run the network over samples and change its state in place.
@@ -107,50 +95,20 @@ class LayerwiseNetwork:
     def _advance(self, state: LayerwiseState, rows: slice, u: Array, dt: Array, y: Array) -> None:
         net = self._net
         gaps = torch.from_numpy(dt.T.copy())
-        # A regular grid spares layers the coefficients of every sample.
-        steps = None if bool((gaps == 1).all()) else gaps
         inputs = torch.from_numpy(u.swapaxes(0, 1).copy()).to(net.head.weight.dtype)
-        states = [_map(lambda part: part[rows], before) for before in state.layers]
-        features, states = net.advance(inputs, steps, states)
-        for before, after in zip(state.layers, states, strict=True):
+        kept = [*state.layers, state.pooled]
+        *layers, pooled = [_map(lambda part: part[rows], before) for before in kept]
+        # A regular grid spares layers the coefficients of every sample.
+        features, layers = net.advance(inputs, None if bool((gaps == 1).all()) else gaps, layers)
+        summaries, pooled = self._pooling.advance(features, gaps, pooled)
+        for before, after in zip(kept, [*layers, pooled], strict=True):
             _map(lambda old, new: old[rows].copy_(new), before, after)
-        pooled = self._pooled(state, rows, features, gaps)
-        y[:] = net.head(pooled).transpose(0, 1).numpy()
+        y[:] = net.head(summaries).transpose(0, 1).numpy()
         state.current[rows] = y[-1]
-
-    def _pooled(self, state: LayerwiseState, rows: slice, z: Tensor, gaps: Tensor) -> Tensor:
-        """Summaries (B, L, H) of the samples up to each one, given the features z (B, L, H)."""
-        first, total = state.clock[rows].unbind(-1)
-        first = torch.where(total > 0, first, gaps[:, 0].double())
-        elapsed = total[:, None] + gaps.double().cumsum(1)
-        counts = (gaps > 0)[..., None]
-        if self._net.pooling == "max":
-            started = (total > 0)[:, None]
-            start = torch.where(started, state.kept[rows], -torch.inf)
-            history = torch.cat([start[:, None], z.masked_fill(~counts, -torch.inf)], dim=1)
-            kept = history.cummax(dim=1).values[:, 1:]
-        else:
-            # The features of the last sample with a positive gap, those of earlier calls included.
-            positions = torch.arange(1, z.shape[1] + 1)
-            latest = torch.where(gaps > 0, positions, 0).cummax(dim=1).values
-            history = torch.cat([state.kept[rows][:, None], z], dim=1)
-            kept = history.gather(1, latest[..., None].expand_as(z))
-        pooled = kept
-        if self._net.pooling == "mean":
-            # Every sample counts with the gaps before and after it; that after the last one is the first gap.
-            earlier = torch.cat([state.latest[rows][:, None], z[:, :-1]], dim=1)
-            terms = gaps.double()[..., None] * (earlier.double() + z)
-            sums = state.sums[rows][:, None] + terms.cumsum(1)
-            pooled = ((sums + first[:, None, None] * kept) / (2 * elapsed)[..., None]).to(z.dtype)
-            state.sums[rows] = sums[:, -1]
-            state.latest[rows] = z[:, -1]
-        state.kept[rows] = kept[:, -1]
-        state.clock[rows] = torch.stack([first, elapsed[:, -1]], dim=-1)
-        return pooled
 
 
 def _map(function: Any, *states: Any) -> Any:
-    """Apply a function of tensors to states of a layer, which are tensors or named tuples of them."""
+    """Apply a function of tensors to states, which are tensors or named tuples of them."""
     first = states[0]
     if isinstance(first, Tensor):
         return function(*states)

@@ -5,7 +5,7 @@ Symbols and shapes: a batch of B series with d channels each::
     values  (B, d)     one sample of each series, NaN where missing
     time    (B,)       when it was taken
     u       (B, d_in)  inputs of the network
-    gap     (B,)       elapsed time since the previous sample in units of the time scale
+    dt      (B,)       elapsed time since the previous sample in units of the time scale
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsssm.encoding import LARGEST_VALUE, LONGEST_GAP, PanelEncoder, beyond, unit_gaps
+from tsssm.encoding import LARGEST_VALUE, LONGEST_GAP, PanelEncoder, beyond, with_mask
 from tsssm.panel import DOUBLE_FROM, LARGEST_TIME, plain, to_floats
 
 FloatArray = npt.NDArray[np.float64]
@@ -76,7 +76,6 @@ class Samples:
         ordinary = DOUBLE_FROM
         if encoder is not None:
             self._reach = LARGEST_VALUE * encoder.std
-            self._time_scale = np.array(encoder.time_scale_)
             ordinary = min(
                 ordinary,
                 np.min(self._reach - np.abs(encoder.mean)),
@@ -199,35 +198,30 @@ class Samples:
     def encode(
         self, values: InputArray, time: FloatArray | None, memory: Memory
     ) -> tuple[InputArray, InputArray]:
-        """Return u and gap of one checked sample of each series, and take it into the memory.
+        """Return u and dt of one checked sample of each series, and take it into the memory.
 
-        A series whose values are all missing has no sample: its gap is `NO_SAMPLE`, and its u of no meaning.
+        A series whose values are all missing has no sample: its dt is `NO_SAMPLE`, and its u undefined.
         """
         first = np.isnan(memory.taken)
         time = self.move_clock(time, memory)
-        gap = time - memory.taken
+        dt = time - memory.taken
         encoder = self.encoder
-        if encoder is not None:
-            if memory.timed:
-                gap = unit_gaps(gap / self._time_scale, np.abs(time) / self._time_scale)
-            else:
-                gap = unit_gaps(gap * encoder.step, 0.0)
-        else:
-            np.minimum(gap, LONGEST_GAP, out=gap)
-        gap[first] = 1.0
         if encoder is None:
+            np.minimum(dt, LONGEST_GAP, out=dt)
+            dt[first] = 1.0
             memory.taken = time
-            return values, gap.astype(np.float32)
-        z = (values - encoder.mean) / encoder.std
-        seen = ~np.isnan(z)
+            return values, dt.astype(np.float32)
+        dt = encoder.elapsed(dt, time if memory.timed else None)
+        dt[first] = 1.0
+        z, seen = encoder.standardised(values), ~np.isnan(values)
         complete = bool(seen.all())
         present = seen if complete else seen.any(axis=1)
         if encoder.categories.size:
-            z, seen = z[:, encoder.numeric], seen[:, encoder.numeric]
+            seen = seen[:, encoder.numeric]
         if encoder.missing:
             absent = first if complete else first | ~present
-            since = memory.since + np.where(absent, 0.0, gap)[:, None]
-            u = np.concatenate([np.where(seen, z, 0.0), seen, np.log1p(since)], axis=1)
+            since = memory.since + np.where(absent, 0.0, dt)[:, None]
+            u: InputArray = with_mask(z, seen, since)
             memory.since = np.where(seen, 0.0, since)
         else:
             u = memory.values = z if complete else np.where(seen, z, memory.values)
@@ -237,8 +231,8 @@ class Samples:
             u = np.concatenate([u, known[:, :-1]], axis=1)
         memory.taken = time if complete else np.where(present, time, memory.taken)
         if not complete:
-            gap[~present] = NO_SAMPLE
-        return u.astype(np.float32), gap.astype(np.float32)
+            dt[~present] = NO_SAMPLE
+        return u.astype(np.float32, copy=False), dt.astype(np.float32)
 
 
 def as_array(values: Any) -> npt.NDArray[Any]:
