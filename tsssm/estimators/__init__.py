@@ -1,4 +1,9 @@
-"""Estimators for scikit-learn and sktime: one class for each task, for both libraries."""
+"""Estimators for scikit-learn and sktime: one class for each task, for both libraries.
+
+``_base`` reads panels, ``_targets`` is what y means, ``_network``, ``_sequence`` and ``_ridge_base`` are the
+kinds of models, ``_trained`` the course of training, ``_forecaster_*`` all of forecasting. ``_parameters``
+checks what users ask for, ``_model_state`` and ``_*parts`` what files say.
+"""
 
 from tsssm.estimators._classifier import SSMClassifier
 from tsssm.estimators._features import SSMFeatures

@@ -1,4 +1,8 @@
-"""State-space layers; every one keeps the contract of `SSMLayer`."""
+"""State-space layers; every one keeps the contract of `SSMLayer`.
+
+``base`` is the contract and what all share, ``modal`` the parameters of complex modes, ``_shared`` one state
+for all channels, ``_dense`` and ``_dissipative`` the matrices of LSSL; the others are a layer each.
+"""
 
 from tsssm.layers.base import SSMLayer
 from tsssm.layers.dss import DSS

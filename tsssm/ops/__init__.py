@@ -1,4 +1,8 @@
-"""Few operations, each with one signature and several backends; see ``reference`` for what they compute."""
+"""Few operations, each with one signature and several backends; see ``reference`` for what they compute.
+
+A module here checks operands and chooses: ``cpu`` (Numba, by way of ``autograd``), ``gpu`` (Triton), or
+PyTorch in ``chunked``. ``sequence`` is what scans know of time, ``operands`` and ``bounds`` what they share.
+"""
 
 from tsssm.ops.clocks import clock_scan
 from tsssm.ops.convolution import causal_conv

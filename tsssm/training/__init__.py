@@ -1,5 +1,8 @@
 """Training a network on encoded series, and running it.
 
+``_batches``, ``_crops`` and ``_windows`` say what a step learns from, ``_run`` trains and predicts by way of
+``_lightning``, ``_checkpoints`` keeps a run, ``_committee`` and ``_dense`` train several networks as one,
+``_along`` and ``_both_ways`` run long series piece by piece.
 Lightning, which takes seconds to import, is loaded by the first call of :func:`train` and by nothing else.
 """
 
@@ -10,6 +13,7 @@ from tsssm.training._both_ways import BothWays
 from tsssm.training._committee import Committee, members_of
 from tsssm.training._crops import Crops
 from tsssm.training._dense import DenseCommittee, fit_dense
+from tsssm.training._devices import prediction_device, resolve_device
 from tsssm.training._dropped import VariableDropout
 from tsssm.training._moments import check_moments
 from tsssm.training._options import RESERVED_TRAINER_KWARGS, EpochObserver, TrainingOptions, TrainingResult
@@ -17,8 +21,6 @@ from tsssm.training._run import (
     isolated_rng,
     predict,
     predict_left_out,
-    prediction_device,
-    resolve_device,
     train,
 )
 from tsssm.training._windows import Windows

@@ -23,8 +23,8 @@ from tsssm.backbone import Backbone
 from tsssm.training._batches import Batches
 from tsssm.training._checkpoint_files import damaged, read_checkpoint, write_checkpoint
 from tsssm.training._committee import Committee
+from tsssm.training._devices import resolve_device
 from tsssm.training._options import TrainingOptions
-from tsssm.training._run import resolve_device
 
 # Keeping the state may take this share of the time: after each file, and after each copy in memory, training
 # goes on for so many times as long.

@@ -21,10 +21,9 @@ from tsssm.training._checkpoints import RunCheckpoint
 from tsssm.training._committee import Committee, clip_members, members_of, shares_of, zero_of
 from tsssm.training._finite import LastGood, StepLosses
 from tsssm.training._moments import check_moments
-from tsssm.training._options import EpochObserver, TrainingOptions, TrainingResult
+from tsssm.training._options import EpochObserver, Loss, TrainingOptions, TrainingResult
 from tsssm.training._quiet import quiet
 from tsssm.training._resident import resident, transferred
-from tsssm.training._run import Loss
 from tsssm.training._signals import Termination, inside_a_tool, nothing
 from tsssm.training._trainer import leave_signals_alone, moments_of, schedule, trainer_arguments
 

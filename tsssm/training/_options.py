@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from tsssm.training._augment import Augmentation
 from tsssm.training._dropped import VariableDropout
+
+#: Loss of each series (batch,) from outputs (batch, n_outputs) and targets (batch, ...).
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 # Without a limit from the user: enough epochs for large data.
 DEFAULT_EPOCHS = 10

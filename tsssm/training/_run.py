@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,45 +17,13 @@ from tsssm.backbone import Backbone
 from tsssm.encoding import Encoded, EncodedOnDemand
 from tsssm.training._batches import Batches
 from tsssm.training._committee import Committee, members_of
-from tsssm.training._options import EpochObserver, TrainingOptions, TrainingResult
-
-#: Loss of each series (batch,) from outputs (batch, n_outputs) and targets (batch, ...).
-Loss = Callable[[Tensor, Tensor], Tensor]
+from tsssm.training._options import EpochObserver, Loss, TrainingOptions, TrainingResult
 
 # Features of a batch, samples times channels, below which a second thread costs more than it brings.
 _FEATURES_PER_THREAD = 65_536
 
 # Samples in a batch of predictions: keeps its features within some tens of megabytes.
 _PREDICT_SAMPLES = 65_536
-
-
-def resolve_device(accelerator: str) -> torch.device:
-    """Return the device that ``accelerator`` means on this machine.
-
-    "auto" is CUDA where there is one, else the CPU; "gpu" and "cuda" are CUDA.
-
-    Raises
-    ------
-    ValueError
-        If a CUDA device is asked for where there is none.
-    """
-    available = torch.cuda.is_available()
-    if accelerator == "cpu" or (accelerator == "auto" and not available):
-        return torch.device("cpu")
-    if not available:
-        raise ValueError(
-            f"accelerator={accelerator!r} needs a CUDA device, and PyTorch finds none; 'auto' uses the CPU "
-            "in that case."
-        )
-    return torch.device("cuda")
-
-
-def prediction_device(accelerator: str) -> torch.device:
-    """Return the device to predict on: what ``accelerator`` means, or the CPU where there is no such device.
-
-    A model that was fitted on a GPU thereby serves on machines without one.
-    """
-    return resolve_device(accelerator if torch.cuda.is_available() else "cpu")
 
 
 class _DrawFrom(TorchFunctionMode):

@@ -10,8 +10,8 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.environments import SLURMEnvironment
 
+from tsssm.training._devices import resolve_device
 from tsssm.training._options import TrainingOptions
-from tsssm.training._run import resolve_device
 from tsssm.training._schedule import warmed_cosine
 from tsssm.training._signals import nothing
 
