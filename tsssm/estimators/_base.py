@@ -42,6 +42,21 @@ _SKLEARN_STATE = (
 )
 
 
+#: The tags that sktime reads, of everything that takes a panel.
+PANEL_TAGS = {
+    "authors": ["tsssm developers"],
+    "maintainers": ["tsssm developers"],
+    # Lightning, which only fit needs, is left out: a model that was loaded from a file does without.
+    "python_dependencies": ["torch"],
+    "X_inner_mtype": ["pd-multiindex", "df-list", "numpy3D"],
+    "capability:multivariate": True,
+    "capability:unequal_length": True,
+    "capability:missing_values": True,
+    "capability:random_state": True,
+    "property:randomness": "derandomized",
+}
+
+
 def of_one_fit(method: Callable[..., Answer]) -> Callable[..., Answer]:
     """Let a method answer by what one fit has learned, while another thread may be fitting anew."""
 
@@ -211,6 +226,10 @@ class PanelEstimator(SktimeEstimator):
             raise
         self.fit_time_ = round(1000 * (time.perf_counter() - started))
         self._is_fitted = True
+
+    def _fit(self: Estimator, X: Any, y: Any = None) -> Estimator:
+        """Fit without weights: what sktime's machinery calls."""
+        return self.fit(X, y)
 
     def check_is_fitted(self, method_name: str | None = None) -> None:
         """Raise `NotFittedError` unless the estimator is fitted."""

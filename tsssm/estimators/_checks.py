@@ -33,6 +33,12 @@ def is_table(X: Any) -> bool:
     return not isinstance(X, Panel) and (X.ndim if hasattr(X, "ndim") else np.asarray(X).ndim) == 2
 
 
+def check_there(y: Any, estimator: str) -> None:
+    """Raise ValueError, in the words of scikit-learn, where there are no targets."""
+    if y is None:
+        raise ValueError(f"This {estimator} estimator requires y to be passed, but the target y is None.")
+
+
 def check_one_each(y: Any, panel: Panel) -> None:
     """Check that y has one entry, or one row, for each series.
 

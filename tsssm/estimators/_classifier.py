@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sktime.classification.base import BaseClassifier
 
 from tsssm.estimators import _class_methods
-from tsssm.estimators._base import declared_tags
+from tsssm.estimators._base import PANEL_TAGS, declared_tags
 from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._classes import NetworkClasses
 from tsssm.estimators._network import NetworkEstimator
@@ -219,20 +219,11 @@ class SSMClassifier(NetworkEstimator, BaseClassifier, ClassifierMixin, BaseEstim
     _tags = declared_tags(
         BaseClassifier,
         {
-            "authors": ["tsssm developers"],
-            "maintainers": ["tsssm developers"],
-            # Lightning, which only fit needs, is left out: a model that was loaded from a file does without.
-            "python_dependencies": ["torch"],
-            "X_inner_mtype": ["pd-multiindex", "df-list", "numpy3D"],
+            **PANEL_TAGS,
             "y_inner_mtype": "numpy2D",
             "capability:multioutput": True,
-            "capability:multivariate": True,
-            "capability:unequal_length": True,
-            "capability:missing_values": True,
             "capability:predict_proba": True,
             "capability:class_weight": True,
-            "capability:random_state": True,
-            "property:randomness": "derandomized",
         },
     )
     rules = {**RULES, "loss": one_of(LOSSES)}
@@ -344,12 +335,3 @@ class SSMClassifier(NetworkEstimator, BaseClassifier, ClassifierMixin, BaseEstim
         tags.classifier_tags.multi_label = True
         tags.target_tags.multi_output = True
         return tags
-
-    @classmethod
-    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
-        """Return parameters for quick test instances, as sktime's test suite asks for."""
-        tiny = {"n_layers": 1, "d_model": 4, "d_state": 4, "batch_size": 8, "random_state": 0}
-        return [
-            {**tiny, "n_members": 2, "n_features": 384, "max_steps": 10},
-            {**tiny, "backbone": "s4d", "bidirectional": False, "norm": "layer", "max_epochs": 2},
-        ]

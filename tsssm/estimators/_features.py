@@ -13,7 +13,7 @@ from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, TransformerMixin
 from sktime.transformations.base import BaseTransformer
 
-from tsssm.estimators._base import PanelEstimator, declared_tags, of_one_fit
+from tsssm.estimators._base import PANEL_TAGS, PanelEstimator, declared_tags, of_one_fit
 from tsssm.estimators._checks import (
     check_finite,
     is_table,
@@ -61,18 +61,7 @@ FEATURE_RULES: dict[str, Rule] = {
     "missing_channels": RULES["missing_channels"],
 }
 
-#: The tags that sktime reads, of everything that takes a panel.
-CONTAINER_TAGS = {
-    "authors": ["tsssm developers"],
-    "maintainers": ["tsssm developers"],
-    "python_dependencies": ["torch", "numba"],
-    "X_inner_mtype": ["pd-multiindex", "df-list", "numpy3D"],
-    "capability:multivariate": True,
-    "capability:unequal_length": True,
-    "capability:missing_values": True,
-    "capability:random_state": True,
-    "property:randomness": "derandomized",
-}
+FEATURE_TAGS = {**PANEL_TAGS, "python_dependencies": ["torch", "numba"]}
 
 
 def fitted_features(estimator: Any, panel: Panel) -> Features:
@@ -174,7 +163,7 @@ class SSMFeatures(PanelEstimator, BaseTransformer, TransformerMixin, BaseEstimat
     _tags = declared_tags(
         BaseTransformer,
         {
-            **CONTAINER_TAGS,
+            **FEATURE_TAGS,
             "y_inner_mtype": "None",
             "scitype:transform-input": "Series",
             "scitype:transform-output": "Primitives",
@@ -265,9 +254,6 @@ class SSMFeatures(PanelEstimator, BaseTransformer, TransformerMixin, BaseEstimat
         if _is_for_sktime(X) or getattr(self, "_is_vectorized", None) is True:
             return BaseTransformer.transform(self, X)
         return features_of(self, self._panel(X, reset=False))
-
-    def _fit(self, X: Any, y: Any = None) -> SSMFeatures:
-        return self.fit(X)
 
     def _transform(self, X: Any, y: Any = None) -> pd.DataFrame:
         return pd.DataFrame(features_of(self, self._panel(X, reset=False)), columns=self.features_.names())

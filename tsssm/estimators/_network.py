@@ -22,6 +22,7 @@ from tsssm.estimators._checks import (
     IntArray,
     check_finite,
     check_one_each,
+    check_there,
     checked_groups,
     checked_weights,
 )
@@ -108,10 +109,6 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
         _trained.fit_network(self, X, y, sample_weight, groups, (X_val, y_val, sample_weight_val))
         return self
 
-    def _fit(self: Estimator, X: Any, y: Any) -> Estimator:
-        """Fit without weights: what sktime's machinery calls."""
-        return self.fit(X, y)
-
     def _labelled(
         self,
         X: Any,
@@ -126,10 +123,7 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
 
         With ``reset``, learn what later series and targets must be like.
         """
-        if y is None:
-            raise ValueError(
-                f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
-            )
+        check_there(y, type(self).__name__)
         panel = self._panel(X, reset=reset)
         y = aligned(y, panel, X, "y")
         sample_weight = aligned(sample_weight, panel, X, "sample_weight")
@@ -241,3 +235,12 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
         _trained.restore_network(self, fields)
         self.closed_form_, self.blend_ = _blending.restore_blend(self, self._targets, fields)
         self._targets.restore_errors(fields)
+
+    @classmethod
+    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
+        """Return parameters for quick test instances, as sktime's test suite asks for."""
+        tiny = {"n_layers": 1, "d_model": 4, "d_state": 4, "batch_size": 8, "random_state": 0}
+        return [
+            {**tiny, "n_members": 2, "n_features": 384, "max_steps": 10},
+            {**tiny, "backbone": "s4d", "bidirectional": False, "norm": "layer", "max_epochs": 2},
+        ]

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, RegressorMixin
 from sktime.regression.base import BaseRegressor
 
 from tsssm.estimators import _number_methods
-from tsssm.estimators._base import declared_tags, of_one_fit
+from tsssm.estimators._base import PANEL_TAGS, declared_tags, of_one_fit
 from tsssm.estimators._network import NetworkEstimator
 from tsssm.estimators._numbers import LOSSES, NetworkNumbers
 from tsssm.estimators._parameters import LEVELS, RULES, one_of
@@ -206,21 +206,7 @@ class SSMRegressor(NetworkEstimator, BaseRegressor, RegressorMixin, BaseEstimato
     """
 
     _tags = declared_tags(
-        BaseRegressor,
-        {
-            "authors": ["tsssm developers"],
-            "maintainers": ["tsssm developers"],
-            # Lightning, which only fit needs, is left out: a model that was loaded from a file does without.
-            "python_dependencies": ["torch"],
-            "X_inner_mtype": ["pd-multiindex", "df-list", "numpy3D"],
-            "y_inner_mtype": "numpy2D",
-            "capability:multioutput": True,
-            "capability:multivariate": True,
-            "capability:unequal_length": True,
-            "capability:missing_values": True,
-            "capability:random_state": True,
-            "property:randomness": "derandomized",
-        },
+        BaseRegressor, {**PANEL_TAGS, "y_inner_mtype": "numpy2D", "capability:multioutput": True}
     )
     rules = {**RULES, "loss": one_of(LOSSES), "quantiles": LEVELS}
 
@@ -357,12 +343,3 @@ class SSMRegressor(NetworkEstimator, BaseRegressor, RegressorMixin, BaseEstimato
         # A table whose columns have no order in time is not what the network is for.
         tags.regressor_tags.poor_score = True
         return tags
-
-    @classmethod
-    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
-        """Return parameters for quick test instances, as sktime's test suite asks for."""
-        tiny = {"n_layers": 1, "d_model": 4, "d_state": 4, "batch_size": 8, "random_state": 0}
-        return [
-            {**tiny, "n_members": 2, "n_features": 384, "max_steps": 10},
-            {**tiny, "backbone": "s4d", "bidirectional": False, "norm": "layer", "max_epochs": 2},
-        ]

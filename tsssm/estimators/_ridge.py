@@ -17,7 +17,7 @@ from tsssm.estimators import _class_methods, _number_methods
 from tsssm.estimators._base import declared_tags, of_one_fit
 from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._classes import Classes
-from tsssm.estimators._features import CONTAINER_TAGS, FEATURE_RULES
+from tsssm.estimators._features import FEATURE_RULES, FEATURE_TAGS
 from tsssm.estimators._numbers import Numbers
 from tsssm.estimators._parameters import RULES
 from tsssm.estimators._ridge_base import RidgeEstimator
@@ -97,7 +97,7 @@ class SSMFeaturesClassifier(RidgeEstimator, BaseClassifier, ClassifierMixin, Bas
     _tags = declared_tags(
         BaseClassifier,
         {
-            **CONTAINER_TAGS,
+            **FEATURE_TAGS,
             "y_inner_mtype": "numpy2D",
             "capability:multioutput": True,
             "capability:predict_proba": True,
@@ -240,12 +240,7 @@ class SSMFeaturesRegressor(RidgeEstimator, BaseRegressor, RegressorMixin, BaseEs
     """
 
     _tags = declared_tags(
-        BaseRegressor,
-        {
-            **CONTAINER_TAGS,
-            "y_inner_mtype": "numpy2D",
-            "capability:multioutput": True,
-        },
+        BaseRegressor, {**FEATURE_TAGS, "y_inner_mtype": "numpy2D", "capability:multioutput": True}
     )
     rules = FEATURE_RULES
 

@@ -10,7 +10,7 @@ from sklearn.utils.validation import check_consistent_length
 
 from tsssm.estimators._alignment import aligned
 from tsssm.estimators._base import PanelEstimator
-from tsssm.estimators._checks import FloatArray, checked_groups, checked_weights
+from tsssm.estimators._checks import FloatArray, check_there, checked_groups, checked_weights
 from tsssm.estimators._classes import Classes
 from tsssm.estimators._closed_form import left_out_by_fold
 from tsssm.estimators._features import features_of, fitted_features, restored_features
@@ -64,10 +64,7 @@ class RidgeEstimator(PanelEstimator):
             For parameters, X, y or weights that are not as documented.
         """
         with self._fitting():
-            if y is None:
-                raise ValueError(
-                    f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
-                )
+            check_there(y, type(self).__name__)
             panel = self._panel(X, reset=True)
             y = aligned(y, panel, X, "y")
             sample_weight = aligned(sample_weight, panel, X, "sample_weight")
@@ -77,10 +74,6 @@ class RidgeEstimator(PanelEstimator):
             data = Labelled(panel, labels, checked_weights(sample_weight, panel), belonging)
             self._fit_labelled(data.weighted(np.ones(len(panel))))
         return self
-
-    def _fit(self: Estimator, X: Any, y: Any) -> Estimator:
-        """Fit without weights: what sktime's machinery calls."""
-        return self.fit(X, y)
 
     def _fit_labelled(self, data: Labelled) -> None:
         targets = self._targets

@@ -20,7 +20,7 @@ from tsssm.estimators._along_labels import AlongTime, read_along, read_times
 from tsssm.estimators._along_numbers import NumbersAlongTime
 from tsssm.estimators._base import PanelEstimator
 from tsssm.estimators._callbacks import CallbackSupportMixin, with_callbacks
-from tsssm.estimators._checks import FloatArray, IntArray, checked_groups, is_table
+from tsssm.estimators._checks import FloatArray, IntArray, check_there, checked_groups, is_table
 from tsssm.estimators._classes import NetworkClasses
 from tsssm.estimators._parameters import RULES, Rule, along_rules
 from tsssm.estimators._recipes import auto_batch_size
@@ -177,10 +177,7 @@ class SequenceEstimator(PanelEstimator, CallbackSupportMixin):
         reset: bool,
         classes: Any = None,
     ) -> Recordings:
-        if y is None:
-            raise ValueError(
-                f"This {type(self).__name__} estimator requires y to be passed, but the target y is None."
-            )
+        check_there(y, type(self).__name__)
         panel, at, known, labels, weight = self._read(X, y, sample_weight, reset=reset)
         if at.columns is not None:
             labels = pd.DataFrame(labels, columns=at.columns).infer_objects()
@@ -353,6 +350,12 @@ class SequenceEstimator(PanelEstimator, CallbackSupportMixin):
             shape = type(net) is Backbone and (net.config["pooling"], net.config["bidirectional"])
             if shape != (_POOLING, self._looks_ahead()):
                 raise fields.refuse("net_", f"one network for lookahead={self.lookahead}", net)
+
+    @classmethod
+    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
+        """Return parameters for quick test instances."""
+        tiny = {"n_layers": 1, "d_model": 4, "d_state": 4, "batch_size": 8, "random_state": 0}
+        return [{**tiny, "max_steps": 10}, {**tiny, "lookahead": 0, "norm": "layer", "max_epochs": 2}]
 
 
 def len_of_batch(crops: Crops, batch_size: int | str) -> int:

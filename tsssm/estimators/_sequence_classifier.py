@@ -333,9 +333,3 @@ class SSMSequenceClassifier(SequenceEstimator, BaseEstimator):
         right = np.asarray(labels == predicted)
         right = right if right.ndim == 1 else np.asarray(right.all(axis=1))
         return float(accuracy_score(np.ones_like(right), right, sample_weight=weight))
-
-    @classmethod
-    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
-        """Return parameters for quick test instances."""
-        tiny = {"n_layers": 1, "d_model": 4, "d_state": 4, "batch_size": 8, "random_state": 0}
-        return [{**tiny, "max_steps": 10}, {**tiny, "lookahead": 0, "norm": "layer", "max_epochs": 2}]

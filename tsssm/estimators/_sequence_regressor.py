@@ -318,9 +318,3 @@ class SSMSequenceRegressor(SequenceEstimator, BaseEstimator):
             if there.any():
                 scores.append(r2_score(target[there], own[there], sample_weight=weight[there]))
         return float(np.mean(scores))
-
-    @classmethod
-    def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:
-        """Return parameters for quick test instances."""
-        tiny = {"n_layers": 1, "d_model": 4, "d_state": 4, "batch_size": 8, "random_state": 0}
-        return [{**tiny, "max_steps": 10}, {**tiny, "lookahead": 0, "norm": "layer", "max_epochs": 2}]
