@@ -165,7 +165,7 @@ def adjoint_chunks(
         for back in range(0, chunk, GROUP):
             us = ()
             gys = ()
-            gaps = ()
+            dts = ()
             for j in tl.static_range(GROUP):
                 t = chunk - 1 - back - j
                 there = t < valid
@@ -174,7 +174,7 @@ def adjoint_chunks(
                 if LIQUID or SLOTS > 1:
                     us = us + (tl.load(u_ptr + sample + move, there, other=0.0).to(tl.float32),)
                 if not REGULAR:
-                    gaps = gaps + (tl.load(dt_ptr + time + direction * t, there, other=0.0),)
+                    dts = dts + (tl.load(dt_ptr + time + direction * t, there, other=0.0),)
             for j in tl.static_range(GROUP):
                 there = chunk - 1 - back - j < valid
                 gy = gys[j].to(tl.float32)[:, None, :]
@@ -182,8 +182,8 @@ def adjoint_chunks(
                 back_i = -tl.sum(Ci * gy, axis=2)
                 lr, li = add_to_each(lr, li, back_r, back_i, SLOTS)
                 if not REGULAR:
-                    elapsed += gaps[j]
-                    er, ei, _, _ = coefficients(Ar, Ai, Br, Bi, (step * gaps[j])[:, None], alpha, RULE)
+                    elapsed += dts[j]
+                    er, ei, _, _ = coefficients(Ar, Ai, Br, Bi, (step * dts[j])[:, None], alpha, RULE)
                 elif UNEVEN:
                     elapsed += tl.where(there, 1.0, 0.0)
                     er = tl.where(there[:, None], kr, 0.0)

@@ -81,13 +81,13 @@ def load_samples(
 ) -> Any:
     """Inputs and steps of the samples from ``first`` on: all loads are under way before one is needed."""
     us = ()
-    gaps = ()
+    dts = ()
     for j in tl.static_range(SAMPLES):
         there = active & (first + j < length)
         time = b * length + sample_at(first + j, length, REVERSE)
         us = us + (tl.load(u_ptr + time * channels + h, there, other=0.0).to(tl.float32),)
-        gaps = gaps + (gap_at(dt_ptr, time, there, REGULAR),)
-    return us, gaps
+        dts = dts + (dt_at(dt_ptr, time, there, REGULAR),)
+    return us, dts
 
 
 @triton.jit
@@ -116,10 +116,10 @@ def load_outputs(
 
 
 @triton.jit
-def gap_at(pointer: tl.tensor, time: tl.tensor, there: tl.tensor, REGULAR: tl.constexpr) -> Any:
+def dt_at(pointer: tl.tensor, time: tl.tensor, there: tl.tensor, REGULAR: tl.constexpr) -> Any:
     """The step that leads to a sample; one of zero where there is none leaves the state as it is."""
     if REGULAR:
-        gap = tl.where(there, 1.0, 0.0)
+        dt = tl.where(there, 1.0, 0.0)
     else:
-        gap = tl.load(pointer + time, there, other=0.0)
-    return gap
+        dt = tl.load(pointer + time, there, other=0.0)
+    return dt

@@ -132,8 +132,8 @@ def gradients(
                 if RULE == FOH:
                     v = tl.load(v_ptr + sample + move * channels, there, other=0.0)[:, None]
                 if not REGULAR:
-                    gap = tl.load(dt_ptr + time + move, there, other=0.0)
-                    er, ei, br, bi = coefficients(Ar, Ai, Br, Bi, (step * gap)[:, None], alpha, RULE)
+                    dt = tl.load(dt_ptr + time + move, there, other=0.0)
+                    er, ei, br, bi = coefficients(Ar, Ai, Br, Bi, (step * dt)[:, None], alpha, RULE)
                 elif UNEVEN:
                     er = tl.where(there[:, None], kr, 0.0)
                     ei = tl.where(there[:, None], ki, 0.0)
@@ -146,7 +146,7 @@ def gradients(
             xis = (xi,)
             us = ()
             vs = ()
-            gaps = ()
+            dts = ()
             ers = ()
             eis = ()
             brs = ()
@@ -158,14 +158,14 @@ def gradients(
                 if RULE == FOH:
                     vs = vs + (tl.load(v_ptr + sample + move * channels, there, other=0.0),)
                 if not REGULAR:
-                    gaps = gaps + (tl.load(dt_ptr + time + move, there, other=0.0),)
+                    dts = dts + (tl.load(dt_ptr + time + move, there, other=0.0),)
             for j in tl.static_range(GROUP):
                 u = us[j][:, None]
                 v = u
                 if RULE == FOH:
                     v = vs[j][:, None]
                 if not REGULAR:
-                    er, ei, br, bi = coefficients(Ar, Ai, Br, Bi, (step * gaps[j])[:, None], alpha, RULE)
+                    er, ei, br, bi = coefficients(Ar, Ai, Br, Bi, (step * dts[j])[:, None], alpha, RULE)
                 elif UNEVEN:
                     there = (t0 + j < valid)[:, None]
                     er = tl.where(there, kr, 0.0)
@@ -237,7 +237,7 @@ def gradients(
                     g3r += dr
                     g3i += di
                 else:
-                    s = (step * gaps[GROUP - 1 - k])[:, None]
+                    s = (step * dts[GROUP - 1 - k])[:, None]
                     tr, ti, qr, qi, hr, hi = system_gradients(
                         tr, ti, ar, ai, dr, di, Ar, Ai, er, ei, s, alpha, RULE
                     )

@@ -141,7 +141,7 @@ def scan_chunks(
                 # All loads of a group are under way before the first is needed.
                 us = ()
                 vs = ()
-                gaps = ()
+                dts = ()
                 for j in tl.static_range(GROUP):
                     there = t1 + j < valid
                     move = direction * (t1 + j)
@@ -149,7 +149,7 @@ def scan_chunks(
                     if RULE == FOH:
                         vs = vs + (tl.load(v_ptr + sample + move * channels, there, other=0.0),)
                     if not REGULAR:
-                        gaps = gaps + (tl.load(dt_ptr + time + move, there, other=0.0),)
+                        dts = dts + (tl.load(dt_ptr + time + move, there, other=0.0),)
                 for j in tl.static_range(GROUP):
                     there = t1 + j < valid
                     u = us[j][:, None]
@@ -157,8 +157,8 @@ def scan_chunks(
                     if RULE == FOH:
                         v = vs[j][:, None]
                     if not REGULAR:
-                        elapsed += gaps[j]
-                        s = (step * gaps[j])[:, None]
+                        elapsed += dts[j]
+                        s = (step * dts[j])[:, None]
                         er, ei, br, bi = coefficients(Ar, Ai, Br, Bi, s, alpha, RULE)
                     elif UNEVEN:
                         elapsed += tl.where(there, 1.0, 0.0)

@@ -101,7 +101,7 @@ def gradients(
         xrs = (xr,)
         xis = (xi,)
         vs = ()
-        us, gaps = load_samples(
+        us, dts = load_samples(
             u_ptr, dt_ptr, piece * SAMPLES, b, h, active, length, channels, REGULAR, REVERSE, SAMPLES
         )
         gys = load_outputs(
@@ -109,7 +109,7 @@ def gradients(
         )
         for j in tl.static_range(SAMPLES):
             u = us[j]
-            s = gaps[j]
+            s = dts[j]
             xr, xi, v = advance(xr, xi, u, s, alpha, Lr, Li, Br, Bi, Pr, Pi, Qr, Qi, RANK)
             xrs = xrs + (xr,)
             xis = xis + (xi,)
@@ -119,7 +119,7 @@ def gradients(
             there = active & (t < length)
             sample = (b * length + sample_at(t, length, REVERSE)) * channels + h
             u = us[SAMPLES - 1 - k]
-            s = gaps[SAMPLES - 1 - k]
+            s = dts[SAMPLES - 1 - k]
             v = vs[SAMPLES - 1 - k]
             gu = tl.zeros((LANES,), tl.float32)
             sums_r = ()

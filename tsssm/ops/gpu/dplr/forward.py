@@ -59,12 +59,12 @@ def scan_series(
     for t0 in range(0, length, SAMPLES):
         if SAVE:
             store_pair(saved_ptr, (kept + 2 * (t0 // SAMPLES) * size)[:, None] + at, size, xr, xi, mask)
-        us, gaps = load_samples(u_ptr, dt_ptr, t0, b, h, active, length, channels, REGULAR, REVERSE, SAMPLES)
+        us, dts = load_samples(u_ptr, dt_ptr, t0, b, h, active, length, channels, REGULAR, REVERSE, SAMPLES)
         for j in tl.static_range(SAMPLES):
             there = active & (t0 + j < length)
             sample = (b * length + sample_at(t0 + j, length, REVERSE)) * channels + h
             u = us[j]
-            s = gaps[j]
+            s = dts[j]
             xr, xi, _ = advance(xr, xi, u, s, alpha, Lr, Li, Br, Bi, Pr, Pi, Qr, Qi, RANK)
             for m in tl.static_range(READOUTS):
                 y = tl.sum(Cr[m] * xr - Ci[m] * xi, axis=1)

@@ -154,20 +154,20 @@ def scan_chunks(
             for t1 in range(t0, t0 + SAMPLES, GROUP):
                 # All loads of a group are under way before the first is needed.
                 us = ()
-                gaps = ()
+                dts = ()
                 for j in tl.static_range(GROUP):
                     there = t1 + j < valid
                     move = direction * (t1 + j)
                     us = us + (tl.load(u_ptr + sample + move * channels, there, other=0.0).to(tl.float32),)
                     if REGULAR:
-                        gaps = gaps + (tl.where(there, 1.0, 0.0),)
+                        dts = dts + (tl.where(there, 1.0, 0.0),)
                     else:
-                        gaps = gaps + (tl.load(dt_ptr + time + move, there, other=0.0),)
+                        dts = dts + (tl.load(dt_ptr + time + move, there, other=0.0),)
                 for j in tl.static_range(GROUP):
                     there = (t1 + j < valid)[:, None]
                     u = us[j][:, None]
-                    elapsed += gaps[j]
-                    s = (step * gaps[j])[:, None]
+                    elapsed += dts[j]
+                    s = (step * dts[j])[:, None]
                     er, ei, counts = step_of(Ar, Ai, Br, Bi, s, kr, ki, there, alpha, RULE, REGULAR, UNEVEN)
                     ar, ai, vr, vi = inputs_of(er, ei, wr, wi, u, bound, KERNEL)
                     if not OUTPUTS:

@@ -19,7 +19,7 @@ def previous_samples(dt: Tensor, backwards: list[bool], chunk: int, past: int) -
     They are numbered in the order of the scan; -1 - i stands for the i-th before the first sample of all.
     """
     there = torch.stack(
-        [gaps.flip(-1) if back else gaps for gaps, back in zip(dt > 0, backwards, strict=True)]
+        [positive.flip(-1) if back else positive for positive, back in zip(dt > 0, backwards, strict=True)]
     )
     counted = there.cumsum(-1)
     before = torch.cat([torch.zeros_like(counted[..., :1]), counted[..., chunk - 1 : -1 : chunk]], dim=-1)

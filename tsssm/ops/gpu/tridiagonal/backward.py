@@ -83,7 +83,7 @@ def gradients(
         xs = ()
         zetas = ()
         inverses = ()
-        us, gaps = load_samples(
+        us, dts = load_samples(
             u_ptr, dt_ptr, piece * SAMPLES, b, h, active, length, channels, REGULAR, REVERSE, SAMPLES
         )
         gys = load_outputs(
@@ -91,7 +91,7 @@ def gradients(
         )
         for j in tl.static_range(SAMPLES):
             u = us[j]
-            s = gaps[j]
+            s = dts[j]
             x, zeta, inverse = advance(x, u[:, None], s[:, None], alpha, T, V, B, n, MODES)
             xs = xs + (x,)
             zetas = zetas + (zeta,)
@@ -101,7 +101,7 @@ def gradients(
             there = active & (t < length)
             sample = (b * length + sample_at(t, length, REVERSE)) * channels + h
             u = us[SAMPLES - 1 - k][:, None]
-            s = gaps[SAMPLES - 1 - k][:, None]
+            s = dts[SAMPLES - 1 - k][:, None]
             zeta = zetas[SAMPLES - 1 - k]
             inverse = inverses[SAMPLES - 1 - k]
             sums = ()

@@ -55,12 +55,12 @@ def scan_series(
     for t0 in range(0, length, SAMPLES):
         if SAVE:
             tl.store(saved_ptr + (kept + t0 // SAMPLES * size)[:, None] + at, x, mask)
-        us, gaps = load_samples(u_ptr, dt_ptr, t0, b, h, active, length, channels, REGULAR, REVERSE, SAMPLES)
+        us, dts = load_samples(u_ptr, dt_ptr, t0, b, h, active, length, channels, REGULAR, REVERSE, SAMPLES)
         for j in tl.static_range(SAMPLES):
             there = active & (t0 + j < length)
             sample = (b * length + sample_at(t0 + j, length, REVERSE)) * channels + h
             u = us[j]
-            s = gaps[j]
+            s = dts[j]
             x, _, _ = advance(x, u[:, None], s[:, None], alpha, T, V, B, n, MODES)
             for m in tl.static_range(READOUTS):
                 y = tl.sum(C[m] * x, axis=1)
