@@ -197,9 +197,10 @@ class PanelEstimator(SktimeEstimator):
         return targets
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        # Of earlier versions: parameters that came later, and what is known of y, which was not by itself.
+        state = {**self.get_param_defaults(), **state}
         kind = self._kind_of_targets
         if kind is not None and state.get("_is_fitted") and "_targets" not in state:
-            state = dict(state)  # of version 0.1.0
             state["_targets"] = kind.among(state)
         super().__setstate__(state)
 
