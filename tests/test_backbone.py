@@ -79,6 +79,21 @@ def test_mean_pooling_weighs_samples_by_the_time_they_stand_for():
     assert POOLINGS["mean"](h, torch.ones(1, 4, dtype=torch.float64)).item() == 4.0
 
 
+@pytest.mark.parametrize("name", POOLINGS)
+def test_a_summary_piece_by_piece_is_that_of_the_whole(name):
+    """Up to every sample, among them such as have the time stamp of the one before."""
+    h = torch.randn(2, 9, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    dt = torch.tensor([[1, 0.5, 0, 2, 1, 3, 0.1, 1, 0], [1, 1, 1, 0, 0, 0.3, 2, 2, 1]], dtype=torch.float64)
+    pooling, pieces = POOLINGS[name], []
+    state = pooling.start(h[:, 0])
+    for piece in (slice(0, 1), slice(1, 4), slice(4, 9)):
+        summaries, state = pooling.advance(h[:, piece], dt[:, piece], state)
+        pieces.append(summaries)
+    found = torch.cat(pieces, dim=1)
+    for k in range(9):
+        torch.testing.assert_close(found[:, k], pooling(h[:, : k + 1], dt[:, : k + 1]))
+
+
 def test_mean_pooling_does_not_lean_towards_dense_stretches():
     # A signal that is 1 for half of the time and 0 for the other half, the ones sampled ten times as densely.
     dt = torch.cat([torch.full((100,), 0.1), torch.full((10,), 1.0)])[None]
