@@ -116,6 +116,21 @@ def beat_series(signals: Array, beats: Array) -> Array:
     return np.concatenate([4 * rhythm(beats), unlike(signals, beats), tempo(beats)]).astype(np.float32)
 
 
+def with_neighbours(series: Array, count: int = 2) -> Array:
+    """A series (c, m), and beside each sample so many before and after it: ((2 count + 1) c, m)."""
+    at = np.arange(series.shape[1])
+    shifts = [0, *(sign * k for k in range(1, count + 1) for sign in (1, -1))]
+    return np.concatenate([series[:, np.clip(at + shift, 0, at[-1])] for shift in shifts])
+
+
+def varied(series: Array, rng: np.random.Generator) -> Array:
+    """A series (c, m) as of another person: shifted, stretched and noisy, without some of its channels."""
+    factor, shift = np.exp(0.1 * rng.normal(size=(len(series), 1))), 0.2 * rng.normal(size=(len(series), 1))
+    other = series * factor + shift + 0.2 * rng.normal(size=series.shape)
+    lost = rng.random((len(series), 1)) < 0.1
+    return np.where(lost, series.mean(axis=1, keepdims=True), other).astype(np.float32)
+
+
 def beat_features(signals: Array, beats: Array) -> Array:
     """Hand-made features (m, f) of beats: intervals, their ratios, and the shape in both leads."""
     interval = np.diff(beats, prepend=beats[0] - np.median(np.diff(beats))) / BEATS_HERTZ
