@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from tsssm.forecasting import _inputs, _smoothing, fit_model
+from tsssm.forecasting import _inputs, _model, _smoothing, _windows, fit_model
 from tsssm.forecasting._choice import losses, mixture
 from tsssm.forecasting._conformal import Errors
-from tsssm.forecasting._inputs import Inputs, Systems, fixed_systems, last_states, states
+from tsssm.forecasting._inputs import Inputs, Rows, Systems, fixed_systems, last_states, states
 from tsssm.forecasting._model import prepared_series
 from tsssm.forecasting._prepare import fill, find_season, step_size
 from tsssm.forecasting._ridge import PENALTIES, Spectrum, Sums
-from tsssm.forecasting._windows import Plan, Scale, aligned, collect
+from tsssm.forecasting._smoothing import Start
+from tsssm.forecasting._trials import Trial
+from tsssm.forecasting._windows import Plan, Scale, collect
 
 RNG = np.random.default_rng(0)
 
@@ -137,10 +139,21 @@ def test_the_bank_is_exponential_smoothing_written_out(m, length):
         assert_allclose(found.spreads, spreads, rtol=1e-9)
 
 
+def test_the_bank_on_several_series_is_that_on_each():
+    series = [season(length, 4, 1.0, length) for length in (40, 7, 25)]
+    origins = [np.array([12, 30]), np.array([], dtype=int), np.array([24])]
+    found = _smoothing.smooth_all(series, 4, 6, origins, [40, 7, 6])
+    alone = [
+        _smoothing.smooth(*own) for own in zip(series, [4] * 3, [6] * 3, origins, [40, 7, 6], strict=True)
+    ]
+    assert_allclose(found.paths, np.concatenate([own.paths for own in alone]), rtol=1e-12)
+    assert_allclose(found.spreads, np.concatenate([own.spreads for own in alone]), rtol=1e-12)
+
+
 def test_of_long_series_fewer_origins_are_looked_at():
     """Every second from the 200th sample on, every fourth from the 400th, and as the horizon asks."""
     for horizon, least in ((6, 1), (200, 4)):
-        bank = _smoothing.Bank(np.zeros(8), 1, horizon)
+        bank = _smoothing.Bank(Start.of(np.zeros(8), 1), 1, horizon)
         seen = set()
         for value in np.sin(np.arange(500.0)):
             bank.run(np.array([value]), np.zeros(0, dtype=int))
@@ -153,7 +166,7 @@ def test_of_long_series_fewer_origins_are_looked_at():
 def test_the_bank_goes_on_from_where_it_stands(m):
     z = season(300, 7, 1.0)
     whole = _smoothing.smooth(z, m, 9, np.arange(299, 300))
-    bank = _smoothing.Bank(z[: _smoothing.first_samples(m)], m, 9)
+    bank = _smoothing.Bank(Start.of(z[: _smoothing.first_samples(m)], m), m, 9)
     bank.run(z[:120], np.zeros(0, dtype=int))
     other = bank.copy()
     for value in z[120:299]:
@@ -188,11 +201,11 @@ def test_what_is_held_out_tells_nothing_to_the_first_states():
 def test_states_at_the_end_are_the_last_of_all(monkeypatch):
     systems = fixed_systems(12, 20)
     series = [season(50, 12, 1.0) + 3, season(31, 12, 1.0, 1)]
-    together, start = aligned(series)
-    expected = states(together, start, systems)[:, -1]
-    assert_allclose(last_states(series, systems), expected, rtol=1e-10)
+    rows = Rows.of(series)
+    expected = states(rows.z, rows.start, systems)[:, -1]
+    assert_allclose(last_states(rows.z, rows.start, systems), expected, rtol=1e-10)
     monkeypatch.setattr(_inputs, "_PIECE", 8)
-    assert_allclose(last_states(series, systems), expected, rtol=1e-10)
+    assert_allclose(last_states(rows.z, rows.start, systems), expected, rtol=1e-10)
 
 
 def test_states_are_those_of_the_differential_equation_with_held_input():
@@ -211,12 +224,34 @@ def test_a_constant_series_is_at_rest():
     assert_allclose(found, np.broadcast_to(7 * systems.gain, found.shape), rtol=1e-12)
 
 
+def window_of(inputs, series, which, places, phases=None):
+    """What the inputs have of origins ``places`` (N,), numbers of samples, of series ``which`` (N,)."""
+    rows, which = Rows.of(series), np.asarray(which)
+    columns = np.asarray(places) + rows.start[which]
+    readouts = states(rows.z, rows.start, inputs.systems)[which, columns]
+    phases = np.zeros(len(series), dtype=int) if phases is None else phases
+    return inputs.at(rows, readouts, phases, which, columns)
+
+
+def test_inputs_of_several_series_are_those_of_each():
+    inputs = Inputs((5, 9), 4)
+    series = [season(length, 4, 1.0, length) for length in (40, 33, 12)]
+    together = window_of(inputs, series, [0, 1, 1, 2], [20, 3, 32, 0], np.array([0, 2, 1]))
+    places = [(0, 20, 0), (1, 3, 2), (1, 32, 2), (2, 0, 1)]
+    for row, (which, place, phase) in enumerate(places):
+        own = window_of(inputs, [series[which]], [0], [place], np.array([phase]))
+        for found, expected in zip(together, own, strict=True):
+            assert_allclose(found[row], expected[0], rtol=1e-10, atol=1e-12)  # float64
+    y, past = series[1], series[1][:4]  # the origin 3, before which there is nothing
+    assert_allclose(together.size[1], np.abs(np.diff(past)).mean())
+    lagged = together.inputs[1, :8] * together.size[1] + y[3]
+    assert_allclose(lagged, [y[2], y[1], y[0], *[y[0]] * 5], rtol=1e-12)
+    assert_allclose(together.inputs[1, inputs.mean] * together.size[1] + y[3], past.mean(), rtol=1e-12)
+
+
 def test_inputs_do_not_know_level_and_unit():
     inputs, y = Inputs((5, 9), 4), season(40, 4, 1.0)
-    start, origins = np.zeros(1, dtype=np.int64), np.array([12, 39])
-    found = [
-        inputs.at(z, states(z[None], start, inputs.systems)[0, origins], 0, origins) for z in (y, 100 + 3 * y)
-    ]
+    found = [window_of(inputs, [z], [0, 0], [12, 39]) for z in (y, 100 + 3 * y)]
     assert_allclose(found[0].inputs, found[1].inputs, rtol=1e-9, atol=1e-9)
     assert_allclose(found[1].size, 3 * found[0].size)
     lagged = found[0].inputs[1, :8] * found[0].size[1] + y[39]
@@ -225,7 +260,7 @@ def test_inputs_do_not_know_level_and_unit():
 
 def test_bases_are_last_value_mean_median_and_the_season_before():
     inputs, y = Inputs((6, 9), 4), season(40, 4, 1.0)
-    window = inputs.at(y, states(y[None], np.zeros(1, dtype=int), inputs.systems)[0, [39]], 0, np.array([39]))
+    window = window_of(inputs, [y], [0], [39])
     found = {
         name: (window.last + window.size * (window.inputs @ base))[0]
         for name, base in inputs.bases(6).items()
@@ -295,6 +330,19 @@ def test_a_mixture_is_at_least_as_good_as_its_best_candidate():
     blend = np.tensordot(weights, forecasts, axes=1)
     assert weights.sum() == pytest.approx(1)
     assert losses(blend[None], truth, weight)[0] <= losses(forecasts, truth, weight).min()
+
+
+@pytest.mark.parametrize("power", [1, 2])
+def test_each_pick_makes_the_mean_of_all_best(power):
+    rng = np.random.default_rng(9)
+    truth, weight = rng.normal(size=(40, 3)), rng.integers(0, 2, size=(40, 3)).astype(float)
+    forecasts = truth + rng.normal(size=(5, 40, 3))
+    counts = np.array([0.0, 0.0, 1.4, 0.0, 0.0])
+    for _ in range(8):
+        means = [(np.tensordot(counts, forecasts, 1) + own) / (counts.sum() + 1) for own in forecasts]
+        counts[np.argmin([(np.abs(mean - truth) ** power * weight).sum() for mean in means])] += 1
+    found = mixture(forecasts, truth, weight, np.array([0.0, 0.0, 2.0, 0.0, 0.0]), 3.0, power)
+    assert_allclose(found, counts / counts.sum(), rtol=1e-12)
 
 
 def test_with_nothing_to_choose_by_the_prior_stays():
@@ -414,6 +462,57 @@ def test_sums_have_the_size_of_inputs_whatever_the_number_of_windows():
         assert total.windows == length - 3 - inputs.lags[0]
 
 
+def mixed_lengths(seed=8):
+    """Series of unlike lengths, one with gaps, one too short for a window."""
+    rng = np.random.default_rng(seed)
+    series = [season(length, 4, 1.0, length) for length in (61, 40, 61, 6)]
+    series[2][rng.choice(np.arange(1, 60), 20, replace=False)] = np.nan
+    return prepared_series(series, [0, 1, 2, 3], 4)
+
+
+def test_windows_of_several_series_are_those_of_each(monkeypatch):
+    prepared, inputs, plan = mixed_lengths(), Inputs((5, 9), 4), Plan.of([61, 61], 6, 4)
+    scales = [Scale.of(s.y, False) for s in prepared]
+    found = []
+    for numbers in (4096, 1):  # of windows together, and of series
+        monkeypatch.setattr(_windows, "_NUMBERS", numbers * inputs.width)
+        monkeypatch.setattr(_windows, "_BLOCK", numbers * 1000)
+        found.append(collect(prepared, scales, inputs, plan))
+    alone = [collect([s], [scale], inputs, plan) for s, scale in zip(prepared, scales, strict=True)]
+    for together in found:
+        for which in ("plain", "smooth"):
+            for k in range(2):
+                expected = Sums.zero(inputs.width, 6)
+                for own in alone:
+                    expected = expected.plus(getattr(own, which)[k])
+                for a, b in zip(getattr(together, which)[k], expected, strict=True):
+                    assert_allclose(a, b, rtol=1e-9, atol=1e-9)  # float64
+        order = np.argsort(together.kept.owner, kind="stable")
+        for name, column in zip(together.kept._fields, together.kept, strict=True):
+            if name != "owner":
+                own = np.concatenate([getattr(part.kept, name) for part in alone])
+                assert_allclose(column[order], own, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_held_out_forecasts_are_those_of_the_coefficients(positive):
+    """Of series with logarithms, and of series some of which have none."""
+    prepared, inputs = mixed_lengths(), Inputs((5, 9), 4)
+    if not positive:
+        prepared[1] = prepared[1]._replace(y=prepared[1].y - prepared[1].y.mean())
+    trial = Trial("log", prepared, inputs, Plan.of([61, 61], 6, 4), _model.SCALINGS, True)
+    wanted, kept = trial.candidates(), trial.found.kept
+    units = np.linspace(1, 2, len(kept.owner))
+    found = np.empty((len(wanted), *kept.targets.shape), dtype=np.float32)
+    trial.forecasts(wanted, units, found)
+    assert {trial.scales[i].log for i in set(kept.owner)} == ({True} if positive else {True, False})
+    for (candidate, coef), own in zip(trial.solved(wanted, early=True), found, strict=True):
+        base = kept.path if candidate.base == "smooth" else kept.last[:, None]
+        z = base + kept.size[:, None] * (kept.inputs @ coef)
+        expected = [trial.scales[i].back(row) for i, row in zip(kept.owner, z, strict=True)]
+        assert_allclose(own, expected / units[:, None], rtol=1e-5)  # float32
+
+
 def test_what_is_missing_at_the_end_is_forecast_from_the_last_value():
     y = season(120, 12, 0.3)
     model = fit_model([y], [0], 6, season=12)
@@ -449,7 +548,7 @@ def test_windows_of_squared_errors_count_alike():
     even = Inputs((5,), 1, even=True)
     z = Scale.of(y, False, True).forward(y)
     assert z.std() == pytest.approx(1.0)
-    window = even.at(z, np.zeros((2, len(even.systems.gain))), 0, np.array([20, 100]))
+    window = window_of(even, [z], [0, 0], [20, 100])
     assert window.size.tolist() == [1.0, 1.0]
     assert_allclose(window.inputs[:, :4], [z[[19, 18, 17, 16]] - z[20], z[[99, 98, 97, 96]] - z[100]])
     model = fit_model([y], [0], 2, 1, loss="squared_error")

@@ -2,8 +2,8 @@
 
 ``_prepare`` fills gaps and finds seasons, ``_smoothing`` is a bank of level, trend and season systems,
 ``_inputs`` the lags and states that a window has, ``_windows`` and ``_ridge`` turn series into sums and these
-into coefficients, ``_choice`` mixes candidates, ``_conformal`` makes intervals, ``_model`` joins them,
-``_running`` updates forecasts with each sample.
+into coefficients, ``_trials`` has the candidates, ``_choice`` mixes them, ``_conformal`` makes intervals,
+``_model`` joins them, ``_running`` updates forecasts with each sample.
 ``_network``, ``_tracks``, ``_answers`` and ``_correction`` are what a trained network adds to that.
 Arrays in, arrays out; the classes for scikit-learn and sktime are in ``tsssm.estimators``.
 """
@@ -18,7 +18,6 @@ from tsssm.forecasting._model import (
     LONGEST_SEASON,
     SCALINGS,
     TRANSFORMS,
-    Candidate,
     Forecast,
     ForecastModel,
     Part,
@@ -27,6 +26,7 @@ from tsssm.forecasting._model import (
 from tsssm.forecasting._network import ForecastNetwork
 from tsssm.forecasting._running import RunningForecast
 from tsssm.forecasting._tracks import Track, Tracks, View
+from tsssm.forecasting._trials import Candidate
 
 __all__ = [
     "CLOSED_LOSSES",

@@ -13,7 +13,18 @@ _MOST_PICKS = 24
 
 def losses(forecasts: FloatArray, targets: FloatArray, weight: FloatArray, power: int = 1) -> FloatArray:
     """Sums of absolute errors, or their squares, (C,) of forecasts (C, N, H), targets and weights (N, H)."""
-    return np.array([float((np.abs(f - targets) ** power * weight).sum()) for f in forecasts])
+    share = weight ** (1 / power)
+    rest, found = np.empty_like(targets), []
+    for forecast in forecasts:
+        np.subtract(forecast, targets, out=rest)
+        found.append(_size(rest * share, power))
+    return np.array(found)
+
+
+def _size(rest: FloatArray, power: int) -> float:
+    """Sum of absolute values, or of squares."""
+    flat = rest.ravel()
+    return float(flat @ flat if power == 2 else np.abs(flat).sum())
 
 
 def mixture(
@@ -34,10 +45,12 @@ def mixture(
     if targets.size == 0:
         return prior / prior.sum()
     order = np.argsort(losses(forecasts, targets, weight, power), kind="stable")[:_TRIED]
-    running = np.tensordot(counts, forecasts, axes=1)
+    share = weight ** (1 / power)
+    rest = [(forecasts[k] - targets) * share for k in order]
+    running = np.sum([(counts[k] * share) * (forecasts[k] - targets) for k in np.flatnonzero(counts)], axis=0)
     for _ in range(int(np.clip(2 + 2 * spans, 4, _MOST_PICKS))):
-        n = counts.sum() + 1
-        pick = order[int(np.argmin(losses((running + forecasts[order]) / n, targets, weight, power)))]
-        counts[pick] += 1
-        running = running + forecasts[pick]
+        # The same number of picks for all, so that sums say what means do.
+        pick = int(np.argmin([_size(running + own, power) for own in rest]))
+        counts[order[pick]] += 1
+        running = running + rest[pick]
     return counts / counts.sum()

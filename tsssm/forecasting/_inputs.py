@@ -39,6 +39,32 @@ class Window(NamedTuple):
     size: FloatArray
 
 
+class Rows(NamedTuple):
+    """Series z (n, T) that end together, each at rest at its first value before its start (n,).
+
+    ``way`` (n, T) is how far each has gone in all, up and down, and ``total`` (n, T) the sum of its values.
+    """
+
+    z: FloatArray
+    start: IntArray
+    way: FloatArray
+    total: FloatArray
+
+    @classmethod
+    def of(cls, series: Sequence[FloatArray]) -> Rows:
+        """Put series (T_i,) into rows."""
+        length = max(map(len, series))
+        start = np.array([length - len(values) for values in series], dtype=np.int64)
+        z, total = np.empty((len(series), length)), np.zeros((len(series), length))
+        for i, values in enumerate(series):
+            z[i, : start[i]] = values[0]
+            z[i, start[i] :] = values
+            np.cumsum(values, out=total[i, start[i] :])
+        way = np.zeros_like(z)
+        np.cumsum(np.abs(np.diff(z, axis=1)), axis=1, out=way[:, 1:])
+        return cls(z, start, way, total)
+
+
 class Systems(NamedTuple):
     """Modes A (N,), input vector B (N,), readouts C (M, N), and what each gives for a constant input (M,)."""
 
@@ -88,21 +114,21 @@ def states(z: FloatArray, start: IntArray, systems: Systems) -> npt.NDArray[np.f
     return y[..., 0].numpy().transpose(0, 2, 1) + first[:, None, None] * systems.gain
 
 
-def last_states(series: Sequence[FloatArray], systems: Systems) -> FloatArray:
-    """Readouts (n, M) at the end of series (T_i,), as `states` has them in its last row."""
+def last_states(z: FloatArray, start: IntArray, systems: Systems) -> FloatArray:
+    """Readouts (n, M) at the end of series (n, T), as `states` has them in its last column."""
     A = systems.A
-    length = min(max(map(len, series)), _PIECE)
+    n, length = z.shape
+    first = z[np.arange(n), start]
+    u = np.where(np.arange(length) >= start[:, None], z - first[:, None], 0.0)
     # What an input of so many steps ago has left, the last row for that of now.
-    left = np.exp(A * np.arange(length - 1, -1, -1)[:, None]) * systems.drive
-    tables = left.real.copy(), left.imag.copy()
-    found = []
-    for z in series:
-        u, x = z - z[0], np.zeros(len(A), dtype=np.complex128)
-        for part in np.split(u, np.arange(_PIECE, len(u), _PIECE)):
-            new = [part @ table[length - len(part) :] for table in tables]
-            x = np.exp(A * len(part)) * x + new[0] + 1j * new[1]
-        found.append((systems.C @ x).real + z[0] * systems.gain)
-    return np.stack(found)
+    left = np.exp(A * np.arange(min(length, _PIECE) - 1, -1, -1)[:, None]) * systems.drive
+    table = np.concatenate([left.real, left.imag], axis=1)
+    x = np.zeros((n, len(A)), dtype=np.complex128)
+    for begin in range(0, length, _PIECE):
+        part = u[:, begin : begin + _PIECE]
+        real, imaginary = np.split(part @ table[len(table) - part.shape[1] :], 2, axis=1)
+        x = np.exp(A * part.shape[1]) * x + real + 1j * imaginary
+    return (x @ systems.C.T).real + first[:, None] * systems.gain
 
 
 def lag_choices(lengths: Sequence[int], season: int, horizon: int, far: bool = False) -> tuple[int, ...]:
@@ -151,16 +177,21 @@ class Inputs:
         """Columns that a window of so many lags has."""
         return np.concatenate([np.arange(lags - 1), np.arange(self.n_lags - 1, self.width)])
 
-    def at(self, z: FloatArray, readouts: FloatArray, phase: int, origins: IntArray) -> Window:
-        """Inputs at origins (N,) of one series z (T,) with readouts (N, M), numbered from ``phase``."""
+    def at(
+        self, rows: Rows, readouts: FloatArray, phases: IntArray, which: IntArray, places: IntArray
+    ) -> Window:
+        """Inputs at origins: column ``places`` (N,) of row ``which`` (N,), with readouts (N, M).
+
+        ``phases`` (n,) has the number of the first sample of each series.
+        """
         p, short = self.n_lags, self.lags[0]
-        rest = np.concatenate([np.full(p, z[0]), z])  # before its start a series rests at its first value
-        lagged = np.lib.stride_tricks.sliding_window_view(rest, p)[origins + 1, ::-1]
-        steps = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(z)))])
-        before = np.maximum(origins - short, 0)
-        size = (steps[origins] - steps[before]) / np.maximum(origins - before, 1)
-        mean = np.cumsum(z)[origins] / (origins + 1)
-        return self.of(lagged, size, mean, readouts, origins + phase)
+        rest = np.concatenate([np.repeat(rows.z[:, :1], p, axis=1), rows.z], axis=1)
+        lagged = np.lib.stride_tricks.sliding_window_view(rest, p, axis=1)[which, places + 1, ::-1]
+        start = rows.start[which]
+        before = np.maximum(places - short, start)
+        size = (rows.way[which, places] - rows.way[which, before]) / np.maximum(places - before, 1)
+        mean = rows.total[which, places] / (places - start + 1)
+        return self.of(lagged, size, mean, readouts, places - start + phases[which])
 
     def of(
         self, lagged: FloatArray, step: FloatArray, mean: FloatArray, readouts: FloatArray, places: IntArray

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from tsssm.forecasting._choice import mixture
 from tsssm.forecasting._conformal import Errors, tempered
-from tsssm.forecasting._inputs import Inputs, lag_choices, last_states, states
+from tsssm.forecasting._inputs import Inputs, Rows, lag_choices, last_states, states
 from tsssm.forecasting._prepare import fill, find_season, step_size
-from tsssm.forecasting._ridge import Spectrum, Sums
-from tsssm.forecasting._smoothing import smooth
-from tsssm.forecasting._windows import Collected, Kept, Plan, Scale, Series, aligned, blocks, collect
+from tsssm.forecasting._smoothing import smooth_all
+from tsssm.forecasting._trials import SMOOTH, Candidate, Trial
+from tsssm.forecasting._windows import Kept, Plan, Scale, Series, blocks
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -25,18 +25,7 @@ TRANSFORMS = ("none", "log")
 CLOSED_LOSSES = ABSOLUTE, SQUARED = "absolute_error", "squared_error"
 #: Every system of the bank holds a season of each series.
 LONGEST_SEASON = 100_000
-_SMOOTH = "smooth"
-_FEWEST_WINDOWS = 12
 _DEFAULT_HORIZON = 12
-
-
-class Candidate(NamedTuple):
-    """One way to forecast: transform, base, lags (0 for the base alone), windows counted as one."""
-
-    transform: str
-    base: str
-    lags: int
-    overlap: float
 
 
 class Part(NamedTuple):
@@ -160,26 +149,27 @@ class ForecastModel(NamedTuple):
         scales = [Scale.of(s.y, part.transform == "log", inputs.even) for s in series]
         values, spread = [np.zeros((len(own), self.horizon)) for own in origins], np.zeros(len(series))
         lengths = [len(s.y) for s in series]
-        bank_needed = part.smooth > 0 or part.transform == "none"
         ends = all(len(own) == 1 and own[0] == n - 1 for own, n in zip(origins, lengths, strict=True))
         for numbers in blocks(lengths, len(inputs.systems.gain)):
             own_z = [scales[i].forward(series[i].y) for i in numbers]
+            rows, phases = Rows.of(own_z), np.array([series[i].phase for i in numbers])
+            counts = [len(origins[i]) for i in numbers]
+            which = np.repeat(np.arange(len(numbers)), counts)
+            places = np.concatenate([origins[i] for i in numbers]) + rows.start[which]
             if ends:
-                readouts = list(last_states(own_z, inputs.systems)[:, None])
+                readouts = last_states(rows.z, rows.start, inputs.systems)
             else:
-                z, start = aligned(own_z)
-                whole = states(z, start, inputs.systems)
-                readouts = [whole[row, start[row] + origins[i]] for row, i in enumerate(numbers)]
-            for z, read, i in zip(own_z, readouts, numbers, strict=True):
-                if len(origins[i]) == 0:
-                    continue
-                at = inputs.at(z, read, series[i].phase, origins[i])
-                path = at.size[:, None] * (at.inputs @ part.coef) + part.last * at.last[:, None]
-                if bank_needed:
-                    bank = smooth(z, self.season, self.horizon, origins[i])
-                    path = path + part.smooth * bank.paths
-                    spread[i] = scales[i].unit * tempered(bank.spreads[-1])
-                values[i] = scales[i].back(path)
+                readouts = states(rows.z, rows.start, inputs.systems)[which, places]
+            at = inputs.at(rows, readouts, phases, which, places)
+            path = at.size[:, None] * (at.inputs @ part.coef) + part.last * at.last[:, None]
+            stops = np.cumsum(counts)
+            if part.smooth > 0 or part.transform == "none":
+                bank = smooth_all(own_z, self.season, self.horizon, [origins[i] for i in numbers])
+                path = path + part.smooth * bank.paths
+            for i, stop, count in zip(numbers, stops, counts, strict=True):
+                values[i] = scales[i].back(path[stop - count : stop])
+                if count and part.transform == "none":
+                    spread[i] = scales[i].unit * tempered(bank.spreads[stop - 1])
         return values, spread
 
 
@@ -242,109 +232,35 @@ def fit_model(
     # The trial without a transform always runs, because intervals are in units of its errors.
     usable = ["none", "log"] if "log" in transforms and share_positive >= 0.5 else ["none"]
     competing = [name for name in usable if name in transforms] or usable
-    trials = [_Trial(name, prepared, inputs, plan, scalings, name in competing) for name in usable]
+    trials = [Trial(name, prepared, inputs, plan, scalings, name in competing) for name in usable]
     return _mixed(trials, prepared, inputs, plan)
 
 
-class _Trial:
-    """All candidates of one transform."""
-
-    def __init__(
-        self,
-        transform: str,
-        series: Sequence[Series],
-        inputs: Inputs,
-        plan: Plan,
-        scalings: Sequence[str],
-        competes: bool,
-    ) -> None:
-        self.transform, self.inputs, self.plan, self.competes = transform, inputs, plan, competes
-        self.scales = [Scale.of(s.y, transform == "log", inputs.even) for s in series]
-        self.found: Collected = collect(series, self.scales, inputs, plan)
-        self.bases = {
-            name: base
-            for name, base in inputs.bases(plan.horizon).items()
-            if name == "season" or name in scalings
-        }
-
-    def candidates(self) -> list[Candidate]:
-        """Those that there are enough windows for; the bank alone always."""
-        if not self.competes:
-            return []
-        rows = [Candidate(self.transform, _SMOOTH, 0, 1.0)]
-        rows += [Candidate(self.transform, name, 0, 1.0) for name in self.bases if name in ("season", "last")]
-        overlaps = sorted({1.0, float(self.plan.horizon)})
-        for name, sums in [*((name, self.found.plain) for name in self.bases), (_SMOOTH, self.found.smooth)]:
-            if sums[0].windows >= _FEWEST_WINDOWS:
-                rows += [
-                    Candidate(self.transform, name, lags, overlap)
-                    for lags in self.inputs.lags
-                    for overlap in overlaps
-                ]
-        return rows
-
-    def solved(self, wanted: Sequence[Candidate], early: bool) -> Iterator[tuple[Candidate, FloatArray]]:
-        """Coefficients (d, H) of each candidate, from the windows before the held-out part or from all."""
-        sums = {_SMOOTH: self._sums(self.found.smooth, early), "": self._sums(self.found.plain, early)}
-        spectra: dict[tuple[bool, int], Spectrum] = {}
-        around: dict[str, Sums] = {}
-        for candidate in wanted:
-            name = candidate.base
-            base = self.bases.get(name)
-            if candidate.lags == 0:
-                yield candidate, base if base is not None else np.zeros_like(sums[""].FY)
-                continue
-            own = sums[_SMOOTH if name == _SMOOTH else ""]
-            key = name == _SMOOTH, candidate.lags
-            if key not in spectra:
-                spectra[key] = Spectrum.of(own, self.inputs.columns(candidate.lags))
-            if name not in around:
-                around[name] = own if base is None else own.around(base)
-            coef = spectra[key].solve(around[name], candidate.overlap)
-            yield candidate, coef if base is None else base + coef
-
-    @staticmethod
-    def _sums(pair: tuple[Sums, Sums], early: bool) -> Sums:
-        return pair[0] if early else pair[0].plus(pair[1])
-
-    def forecasts(self, candidate: Candidate, coef: FloatArray) -> FloatArray:
-        """Forecasts (N, H) of the held-out windows, in the units of y."""
-        kept = self.found.kept
-        base = kept.path if candidate.base == _SMOOTH else kept.last[:, None]
-        z = base + kept.size[:, None] * (kept.inputs @ coef)
-        out = np.empty_like(z)
-        units = np.array([scale.unit for scale in self.scales])[kept.owner]
-        logs = np.array([scale.log for scale in self.scales])[kept.owner]
-        limits = np.array([scale.limit for scale in self.scales])[kept.owner]
-        out[~logs] = units[~logs, None] * z[~logs]
-        out[logs] = np.exp(units[logs, None] * np.minimum(z[logs], limits[logs, None]))
-        return out
-
-
-def _mixed(trials: Sequence[_Trial], series: Sequence[Series], inputs: Inputs, plan: Plan) -> ForecastModel:
+def _mixed(trials: Sequence[Trial], series: Sequence[Series], inputs: Inputs, plan: Plan) -> ForecastModel:
     kept = trials[0].found.kept
     rows = [candidate for trial in trials for candidate in trial.candidates()]
     # In units of each series, so that all count alike and none is too large for float32.
-    units = _error_units(series, inputs)[kept.owner][:, None]
+    units = _error_units(series, inputs)[kept.owner]
     forecasts = np.empty((len(rows), *kept.targets.shape), dtype=np.float32)
     place = 0
     for trial in trials:
-        for candidate, coef in trial.solved(trial.candidates(), early=True):
-            forecasts[place] = trial.forecasts(candidate, coef) / units
-            place += 1
-    prior = np.array([float(row.base == _SMOOTH and row.lags == 0) for row in rows]) * 2
+        wanted = trial.candidates()
+        trial.forecasts(wanted, units, forecasts[place : place + len(wanted)])
+        place += len(wanted)
+    units = units[:, None]
+    prior = np.array([float(row.base == SMOOTH and row.lags == 0) for row in rows]) * 2
     spans = float(plan.held_out.max() - plan.horizon) / plan.horizon
     power = 2 if inputs.even else 1
     weights = mixture(forecasts, kept.targets / units, kept.known.astype(np.float64), prior, spans, power)
     chosen = [k for k in range(len(rows)) if weights[k] > 0]
-    blend = np.tensordot(weights, forecasts, axes=1) * units
+    blend = np.sum([weights[k] * forecasts[k] for k in chosen], axis=0) * units
     errors = Errors.of(_scaled_errors(trials[0], kept, blend), kept.known)
     parts = []
     for trial in trials:
         own = [k for k in chosen if rows[k].transform == trial.transform]
         total = float(sum(weights[k] for k in own))
         coef = np.zeros((inputs.width, plan.horizon))
-        smooth_share = sum(weights[k] for k in own if rows[k].base == _SMOOTH) / max(total, 1e-300)
+        smooth_share = sum(weights[k] for k in own if rows[k].base == SMOOTH) / max(total, 1e-300)
         for (_, solution), k in zip(trial.solved([rows[k] for k in own], early=False), own, strict=True):
             coef += weights[k] / total * solution
         parts.append(Part(trial.transform, total, float(smooth_share), float(1 - smooth_share), coef))
@@ -378,7 +294,7 @@ def _error_units(series: Sequence[Series], inputs: Inputs) -> FloatArray:
     return np.array(found)
 
 
-def _scaled_errors(trial: _Trial, kept: Kept, blend: FloatArray) -> FloatArray:
+def _scaled_errors(trial: Trial, kept: Kept, blend: FloatArray) -> FloatArray:
     """Errors (N, H) of the mixture in units of the spread of each window."""
     units = np.array([scale.unit for scale in trial.scales])[kept.owner]
     spread = np.maximum(units * tempered(kept.spread), 1e-300)

@@ -42,7 +42,8 @@ def fill(y: FloatArray, season: int) -> FloatArray:
 
 def step_size(z: FloatArray) -> float:
     """Mean absolute difference of neighbours: the unit that a series is measured in; 1 if it is constant."""
-    return unit_of(float(np.mean(np.abs(np.diff(z)))) if len(z) > 1 else 0.0, float(np.abs(z).max()))
+    way = float(np.abs(z[1:] - z[:-1]).sum())
+    return unit_of(way / max(len(z) - 1, 1), max(float(z.max()), -float(z.min())))
 
 
 def unit_of(step: float, largest: float) -> float:

@@ -23,7 +23,6 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 PENALTIES = np.logspace(-6, 4, 21)
-_TOGETHER = 2048
 
 
 class Sums(NamedTuple):
@@ -57,30 +56,6 @@ class Sums(NamedTuple):
         return Sums(self.A, self.FY - moved, YY, self.windows)
 
 
-class Adding:
-    """Sums that windows are added to, many at a time however few come."""
-
-    def __init__(self, width: int, horizon: int) -> None:
-        self._sums, self._waiting, self._rows = Sums.zero(width, horizon), [], 0
-
-    _sums: Sums
-    _waiting: list[tuple[FloatArray, FloatArray]]
-
-    def add(self, F: FloatArray, Y: FloatArray) -> None:
-        """Take windows F (N, d) with targets Y (N, H) in."""
-        self._waiting.append((F, Y))
-        self._rows += len(F)
-        if self._rows >= _TOGETHER:
-            self.sums()
-
-    def sums(self) -> Sums:
-        """Sums over all windows so far."""
-        if self._waiting:
-            self._sums = self._sums.add(*(np.concatenate(part) for part in zip(*self._waiting, strict=True)))
-            self._waiting, self._rows = [], 0
-        return self._sums
-
-
 class Spectrum(NamedTuple):
     """Eigenvectors V (k, k) and eigenvalues (k,) of some columns of A, in units (k,) of its diagonal."""
 
@@ -102,18 +77,12 @@ class Spectrum(NamedTuple):
         """Coefficients (d, H), for each horizon with the penalty of the smallest criterion."""
         rotated = self.V.T @ (sums.FY[self.columns] / self.unit[:, None])
         windows = sums.windows / overlap
-        best = np.full(sums.YY.shape, np.inf)
-        shrink = np.zeros_like(rotated)
-        squares = rotated**2
-        for penalty in PENALTIES:
-            inverse = 1 / (self.values + penalty)
-            weight = inverse * (2 - self.values * inverse)
-            rss = np.maximum(sums.YY - weight @ squares, 1e-12 * sums.YY + 1e-300)
-            free = max(1 - float((self.values * inverse).sum()) / max(windows, 1e-9), 0.0)
-            score = rss / free**2 if free > 0 else np.full_like(rss, np.inf)
-            better = score < best
-            best = np.where(better, score, best)
-            shrink[:, better] = inverse[:, None]
+        inverse = 1 / (self.values + PENALTIES[:, None])
+        share = self.values * inverse
+        rss = np.maximum(sums.YY - (inverse * (2 - share)) @ rotated**2, 1e-12 * sums.YY + 1e-300)
+        free = np.maximum(1 - share.sum(axis=1) / max(windows, 1e-9), 0.0)[:, None]
+        score = np.divide(rss, free**2, out=np.full_like(rss, np.inf), where=free > 0)
+        shrink = np.where(np.isfinite(score.min(axis=0)), inverse[np.argmin(score, axis=0)].T, 0.0)
         coef = np.zeros_like(sums.FY)
         coef[self.columns] = (self.V @ (shrink * rotated)) / self.unit[:, None]
         return coef

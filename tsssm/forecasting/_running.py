@@ -17,7 +17,7 @@ from tsssm.forecasting._conformal import tempered
 from tsssm.forecasting._inputs import Inputs
 from tsssm.forecasting._model import SQUARED, ForecastModel, Part
 from tsssm.forecasting._prepare import unit_of
-from tsssm.forecasting._smoothing import Bank, first_samples
+from tsssm.forecasting._smoothing import Bank, Start, first_samples
 from tsssm.forecasting._windows import Scale
 
 FloatArray = npt.NDArray[np.float64]
@@ -154,7 +154,7 @@ class _Past:
 
     def _begun(self) -> Bank:
         z = np.array(self._start)
-        bank = Bank(z, self.inputs.season, self.horizon)
+        bank = Bank(Start.of(z, self.inputs.season), self.inputs.season, self.horizon)
         bank.run(z, np.zeros(0, dtype=np.int64))
         return bank
 

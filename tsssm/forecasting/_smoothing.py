@@ -16,6 +16,7 @@ and shapes, K rows, m samples per season, H steps ahead::
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -39,6 +40,10 @@ class Smoothed(NamedTuple):
 
     paths: FloatArray
     spreads: FloatArray
+
+    def of(self, chosen: npt.NDArray[Any]) -> Smoothed:
+        """Forecasts from some of the origins."""
+        return Smoothed(self.paths[chosen], self.spreads[chosen])
 
 
 class _Systems(NamedTuple):
@@ -75,26 +80,48 @@ def first_samples(m: int) -> int:
     return max(2 * m, 8)
 
 
+class Start(NamedTuple):
+    """What is read off the first samples: their mean, a line from ``ground``, and a season (m,)."""
+
+    flat: float
+    ground: float
+    rise: float
+    wave: FloatArray
+
+    @classmethod
+    def of(cls, first: FloatArray, m: int) -> Start:
+        """Read the first samples (min(T, first_samples(m)),) of a series with m samples per season."""
+        return _starts([first], m)[0]
+
+    def states(self, systems: _Systems) -> FloatArray:
+        """States (2 + m, K) before the first sample."""
+        found = np.empty((2 + len(self.wave), len(systems.phi)))
+        found[0] = np.where(systems.phi > 0, self.ground, self.flat)
+        found[1] = np.where(systems.drift | (systems.phi == 0), 0.0, self.rise)
+        np.multiply.outer(self.wave, systems.seasonal, out=found[2:])
+        return found
+
+
 class Bank:
     """The bank on one series, to which samples are given piece by piece.
 
     Parameters
     ----------
-    first : array (min(T, first_samples(m)),)
-        The first samples of the series, which the first states are read off.
+    start : Start
+        What the first states are.
     m, horizon : int
         Samples per season, and steps ahead.
     unit : float
         Of the series, by which numbers are told from rounding.
     """
 
-    def __init__(self, first: FloatArray, m: int, horizon: int, unit: float = 1.0) -> None:
+    def __init__(self, start: Start, m: int, horizon: int, unit: float = 1.0) -> None:
         self._table = _table(m, horizon)
         gains = self._table.systems.gains
-        self.x = _first_states(first, m, self._table.systems)
+        self.x = start.states(self._table.systems)
         slots = _slots(horizon, self._table.least)
         self.sums = np.zeros(gains.shape[1] + _kernel().SUMS + slots)
-        self.ring = np.zeros((slots, len(self._table.share), gains.shape[1]))
+        self.ring = np.zeros((slots, int(self._table.mark.max()) + 1, gains.shape[1]))
         self.looked = np.array([*[-1] * slots, 0, self._table.least])
         self.set_unit(unit)
 
@@ -103,17 +130,20 @@ class Bank:
         K, kernel = self.x.shape[1], _kernel()
         self.sums[K + kernel.LEAST], self.sums[K + kernel.UNKNOWN] = _LEAST_ERROR * unit, unit
 
-    def run(self, z: FloatArray, origins: IntArray) -> Smoothed:
-        """Take samples (T,) in; forecast from the origins (W,) among them, increasing, from 0."""
+    def run(self, z: FloatArray, origins: IntArray, found: Smoothed | None = None) -> Smoothed:
+        """Take samples (T,) in; forecast from the origins (W,) among them, increasing, from 0.
+
+        The forecasts are written into ``found``, if it is given.
+        """
         table = self._table
-        horizon = table.reach.shape[1]
-        found = Smoothed(np.empty((len(origins), horizon)), np.empty(len(origins)))
+        if found is None:
+            found = Smoothed(np.empty((len(origins), table.reach.shape[1])), np.empty(len(origins)))
         _kernel().bank_pass(
             np.ascontiguousarray(z),
             table.systems.gains,
+            table.kind,
             table.reach,
             table.mark,
-            table.share,
             self.x,
             self.sums,
             self.ring,
@@ -138,12 +168,34 @@ class Bank:
 
 
 def smooth(z: FloatArray, m: int, horizon: int, origins: IntArray, known: int | None = None) -> Smoothed:
-    """Run the bank over a series (T,) in units of its own, and forecast from each of ``origins``, increasing.
+    """As `smooth_all` of one series."""
+    return smooth_all([z], m, horizon, [origins], [len(z) if known is None else known])
+
+
+def smooth_all(
+    series: Sequence[FloatArray],
+    m: int,
+    horizon: int,
+    origins: Sequence[IntArray],
+    known: Sequence[int] | IntArray | None = None,
+) -> Smoothed:
+    """Run the bank over series (T_i,) in units of their own; forecast from ``origins`` of each, increasing.
 
     First states are read off no more than ``known`` samples, so that origins behind them tell how well a
     future is forecast that was not seen.
     """
-    return Bank(z[: first_samples(m)][:known], m, horizon).run(z, origins)
+    counts = [len(own) for own in origins]
+    paths, spreads = np.empty((sum(counts), horizon)), np.empty(sum(counts))
+    firsts = [z[: first_samples(m)] for z in series]
+    if known is not None:
+        firsts = [first[: int(own)] for first, own in zip(firsts, known, strict=True)]
+    stop = 0
+    for z, start, own in zip(series, _starts(firsts, m), origins, strict=True):
+        if len(own):
+            found = Smoothed(paths[stop : stop + len(own)], spreads[stop : stop + len(own)])
+            Bank(start, m, horizon).run(z, own, found)
+            stop += len(own)
+    return Smoothed(paths, spreads)
 
 
 def _kernel() -> Any:
@@ -157,21 +209,22 @@ class _Table(NamedTuple):
     """What the systems of a season and a horizon have in common."""
 
     systems: _Systems
+    kind: IntArray
     reach: FloatArray
     mark: IntArray
-    share: FloatArray
     least: int
 
 
 @lru_cache(maxsize=32)
 def _table(m: int, horizon: int) -> _Table:
     systems = _systems(m)
-    reach = np.cumsum(systems.phi[:, None] ** np.arange(1, horizon + 1), axis=1)
+    dampings, kind = np.unique(systems.phi, return_inverse=True)
+    reach = np.cumsum(dampings[:, None] ** np.arange(1, horizon + 1), axis=1)
     # Errors are looked at for a few of the horizons.
     marks = np.unique(np.linspace(0, horizon - 1, min(horizon, _MARKS)).round().astype(np.int64))
     mark = np.full(horizon, -1)
     mark[marks] = np.arange(len(marks))
-    return _Table(systems, reach, mark, np.ones(len(marks)), -(-horizon // _MOST_WAITING))
+    return _Table(systems, kind.astype(np.int64), reach, mark, -(-horizon // _MOST_WAITING))
 
 
 def _slots(horizon: int, least: int) -> int:
@@ -179,25 +232,39 @@ def _slots(horizon: int, least: int) -> int:
     return horizon // least + 1
 
 
-def _first_states(first: FloatArray, m: int, systems: _Systems) -> FloatArray:
-    """States (2 + m, K) before the first sample: a line and a mean season through the first samples."""
-    flat, ground, rise, wave = float(first[:m].mean()), float(first[0]), 0.0, np.zeros(m)
-    if m > 1 and len(first) >= 2 * m:
+def _starts(firsts: Sequence[FloatArray], m: int) -> list[Start]:
+    """What is read off the first samples (L_i,) of series: a line and a mean season through them."""
+    lengths = np.array([len(first) for first in firsts])
+    found: list[Start | None] = [None] * len(firsts)
+    for length in np.unique(lengths):
+        numbers = np.flatnonzero(lengths == length)
+        same = [first for first in firsts if len(first) == length]
+        for i, *start in zip(numbers.tolist(), *_lines(np.array(same), m), strict=True):
+            found[i] = Start(*start)
+    return [start for start in found if start is not None]
+
+
+def _lines(first: FloatArray, m: int) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Fields (n, ...) of `Start` from first samples (n, L)."""
+    n, length = first.shape
+    flat, ground, rise, wave = first[:, :m].mean(axis=1), first[:, 0], np.zeros(n), np.zeros((n, m))
+    x = np.arange(length) - (length - 1) / 2
+    if m > 1 and length >= 2 * m:
         # Least squares by a line and m means: the line is that through deviations from the means.
-        x = np.arange(len(first)) - (len(first) - 1) / 2
-        phase = np.arange(len(first)) % m
+        phase = np.arange(length) % m
         count = np.bincount(phase, minlength=m)
-        place, mean = (np.bincount(phase, weights=values, minlength=m) / count for values in (x, first))
-        rise = float((x - place[phase]) @ first / ((x - place[phase]) ** 2).sum())
-        wave = mean - rise * place
-        ground = float(wave.mean()) - rise * (len(first) - 1) / 2
-        wave -= wave.mean()
-    elif len(first) >= 4:
-        x = np.arange(len(first)) - (len(first) - 1) / 2
-        rise = float(x @ first / (x @ x))
-        ground = float(first.mean()) - rise * (len(first) - 1) / 2
-    states = np.zeros((2 + m, len(systems.phi)))
-    states[0] = np.where(systems.phi > 0, ground, flat)
-    states[1] = np.where(systems.drift | (systems.phi == 0), 0.0, rise)
-    states[2:] = np.where(systems.seasonal, wave[:, None], 0.0)
-    return states
+        place = np.bincount(phase, weights=x, minlength=m) / count
+        total = np.zeros((n, m))
+        for begin in range(0, length, m):
+            part = first[:, begin : begin + m]
+            total[:, : part.shape[1]] += part
+        rest = x - place[phase]
+        rise = first @ rest / (rest @ rest)
+        wave = total / count - rise[:, None] * place
+        middle = wave.mean(axis=1)
+        ground = middle - rise * (length - 1) / 2
+        wave = wave - middle[:, None]
+    elif length >= 4:
+        rise = first @ x / (x @ x)
+        ground = first.mean(axis=1) - rise * (length - 1) / 2
+    return flat, ground, rise, wave

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from tsssm.forecasting._inputs import Inputs, Window, states
+from tsssm.forecasting._inputs import Inputs, Rows, Window, states
 from tsssm.forecasting._prepare import step_size
-from tsssm.forecasting._ridge import Adding, Sums
-from tsssm.forecasting._smoothing import smooth
+from tsssm.forecasting._ridge import Sums
+from tsssm.forecasting._smoothing import Smoothed, smooth_all
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 _MAX_WINDOWS = 100_000
 _MAX_KEPT = 200_000  # windows times horizons
-_ROWS = 4096
+_NUMBERS = 200_000  # in the inputs of windows that are looked at together
 _SMOOTHED = 150  # windows of a series whose targets are taken relative to the bank
 _BLOCK = 800_000  # numbers in the states of a block of series
 _LARGEST = 30.0
@@ -136,97 +136,112 @@ def blocks(lengths: Sequence[int], width: int) -> Iterator[IntArray]:
         start = stop
 
 
-def aligned(series: Sequence[FloatArray]) -> tuple[FloatArray, IntArray]:
-    """Series (n, T) that end together, NaN before the start (n,) of each."""
-    length = max(map(len, series))
-    z = np.full((len(series), length), np.nan)
-    for row, values in zip(z, series, strict=True):
-        row[length - len(values) :] = values
-    return z, np.array([length - len(values) for values in series])
-
-
 def collect(series: Sequence[Series], scales: Sequence[Scale], inputs: Inputs, plan: Plan) -> Collected:
     """Go over all windows of all series once."""
-    H, width = plan.horizon, inputs.width
-    plain, around = ([Adding(width, H), Adding(width, H)] for _ in range(2))
+    plain, around = ([Sums.zero(inputs.width, plan.horizon) for _ in range(2)] for _ in range(2))
     kept: list[Kept] = []
-    lengths = [len(s.y) for s in series]
-    for numbers in blocks(lengths, len(inputs.systems.gain)):
-        z, start = aligned([scales[i].forward(series[i].y) for i in numbers])
-        length = z.shape[1]
-        readouts = states(z, start, inputs.systems)
-        for row, number in enumerate(numbers):
-            own = _Own(series[number], z[row, start[row] :], readouts[row, start[row] :], inputs, H)
-            held_out = np.sort(own.length - 1 - plan.held_out)
-            least, boundary = own.least(length - start[row]), int(held_out[0])
-            fine = np.arange(own.length - 1 - H, least - 1, -plan.stride)[::-1]
-            # A gap is filled up to the value behind it: only from a value can one look ahead honestly.
-            fine = fine[own.series.known[fine]]
-            for part in np.split(fine, np.arange(_ROWS, len(fine), _ROWS)):
-                own.add(plain, part, None, boundary)
-            coarse = np.arange(own.length - 1 - H, -1, -max(1, own.length // _SMOOTHED))[::-1]
-            places = np.union1d(coarse, held_out[held_out >= 0])
-            places = places[own.is_origin(places, least)]
-            if not len(places):
-                continue
-            found = smooth(own.z, inputs.season, H, places, max(boundary + 1, 1))
-            own.add(around, places, found.paths, boundary)
-            chosen = np.isin(places, held_out)
-            kept.append(own.kept(places[chosen], found.paths[chosen], found.spreads[chosen], int(number)))
+    rows = max(1, _NUMBERS // inputs.width)
+    for numbers in blocks([len(s.y) for s in series], len(inputs.systems.gain)):
+        block = _Block([series[i] for i in numbers], [scales[i] for i in numbers], inputs, plan)
+        fine = block.is_origin & (block.to_spare % plan.stride == 0)
+        coarse = block.is_origin & (block.every(_SMOOTHED) | block.is_held_out)
+        found, number = block.smoothed(coarse), np.cumsum(coarse).reshape(coarse.shape) - 1
+        # The last target decides on which side of the boundary a window is.
+        for k, side in enumerate((~block.is_late, block.is_late)):
+            which, places = np.nonzero((fine | coarse) & side)
+            for begin in range(0, len(which), rows):
+                at = which[begin : begin + rows], places[begin : begin + rows]
+                window, targets, known = block.windows(*at)
+                paths = found.of(number[at])
+                plain[k] = _added(plain[k], fine[at], window, targets - window.last[:, None], known)
+                around[k] = _added(around[k], coarse[at], window, targets - paths.paths, known)
+                chosen = coarse[at] & block.is_held_out[at[1]]
+                if chosen.any():
+                    kept.append(block.kept(*at, chosen, window, paths, known, numbers))
     if not kept:
-        kept.append(_nothing(width, H))
-    plain_sums, around_sums = ((early.sums(), late.sums()) for early, late in (plain, around))
-    return Collected(plain_sums, around_sums, Kept.join(kept))
+        kept.append(_nothing(inputs.width, plan.horizon))
+    return Collected((plain[0], plain[1]), (around[0], around[1]), Kept.join(kept))
+
+
+def _added(
+    sums: Sums, chosen: npt.NDArray[np.bool_], window: Window, rest: FloatArray, known: npt.NDArray[np.bool_]
+) -> Sums:
+    """Sums with the chosen ones of some windows, whose targets deviate by ``rest`` (N, H)."""
+    F, Y = window.inputs, rest / window.size[:, None]
+    if not chosen.all():
+        F, Y, known = F[chosen], Y[chosen], known[chosen]
+    # Windows whose targets were mostly filled in count for little; a leap does not rule over all others.
+    weight = known.mean(axis=1)
+    weight = weight * np.minimum(1.0, _LARGEST / np.maximum(np.sqrt((Y**2).mean(axis=1)), 1e-9))
+    if (weight < 1).any():
+        F, Y = F * weight[:, None], Y * weight[:, None]
+    return sums.add(F, Y)
 
 
 def _nothing(width: int, horizon: int) -> Kept:
     rows, paths = np.zeros(0), np.zeros((0, horizon))
-    return Kept(
-        np.zeros((0, width)), rows, rows, paths, rows, paths, paths.astype(bool), rows.astype(np.int64)
-    )
+    numbers = rows.astype(np.int64)
+    return Kept(np.zeros((0, width)), rows, rows, paths, rows, paths, paths.astype(bool), numbers)
 
 
-class _Own:
-    """Windows of one series."""
+class _Block:
+    """Windows of some series, in rows that end together."""
 
-    def __init__(
-        self, series: Series, z: FloatArray, readouts: FloatArray, inputs: Inputs, horizon: int
-    ) -> None:
-        self.series, self.z, self.readouts, self.inputs = series, z, readouts, inputs
-        self.horizon, self.length = horizon, len(z)
+    def __init__(self, series: Sequence[Series], scales: Sequence[Scale], inputs: Inputs, plan: Plan) -> None:
+        self.series, self.inputs, self.plan = series, inputs, plan
+        self.rows = Rows.of([scale.forward(s.y) for s, scale in zip(series, scales, strict=True)])
+        self.readouts = states(self.rows.z, self.rows.start, inputs.systems)
+        self.phases = np.array([s.phase for s in series])
+        n, length = self.rows.z.shape
+        self.y, self.known = np.zeros((n, length)), np.zeros((n, length), dtype=bool)
+        for i, (s, start) in enumerate(zip(series, self.rows.start, strict=True)):
+            self.y[i, start:], self.known[i, start:] = s.y, s.known
+        columns = np.arange(length)
+        # Samples behind the last target of a window that ends in a column.
+        self.to_spare = length - 1 - plan.horizon - columns
+        self.is_held_out = np.isin(length - 1 - columns, plan.held_out)
+        self.boundary = length - 1 - int(plan.held_out.max())
+        self.is_late = columns + plan.horizon > self.boundary
+        # A window needs a past: the shortest window, or a third of a short series. A gap is filled up to the
+        # value behind it: only from a value can one look ahead honestly.
+        least = np.maximum(np.minimum(inputs.lags[0], (length - self.rows.start) // 3), 1)
+        enough = columns >= (self.rows.start + least)[:, None]
+        self.is_origin = enough & (self.to_spare >= 0) & self.known
 
-    def least(self, length: int) -> int:
-        """First origin with enough past: the shortest window, or a third of a short series."""
-        return max(1, min(self.inputs.lags[0], length // 3))
+    def every(self, most: int) -> npt.NDArray[np.bool_]:
+        """Columns (n, T) of about so many windows of each series, counted back from the last."""
+        lengths = self.rows.z.shape[1] - self.rows.start
+        return self.to_spare % np.maximum(lengths // most, 1)[:, None] == 0
 
-    def is_origin(self, places: IntArray, least: int) -> npt.NDArray[np.bool_]:
-        """Whether windows may end here: with enough before and behind them, and a value of their own."""
-        return (least <= places) & (places < self.length - self.horizon) & self.series.known[places]
+    def smoothed(self, wanted: npt.NDArray[np.bool_]) -> Smoothed:
+        """The bank's forecasts from the wanted columns (n, T) of all rows, in order."""
+        starts = self.rows.start
+        started = [z[start:] for z, start in zip(self.rows.z, starts, strict=True)]
+        origins = [np.flatnonzero(own[start:]) for own, start in zip(wanted, starts, strict=True)]
+        known = np.maximum(self.boundary - starts + 1, 1)
+        return smooth_all(started, self.inputs.season, self.plan.horizon, origins, known)
 
-    def window(self, origins: IntArray) -> tuple[Window, IntArray]:
-        """Inputs, and the places (N, H) of the targets."""
-        found = self.inputs.at(self.z, self.readouts[origins], self.series.phase, origins)
-        return found, origins[:, None] + np.arange(1, self.horizon + 1)
+    def windows(self, which: IntArray, places: IntArray) -> tuple[Window, FloatArray, npt.NDArray[np.bool_]]:
+        """Inputs, the targets (N, H) in units of the series, and which of them were there."""
+        window = self.inputs.at(self.rows, self.readouts[which, places], self.phases, which, places)
+        return window, self.ahead(self.rows.z, which, places), self.ahead(self.known, which, places)
 
-    def add(self, sums: list[Adding], origins: IntArray, paths: FloatArray | None, boundary: int) -> None:
-        """Add windows to the sums before (0) and after (1) the boundary, where the last target decides."""
-        if len(origins) == 0:
-            return
-        window, places = self.window(origins)
-        base = window.last[:, None] if paths is None else paths
-        Y = (self.z[places] - base) / window.size[:, None]
-        # Windows whose targets were mostly filled in count for little; a leap does not rule over all others.
-        weight = self.series.known[places].mean(axis=1)
-        weight = weight * np.minimum(1.0, _LARGEST / np.maximum(np.sqrt((Y**2).mean(axis=1)), 1e-9))
-        F, Y = window.inputs * weight[:, None], Y * weight[:, None]
-        late = origins + self.horizon > boundary
-        for k, which in enumerate((~late, late)):
-            if which.any():
-                sums[k].add(F[which], Y[which])
+    def ahead(self, table: npt.NDArray[Any], which: IntArray, places: IntArray) -> npt.NDArray[Any]:
+        """What a table (n, T) has in the columns (N, H) after the origins."""
+        found = np.lib.stride_tricks.sliding_window_view(table, self.plan.horizon, axis=1)
+        return found[which, places + 1]
 
-    def kept(self, origins: IntArray, paths: FloatArray, spread: FloatArray, number: int) -> Kept:
-        """Windows to choose by, targets in the units of y."""
-        window, places = self.window(origins)
-        owner = np.full(len(origins), number, dtype=np.int64)
-        known, targets = self.series.known[places], self.series.y[places]
-        return Kept(window.inputs, window.last, window.size, paths, spread, targets, known, owner)
+    def kept(
+        self,
+        which: IntArray,
+        places: IntArray,
+        chosen: npt.NDArray[np.bool_],
+        window: Window,
+        paths: Smoothed,
+        known: npt.NDArray[np.bool_],
+        numbers: IntArray,
+    ) -> Kept:
+        """The chosen windows, to choose by; targets in the units of y."""
+        F, last, size = (part[chosen] for part in window)
+        targets = self.ahead(self.y, which[chosen], places[chosen])
+        return Kept(F, last, size, *paths.of(chosen), targets, known[chosen], numbers[which[chosen]])

@@ -1,10 +1,11 @@
 r"""One pass over samples of a series: recurrences, errors of earlier forecasts, forecasts where asked.
 
-Symbols and shapes: K systems, m samples a season, H steps ahead, J of these at which errors are looked at, S
-origins whose forecasts are kept until what they forecast has come::
+Symbols and shapes: K systems, a multiple of four, m samples a season, H steps ahead, J of these at which
+errors are looked at, S origins whose forecasts are kept until what they forecast has come::
 
     gains  (5, K)      alpha, alpha beta, phi, gamma (1 - alpha), and 1 where the slope is half of a line's
-    reach  (K, H)      phi + phi^2 + ... + phi^h
+    kind   (K,)        number of the damping phi of a system among those that there are
+    reach  (P, H)      phi + phi^2 + ... + phi^h of each of these
     x      (2 + m, K)  level, slope, season by the number of the sample modulo m
     sums   (K+7+S,)    see below
     ring   (S, J, K)   forecasts of the origins in ``looked``
@@ -35,9 +36,9 @@ _SMALL = 1e-9
 def bank_pass(
     z: Any,
     gains: Any,
+    kind: Any,
     reach: Any,
     mark: Any,
-    share: Any,
     x: Any,
     sums: Any,
     ring: Any,
@@ -48,18 +49,17 @@ def bank_pass(
 ) -> None:
     """Take samples z (T,) in; forecasts (W, H) and sizes of errors (W,) after each of ``origins`` (W,).
 
-    ``mark`` (H,) numbers the steps ahead at which errors are looked at, -1 elsewhere, and ``share`` (J,) says
-    for how much each counts. Origins rise, are numbered like the samples, and lie within z; where z is empty,
-    the only one is the last sample so far.
+    ``mark`` (H,) numbers the steps ahead at which errors are looked at, -1 elsewhere. Origins rise, are
+    numbered like the samples, and lie within z; where z is empty, the only one is the last sample so far.
     """
     K, m, S = gains.shape[1], x.shape[0] - 2, ring.shape[0]
-    H = reach.shape[1]
+    H, slopes = reach.shape[1], np.zeros(reach.shape[0])
     level, slope, counts = x[0], x[1], sums[K + SUMS :]
     w, wanted = np.zeros(K), 0
-    rises = np.zeros((share.shape[0], K))
+    rises = np.zeros((ring.shape[1], K))
     for h in range(H):
-        if mark[h] >= 0:
-            rises[mark[h]] = reach[:, h]
+        for k in range(K if mark[h] >= 0 else 0):
+            rises[mark[h], k] = reach[kind[k], h]
     for place in range(z.shape[0]):
         t, value = looked[S], z[place]
         look = t % _stride(t, looked[S + 1]) == 0
@@ -73,7 +73,7 @@ def bank_pass(
                 made, count = ring[slot, mark[ahead]], counts[slot]
                 for k in range(K):
                     sums[k] += count * abs(value - made[k])
-                sums[K + WEIGHT] += count * share[mark[ahead]]
+                sums[K + WEIGHT] += count
         rise = _rise(sums[K:], t, value)
         season = x[2 + t % m]
         for k in range(K):
@@ -96,12 +96,12 @@ def bank_pass(
                         made[k] = level[k] + slope[k] * run[k] + later[k]
         if wanted < origins.shape[0] and origins[wanted] == t:
             spreads[wanted] = _weigh(sums, w)
-            _forecast(x, reach, w, t, paths[wanted])
+            _forecast(x, kind, reach, w, slopes, t, paths[wanted])
             wanted += 1
         looked[S] = t + 1
     if z.shape[0] == 0 and origins.shape[0] == 1:
         spreads[0] = _weigh(sums, w)
-        _forecast(x, reach, w, origins[0], paths[0])
+        _forecast(x, kind, reach, w, slopes, origins[0], paths[0])
 
 
 @inline
@@ -132,38 +132,42 @@ def _weigh(sums: Any, w: Any) -> float:
     if not weight > 0:
         w[:] = 1 / K
         return float(sums[K + UNKNOWN])
-    smallest = np.inf
-    for k in range(K):
-        smallest = min(smallest, sums[k] / weight)
-    floor = max(smallest, sums[K + LEAST])
+    smallest = sums[0]
+    for k in range(1, K):
+        smallest = min(smallest, sums[k])
+    floor = max(smallest / weight, sums[K + LEAST])
     total = 0.0
     for k in range(K):
         w[k] = np.exp(-SHARPNESS * min(sums[k] / weight / floor - 1, 30.0))
         total += w[k]
-    spread = 0.0
     for k in range(K):
         w[k] /= total
-        spread += w[k] * sums[k] / weight
-    return spread
+    return _dot(w, sums) / weight
 
 
 @inline
-def _forecast(x: Any, reach: Any, w: Any, t: int, path: Any) -> None:
-    """Weighted mean (H,) of the forecasts of all systems after the t-th sample."""
+def _dot(w: Any, values: Any) -> float:
+    """Sum of products with the first K values, four sums at a time so that none waits for another."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    for k in range(0, w.shape[0], 4):
+        a += w[k] * values[k]
+        b += w[k + 1] * values[k + 1]
+        c += w[k + 2] * values[k + 2]
+        d += w[k + 3] * values[k + 3]
+    return (a + b) + (c + d)
+
+
+@inline
+def _forecast(x: Any, kind: Any, reach: Any, w: Any, slopes: Any, t: int, path: Any) -> None:
+    """Weighted mean (H,) of the forecasts of all systems after the t-th sample, by way of ``slopes`` (P,)."""
     K, m = w.shape[0], x.shape[0] - 2
-    level = 0.0
-    for k in range(K):
-        level += w[k] * x[0, k]
+    level = _dot(w, x[0])
     for h in range(path.shape[0]):
-        if h < m:
-            later = x[2 + (t + 1 + h) % m]
-            season = 0.0
-            for k in range(K):
-                season += w[k] * later[k]
-            path[h] = level + season
-        else:
-            path[h] = path[h - m]
+        path[h] = level + _dot(w, x[2 + (t + 1 + h) % m]) if h < m else path[h - m]
+    # Systems of the same damping go on alike.
+    slopes[:] = 0.0
     for k in range(K):
-        slope = w[k] * x[1, k]
+        slopes[kind[k]] += w[k] * x[1, k]
+    for p in range(slopes.shape[0]):
         for h in range(path.shape[0]):
-            path[h] += slope * reach[k, h]
+            path[h] += slopes[p] * reach[p, h]
