@@ -11,6 +11,7 @@ from sktime.forecasting.base import ForecastingHorizon
 from sktime.split import SlidingWindowSplitter
 
 from tsssm import Panel, SSMFeaturesForecaster, load
+from tsssm.estimators._forecaster_series import read_histories
 
 # sktime warns of its own future, and that it counts in periods, which have no time zone.
 pytestmark = [
@@ -140,6 +141,33 @@ def test_a_panel_shares_a_model_and_keeps_its_index():
     for i in range(3):
         expected = 10 + 2 * np.sin(2 * np.pi * (LENGTH + np.arange(2) + i) / SP)
         assert_allclose(found.loc[f"s{i}", "y"], expected, atol=0.4)
+
+
+@pytest.mark.parametrize("kind", ["integer", "period", "dates", "zone"])
+def test_panels_are_asked_as_their_series_are(kind):
+    """Rows in any order of series; series that end together, and at times of their own."""
+    stamps = {
+        "integer": pd.RangeIndex(60),
+        "period": pd.period_range("2020-01", periods=60, freq="M"),
+        "dates": pd.date_range("2020-01-31", periods=60, freq="ME"),
+        "zone": pd.date_range("2020-01-01", periods=60, freq="h", tz="Europe/Berlin"),
+    }[kind]
+    series = {key: pd.Series(wave(n), index=stamps[:n]) for key, n in {"b": 60, "a": 55, "c": 60}.items()}
+    y = pd.concat({key: own.to_frame("y") for key, own in series.items()}, names=["who", "when"])
+    mixed = y.sort_index(level="when", sort_remaining=False, kind="stable")
+    histories, expected = read_histories(mixed, None, None), read_histories(y, None, None)
+    fh = ForecastingHorizon([1, 2, 5], freq=getattr(stamps, "freq", None))
+    for found in (histories, expected):
+        due = found.due(fh)
+        for history, (places, absolute) in zip(found.each, due, strict=True):
+            own = series[history.key]
+            assert_allclose(history.y[:, 0], own)
+            assert_allclose(places, [1, 2, 5])
+            assert (absolute == fh.to_absolute_index(own.index[[-1]])).all()
+        index = found.index_of([absolute for _, absolute in due])
+        rows = [(h.key, stamp) for h, (_, own) in zip(found.each, due, strict=True) for stamp in own]
+        assert index.equals(pd.MultiIndex.from_tuples(rows, names=["who", "when"]))
+        assert index.names == ["who", "when"]
 
 
 def test_series_of_a_panel_end_when_they_end():

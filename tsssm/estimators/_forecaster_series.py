@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from sktime.datatypes import get_cutoff
+from pandas.api.types import is_integer_dtype
 from sktime.forecasting.base import ForecastingHorizon
 
 from tsssm.estimators._forecaster_time import Clock, FloatArray, to_grid
@@ -41,10 +41,20 @@ class Histories(NamedTuple):
 
     def due(self, fh: ForecastingHorizon) -> list[tuple[FloatArray, pd.Index]]:
         """For each series the grid steps from its end to the times of fh, and their stamps."""
-        return [self._due(history, fh) for history in self.each]
+        # Series that end together have them in common.
+        known: dict[Any, tuple[FloatArray, pd.Index]] = {}
+        found = []
+        for history in self.each:
+            key = history.end[0], history.end.dtype, getattr(history.end, "freq", None)
+            if key not in known:
+                known[key] = self._due(history, fh)
+            found.append(known[key])
+        return found
 
     def _due(self, history: History, fh: ForecastingHorizon) -> tuple[FloatArray, pd.Index]:
-        if fh.is_relative:
+        if fh.is_relative and self.clock.kind == "integer" and is_integer_dtype(fh.to_pandas().dtype):
+            stamps = pd.Index(history.end[0] + fh.to_numpy())
+        elif fh.is_relative:
             try:
                 stamps = pd.Index(fh.to_absolute_index(history.end))
             except (TypeError, ValueError):
@@ -71,12 +81,11 @@ class Histories(NamedTuple):
         """Index of forecasts for these stamps of each series."""
         if not self.levels:
             return stamps[0]
-        rows = [
-            (*(h.key if isinstance(h.key, tuple) else (h.key,)), stamp)
-            for h, own in zip(self.each, stamps, strict=True)
-            for stamp in own
-        ]
-        return pd.MultiIndex.from_tuples(rows, names=list(self.levels))
+        keys = [h.key if isinstance(h.key, tuple) else (h.key,) for h in self.each]
+        counts = [len(own) for own in stamps]
+        outer = [pd.Index(list(level)).repeat(counts) for level in zip(*keys, strict=True)]
+        times = stamps[0].append(list(stamps[1:]))
+        return pd.MultiIndex.from_arrays([*outer, times], names=list(self.levels))
 
     def future(self, X: pd.DataFrame, stamps: Sequence[pd.Index]) -> list[FloatArray]:
         """Variables (k_i, columns) at the stamps of each series; NaN in columns that X does not have.
@@ -93,10 +102,10 @@ class Histories(NamedTuple):
         frames = dict(_instances(X))
         found = []
         for history, wanted in zip(self.each, stamps, strict=True):
-            frame = frames.get(history.key)
-            if frame is None:
+            rows = frames.get(history.key)
+            if rows is None:
                 raise ValueError(f"X has no rows of the series{_named(history)}.")
-            known, due = self.clock.places(frame.index), self.clock.places(wanted)
+            known, due = self.clock.places(rows.index), self.clock.places(wanted)
             order = np.argsort(known, kind="stable")
             nearest = np.clip(np.searchsorted(known[order], due - 1e-6), 0, len(order) - 1)
             lacking = np.abs(known[order][nearest] - due) > 1e-3
@@ -104,10 +113,10 @@ class Histories(NamedTuple):
                 stamp = wanted[int(lacking.argmax())]
                 raise ValueError(
                     f"X has to have a row for every time of fh; there is none at {stamp}{_named(history)} "
-                    f"(X runs from {frame.index[0]} to {frame.index[-1]})."
+                    f"(X runs from {rows.index[0]} to {rows.index[-1]})."
                 )
             own = np.full((len(due), len(self.variables)), np.nan)
-            own[:, columns] = frame.to_numpy(dtype=np.float64)[order][nearest]
+            own[:, columns] = rows.values[order][nearest]
             found.append(own)
         return found
 
@@ -142,30 +151,30 @@ def read_histories(y: pd.DataFrame, X: pd.DataFrame | None, clock: Clock | None)
         indices that do not fit on a grid.
     """
     _check_finite(y, "y")
-    frames = list(_instances(y))
+    series = list(_instances(y))
     if clock is None:
-        longest = max((frame for _, frame in frames), key=len).index
+        longest = max((rows.index for _, rows in series), key=len)
         clock = Clock.of(longest, _frequency(longest))
-    variables: dict[Any, pd.DataFrame] = {}
+    variables: dict[Any, _Rows] = {}
     if X is not None:
         _check_finite(X, "X")
         variables = dict(_instances(X))
-    each = []
-    for key, frame in frames:
+    each: list[History] = []
+    before: pd.Index | None = None
+    for key, (index, values) in series:
         named = f"y{'' if key is None else f' of series {key!r}'}"
-        values = frame.to_numpy(dtype=np.float64)
         empty = ~np.isfinite(values).any(axis=0)
         if empty.any():
-            raise ValueError(f"{named} has no value in column {frame.columns[int(empty.argmax())]!r}.")
-        first, cells, shift = to_grid(clock.places(frame.index), values, named)
+            raise ValueError(f"{named} has no value in column {y.columns[int(empty.argmax())]!r}.")
+        # The series of a panel often have their times in common.
+        if before is None or not index.equals(before):
+            before, places, end = index, clock.places(index), _end(index)
+        first, cells, shift = to_grid(places, values, named)
         columns = np.zeros((len(cells), 0))
         if X is not None:
             if key not in variables:
                 raise ValueError(f"X has no rows of series {key!r}.")
             columns = _aligned(variables[key], clock, first, len(cells), named)
-        end = get_cutoff(frame, return_index=True)
-        if clock.kind == "datetime" and getattr(end, "freq", None) is None:
-            end = _with_frequency(end, _frequency(frame.index))
         each.append(History(key, first, cells, columns, end, shift))
     levels = tuple(y.index.names) if y.index.nlevels > 1 else ()
     named_variables = () if X is None else tuple(X.columns)
@@ -183,14 +192,35 @@ def _places_of(given: pd.Index, columns: Sequence[Any]) -> list[int]:
     return [columns.index(name) for name in given]
 
 
-def _instances(frame: pd.DataFrame) -> Iterator[tuple[Any, pd.DataFrame]]:
-    """Key and frame of each series; the key of a single series is None."""
+class _Rows(NamedTuple):
+    """Times and values (T, columns) of one series."""
+
+    index: pd.Index
+    values: FloatArray
+
+
+def _instances(frame: pd.DataFrame) -> Iterator[tuple[Any, _Rows]]:
+    """Key and rows of each series; the key of a single series is None."""
+    values = frame.to_numpy(dtype=np.float64)
     if frame.index.nlevels == 1:
-        yield None, frame
+        yield None, _Rows(frame.index, values)
         return
-    outer = list(range(frame.index.nlevels - 1))
-    for key, part in frame.groupby(level=outer if len(outer) > 1 else 0, sort=False):
-        yield key, part.droplevel(outer)
+    times = frame.index.get_level_values(-1)
+    owner, keys = frame.index.droplevel(-1).factorize()
+    if (np.diff(owner) < 0).any():
+        order = np.argsort(owner, kind="stable")
+        times, values, owner = times[order], values[order], owner[order]
+    bounds = np.searchsorted(owner, np.arange(len(keys) + 1))
+    for key, start, stop in zip(keys, bounds[:-1], bounds[1:], strict=True):
+        yield key, _Rows(times[start:stop], values[start:stop])
+
+
+def _end(index: pd.Index) -> pd.Index:
+    """The last stamp, with a frequency where it is known."""
+    end = index[[-1]]
+    if isinstance(index, pd.DatetimeIndex):
+        return _with_frequency(end, _frequency(index))
+    return end
 
 
 def _frequency(index: pd.Index) -> str | None:
@@ -214,14 +244,14 @@ def _with_frequency(end: pd.DatetimeIndex, freq: str | None) -> pd.DatetimeIndex
         return end
 
 
-def _aligned(X: pd.DataFrame, clock: Clock, first: int, length: int, named: str) -> FloatArray:
+def _aligned(X: _Rows, clock: Clock, first: int, length: int, named: str) -> FloatArray:
     """Variables (length, k) in the cells of a series; NaN where X has none, but not everywhere."""
     cells = np.round(clock.places(X.index)).astype(np.int64) - first
     inside = (cells >= 0) & (cells < length)
     if not inside.any():
         raise ValueError(f"X has no time in common with {named}.")
-    found = np.full((length, X.shape[1]), np.nan)
-    found[cells[inside]] = X.to_numpy(dtype=np.float64)[inside]
+    found = np.full((length, X.values.shape[1]), np.nan)
+    found[cells[inside]] = X.values[inside]
     return found
 
 
