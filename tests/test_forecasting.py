@@ -11,7 +11,7 @@ from tsssm.forecasting._choice import losses, mixture
 from tsssm.forecasting._conformal import Errors
 from tsssm.forecasting._inputs import Inputs, Rows, Systems, fixed_systems, last_states, states
 from tsssm.forecasting._model import prepared_series
-from tsssm.forecasting._prepare import fill, find_season, step_size
+from tsssm.forecasting._prepare import _mean_season, fill, find_season, step_size
 from tsssm.forecasting._ridge import PENALTIES, Spectrum, Sums
 from tsssm.forecasting._smoothing import Start
 from tsssm.forecasting._trials import Trial
@@ -288,6 +288,20 @@ def test_gaps_of_a_seasonal_line_are_filled_as_they_were():
     assert error.max() < 0.5 * np.abs(fill(gaps, 1) - y).max()
     known = np.isfinite(gaps)
     assert (fill(gaps, 12)[known] == y[known]).all()
+
+
+def test_a_mean_season_is_drawn_to_zero_by_its_noise():
+    rng, phase = np.random.default_rng(10), np.tile(np.arange(12), 3)
+    wave = 3 * np.sin(2 * np.pi * np.arange(12) / 12)
+    wrong = {"noise": [], "plain": [], "wave": []}
+    for _ in range(40):
+        noise = rng.normal(size=36)
+        wrong["noise"].append(np.abs(_mean_season(noise, phase, 12)).mean())
+        wrong["plain"].append(np.abs(noise.reshape(3, 12).mean(axis=0)).mean())
+        wrong["wave"].append(np.abs(_mean_season(noise + wave[phase], phase, 12) - wave).mean())
+    assert np.mean(wrong["noise"]) < 0.5 * np.mean(wrong["plain"])
+    assert np.mean(wrong["wave"]) < np.mean(wrong["plain"])
+    assert_allclose(_mean_season(wave[phase], phase, 12), wave, atol=1e-12)
 
 
 @pytest.mark.parametrize("sp", [4, 7, 12, 24, 52])

@@ -13,6 +13,7 @@ FloatArray = npt.NDArray[np.float64]
 _LEAST_CORRELATION = 0.15
 _LONGEST_SEASON = 800
 _SMALL = 1e-12
+_ROUNDS = 3
 
 
 def fill(y: FloatArray, season: int) -> FloatArray:
@@ -28,16 +29,30 @@ def fill(y: FloatArray, season: int) -> FloatArray:
     # Of few seasons the mean would tell what is still to come to the windows before it.
     if season == 1 or len(y) < 4 * season or known.sum() < 2 * season:
         return line
-    # What is left of a season when a moving average over one season is taken away, twice for its edges.
-    width = min(season, len(y))
-    padded = np.concatenate([line[:1].repeat(width // 2), line, line[-1:].repeat(width - 1 - width // 2)])
-    level = np.convolve(padded, np.full(width, 1 / width), mode="valid")
     phase = x % season
-    count = np.bincount(phase[known], minlength=season)
-    wave = np.bincount(phase[known], weights=(y - level)[known], minlength=season) / np.maximum(count, 1)
+    whole = line
+    # A moving average over one season is the level; better gaps give a better level.
+    for _ in range(_ROUNDS):
+        before, after = whole[:1].repeat(season // 2), whole[-1:].repeat(season - 1 - season // 2)
+        level = np.convolve(np.concatenate([before, whole, after]), np.full(season, 1 / season), mode="valid")
+        wave = _mean_season((y - level)[known], phase[known], season)[phase]
+        whole = np.where(known, y, np.interp(x, x[known], (y - wave)[known]) + wave)
+    return whole
+
+
+def _mean_season(rest: FloatArray, phase: npt.NDArray[np.int64], season: int) -> FloatArray:
+    """Mean deviations (season,) of deviations (n,) at phases (n,), each drawn to 0 by as much as it is noise.
+
+    This is the empirical Bayes estimate of normal means: the variance of the noise is that within phases, and
+    the variance of the season what the means vary more than noise explains.
+    """
+    count = np.bincount(phase, minlength=season)
+    wave = np.bincount(phase, weights=rest, minlength=season) / np.maximum(count, 1)
+    noise = float(((rest - wave[phase]) ** 2).sum()) / max(len(rest) - season, 1) / np.maximum(count, 0.5)
     wave -= wave.mean()
-    rest = np.interp(x, x[known], (y - wave[phase])[known])
-    return np.where(known, y, rest + wave[phase])
+    real = max(float((wave**2).mean() - noise.mean()), 0.0)
+    wave *= real / np.maximum(real + noise, 1e-300)
+    return wave - wave.mean()
 
 
 def step_size(z: FloatArray) -> float:
