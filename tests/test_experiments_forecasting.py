@@ -69,16 +69,30 @@ def test_scores_are_those_of_a_loop(experiment):
 
 def test_tables_of_whole_and_thinned_histories(experiment, tmp_path, capsys):
     path = tmp_path / "forecasting.json"
-    experiment.main(["--parts", "monash", "irregular", "--sets", "m3_quarterly", "--json", str(path)])
+    experiment.main(
+        ["--parts", "monash", "irregular", "--sets", "m3_quarterly", "--json", str(path), "--seeds", "0", "1"]
+    )
     found = json.loads(path.read_text())["results"]
     tables = [found["monash"], *found["irregular"].values()]
+    others = {f"{experiment.TRAINED}, seed 1", "seasonal naive"}
     for table in tables:
         rows = table["sets"]["m3_quarterly"]
-        assert rows.keys() == {experiment.OURS, experiment.TRAINED, "seasonal naive"}
+        assert rows.keys() == {experiment.OURS, experiment.TRAINED, *others}
         assert rows[experiment.OURS]["MASE"] < rows["seasonal naive"]["MASE"]
         ratio = rows[experiment.OURS]["MASE"] / rows["seasonal naive"]["MASE"]
         assert table["MASE relative to seasonal naive"][experiment.OURS] == pytest.approx(ratio)
     assert "m3_quarterly" in capsys.readouterr().out
+
+
+def test_coverage_after_several_ends(experiment, monkeypatch):
+    rng = np.random.default_rng(2)
+    panel = [20 + rng.normal(size=60) for _ in range(30)]
+    monkeypatch.setattr(experiment, "load", lambda name: panel if name == "m3_quarterly" else panel[:1])
+    monkeypatch.setitem(experiment.SETS, "sunspot", ("", 4, 5))
+    found = experiment.ends(["m3_quarterly", "sunspot"], None)
+    assert found["m3_quarterly"]["ends"] == 4 and found["sunspot"]["ends"] == 3
+    assert 70 < found["m3_quarterly"]["covered of 80 %"] < 90
+    assert found["sunspot"]["deviation of one end"] > 0
 
 
 def test_thinning_keeps_the_first_and_one_more(experiment):
