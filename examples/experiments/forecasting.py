@@ -189,12 +189,14 @@ def ends(names: Sequence[str], most: int | None) -> dict[str, dict[str, Any]]:
 
     Of sets of many series the end of the histories and up to three ends a horizon apart, where thirty series
     are long enough; of single series twenty ends, three horizons apart. What one end shows is chance: its
-    series have the same months before them, and a single series has one path.
+    series have the same months before them, and a single series has one path. ``most`` series are taken from
+    all over the set, because the first ones may be short.
     """
     found: dict[str, dict[str, Any]] = {}
     for name in names:
         _, sp, horizon = SETS[name]
-        series = load(name)[:most]
+        series = load(name)
+        series = series[:: max(1, len(series) // (most or len(series)))][:most]
         backs = range(0, 60, 3) if len(series) == 1 else range(4)
         inside: list[list[float]] = []
         for back in backs:
@@ -302,6 +304,7 @@ def scaling(n: int = 1000, lengths: Sequence[int] = (250, 500, 1000)) -> dict[st
     """Processor seconds and memory of fit and predict, horizon 48, and how the cost grows with samples."""
     rng = np.random.default_rng(0)
     seconds = {}
+    ours([np.sin(np.arange(200.0) + i) for i in range(3)], 24, 48)  # loads what is loaded once
     for length in lengths:
         t = np.arange(length)
         waves = np.sin(2 * np.pi * (t + rng.integers(24, size=(n, 1))) / 24)
