@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose
 
 from tsssm.forecasting import _inputs, _model, _smoothing, _windows, fit_model
 from tsssm.forecasting._choice import losses, mixture
-from tsssm.forecasting._conformal import Errors
+from tsssm.forecasting._conformal import Errors, evenest
 from tsssm.forecasting._inputs import Inputs, Rows, Systems, fixed_systems, last_states, states
 from tsssm.forecasting._model import prepared_series
 from tsssm.forecasting._prepare import _mean_season, fill, find_season, step_size
@@ -374,6 +374,16 @@ def test_quantiles_of_errors_cover_what_they_say():
     covered = ((new >= low) & (new <= high)).mean(axis=0)
     assert 0.78 < covered.mean() < 0.82
     assert (np.abs(covered - 0.8) < 0.08).all()
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_the_unit_of_errors_makes_them_alike(power):
+    rng = np.random.default_rng(11)
+    earlier = np.exp(rng.normal(size=500))
+    size = np.abs(rng.standard_t(3, size=500)) * earlier**power
+    owner = np.arange(500) % 50
+    assert evenest(size, earlier, owner) == power
+    assert evenest(size, earlier, owner % 10) == evenest(np.zeros(500), earlier, owner) == 0.5
 
 
 def test_few_errors_give_wide_intervals_that_grow():

@@ -139,7 +139,9 @@ def _errors(fields: Fields) -> Errors:
     pooled = fields.array("pooled", (None,), np.float64)
     if (np.diff(pooled) < 0).any():
         raise fields.refuse("pooled", "sorted", pooled)
-    return Errors(growth, pooled)
+    # The first files do without.
+    errors = Errors(growth, pooled)
+    return errors._replace(power=fields.number("power", 0.0, 1.0)) if fields.has("power") else errors
 
 
 def _model(fields: Fields) -> ForecastModel:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsssm.forecasting._choice import mixture
-from tsssm.forecasting._conformal import Errors, tempered
+from tsssm.forecasting._conformal import Errors, evenest, tempered
 from tsssm.forecasting._inputs import Inputs, Rows, lag_choices, last_states, states
 from tsssm.forecasting._prepare import fill, find_season, step_size
 from tsssm.forecasting._smoothing import smooth_all
@@ -169,7 +169,7 @@ class ForecastModel(NamedTuple):
             for i, stop, count in zip(numbers, stops, counts, strict=True):
                 values[i] = scales[i].back(path[stop - count : stop])
                 if count and part.transform == "none":
-                    spread[i] = scales[i].unit * tempered(bank.spreads[stop - 1])
+                    spread[i] = scales[i].unit * tempered(bank.spreads[stop - 1], self.errors.power)
         return values, spread
 
 
@@ -254,7 +254,7 @@ def _mixed(trials: Sequence[Trial], series: Sequence[Series], inputs: Inputs, pl
     weights = mixture(forecasts, kept.targets / units, kept.known.astype(np.float64), prior, spans, power)
     chosen = [k for k in range(len(rows)) if weights[k] > 0]
     blend = np.sum([weights[k] * forecasts[k] for k in chosen], axis=0) * units
-    errors = Errors.of(_scaled_errors(trials[0], kept, blend), kept.known)
+    errors = _errors_of(trials[0], kept, blend)
     parts = []
     for trial in trials:
         own = [k for k in chosen if rows[k].transform == trial.transform]
@@ -294,8 +294,11 @@ def _error_units(series: Sequence[Series], inputs: Inputs) -> FloatArray:
     return np.array(found)
 
 
-def _scaled_errors(trial: Trial, kept: Kept, blend: FloatArray) -> FloatArray:
-    """Errors (N, H) of the mixture in units of the spread of each window."""
+def _errors_of(trial: Trial, kept: Kept, blend: FloatArray) -> Errors:
+    """What is known of the errors of the mixture, in units of the spread of each window."""
+    miss = kept.targets - blend
     units = np.array([scale.unit for scale in trial.scales])[kept.owner]
-    spread = np.maximum(units * tempered(kept.spread), 1e-300)
-    return (kept.targets - blend) / spread[:, None]
+    size = np.where(kept.known, np.abs(miss), 0.0).sum(axis=1) / np.maximum(kept.known.sum(axis=1), 1)
+    power = evenest(size / np.maximum(units, 1e-300), kept.spread, kept.owner)
+    spread = np.maximum(units * tempered(kept.spread, power), 1e-300)
+    return Errors.of(miss / spread[:, None], kept.known, power)

@@ -96,7 +96,8 @@ class RunningForecast:
         values, spread = np.zeros(self.model.horizon), 0.0
         for part in self.model.parts:
             logs = self.log if part.transform == "log" else None
-            path, error = (logs or self.plain).forecast(part, logs is not None, self.place - 1)
+            past, power = logs or self.plain, self.model.errors.power
+            path, error = past.forecast(part, logs is not None, self.place - 1, power)
             values += part.weight * path
             if part.transform == "none":
                 spread = error
@@ -158,7 +159,7 @@ class _Past:
         bank.run(z, np.zeros(0, dtype=np.int64))
         return bank
 
-    def forecast(self, part: Part, log: bool, place: int) -> tuple[FloatArray, float]:
+    def forecast(self, part: Part, log: bool, place: int, power: float) -> tuple[FloatArray, float]:
         """Forecasts (H,) of a part of the model, and the spread, both in the units of y."""
         inputs = self.inputs
         deviation = float(np.sqrt(self.squares / self.count)) if inputs.even else None
@@ -178,4 +179,4 @@ class _Past:
         found = bank.forecast()
         path = at.size[0] * (at.inputs[0] @ part.coef) + part.last * at.last[0]
         path = path + part.smooth * found.paths[0] / unit
-        return scale.back(path), unit * float(tempered(found.spreads[0] / unit))
+        return scale.back(path), unit * float(tempered(found.spreads[0] / unit, power))
