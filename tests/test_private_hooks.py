@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -67,6 +67,56 @@ def test_numba_compiles_a_part_once_for_all_numbers_that_callers_write_out() -> 
     kernel._cache = compiling.CPUDispatcher(total)._cache
     assert kernel(2) == 10
     assert len(scaled.overloads) == 1, "Dispatcher.get_call_template"
+
+
+def test_numba_makes_no_machine_code_of_a_part() -> None:
+    @compiling.routine
+    def doubled(x):
+        return 2 * x
+
+    def total(x):
+        return doubled(x) + 1
+
+    kernel = compiling.kernel(total)
+    kernel._cache = compiling.CPUDispatcher(total)._cache
+    assert kernel(2.0) == 5.0
+    (part,), (whole,) = doubled.overloads.values(), kernel.overloads.values()
+    found = [code.library.get_pointer_to_function(code.fndesc.llvm_func_name) for code in (part, whole)]
+    assert not found[0] and found[1], "CPUCodeLibrary._finalize_final_module, JITCPUCodegen.set_env"
+    assert compiling.CPUDispatcher(total, targetoptions={"nopython": True})(2.0) == 5.0, "a hook that stayed"
+
+
+class One(NamedTuple):
+    x: Any
+
+
+class Other(NamedTuple):
+    x: Any
+    y: Any
+
+
+def test_numba_tells_named_tuples_apart() -> None:
+    @compiling.Choice
+    def size(given: Any) -> int:
+        return 0
+
+    @size.of(One)
+    @compiling.inline
+    def _(given):
+        return given.x.size
+
+    @size.of(object)
+    @compiling.inline
+    def _(given):
+        return given.x.size * given.y
+
+    def both(one, other, none):
+        size(none)
+        return size(one) + size(other)
+
+    kernel = compiling.kernel(both)
+    kernel._cache = compiling.CPUDispatcher(both)._cache
+    assert kernel(One(np.zeros(3)), Other(np.zeros(2), 5), None) == 13, "NamedTuple.instance_class"
 
 
 def test_numba_leaves_reference_counts_out_of_a_routine() -> None:

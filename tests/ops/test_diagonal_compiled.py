@@ -359,6 +359,9 @@ def test_a_call_compiles_what_it_needs(monkeypatch: pytest.MonkeyPatch, case: st
     rule = "foh" if case == "foh" else "zoh"
     cpu.diagonal_scan(u, v, A, A, C, None, step, dt, bound, x0, rule, 0.0, False, False)
     (call,) = taken
-    assert (call["dt"] is not None) == (call["gaps"].size == 0) == (case == "own gaps")
-    assert (call["bound"] is not None) == (case == "liquid")
-    assert call["at_rest"] == {"plain": None, "own gaps": None, "state": False}.get(case, True)
+    own, form = call["dt"], call["form"]
+    assert (own is not None) == (call["times"].gaps.size == 0) == (case == "own gaps")
+    assert (call["operands"].bound.size > 0) == (case == "liquid")
+    by_modes = {"state": None, "foh": None, "two readouts": None, "liquid": "AsDriven"}.get(case, "AsPlain")
+    assert (form.modes and type(form.modes).__name__) == by_modes
+    assert (form.rows is not None) == (case in ("slow", "state", "foh", "two readouts"))

@@ -62,10 +62,10 @@ def test_a_table_of_nodes_reaches_a_few_mean_gaps() -> None:
     dt = torch.rand(1, 4, 300, generator=torch.Generator().manual_seed(0))
     dt[0, 1, 7] = 1e6
     none = np.empty(0, np.float32)
-    reach, typical = gaps.extent(U, dt, none, "zoh")
+    reach, typical = gaps.extent(U, dt, none, True)
     assert reach == pytest.approx(4 * dt.mean().item())
     assert typical == pytest.approx((dt**2).sum().item() / dt.sum().item(), rel=1e-5)
     dt[0, 1, 7] = 0.5
-    assert gaps.extent(U, dt, none, "zoh")[0] == dt.max().item()
-    assert gaps.extent(U, dt, none, "gbt")[0] == math.inf
-    assert gaps.extent(U, None, none, "zoh") == (math.inf, 1.0)
+    assert gaps.extent(U, dt, none, True)[0] == dt.max().item()
+    assert gaps.extent(U, dt, none, False)[0] == math.inf
+    assert gaps.extent(U, None, none, True) == (math.inf, 1.0)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -21,11 +22,46 @@ from typing import Any
 import llvmlite
 import numba
 from numba import config, types
+from numba.core.codegen import CPUCodeLibrary, JITCPUCodegen
 from numba.core.compiler import CompileResult
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
+from numpy import ndarray
 
 from tsssm.ops.cpu import caching
+
+
+def _finish_for_linking(library: Any) -> None:
+    library._finalize_dynamic_globals()
+    library._finalized = True
+
+
+def _leave(self: Any, *operands: Any) -> None:
+    pass
+
+
+_FOR_LINKING = {
+    (CPUCodeLibrary, "_finalize_final_module"): _finish_for_linking,
+    (JITCPUCodegen, "set_env"): _leave,
+}
+
+
+@contextmanager
+def _only_to_be_linked() -> Iterator[None]:
+    """What Numba compiles meanwhile becomes no machine code of its own, nor is it optimised on its own.
+
+    It is linked into the kernel that calls it, where LLVM sees all at once: that halves the time.
+    """
+    with global_compiler_lock:
+        before = {hook: getattr(*hook) for hook in _FOR_LINKING}
+        try:
+            for (owner, name), function in _FOR_LINKING.items():
+                setattr(owner, name, function)
+            yield
+        finally:
+            for (owner, name), function in before.items():
+                setattr(owner, name, function)
 
 
 class _Part(CPUDispatcher):
@@ -40,6 +76,10 @@ class _Part(CPUDispatcher):
         # A number that the caller writes out is no signature of its own; LLVM takes it into account anyway.
         return super().get_call_template(tuple(map(types.unliteral, args)), kws)
 
+    def compile(self, sig: Any) -> Any:
+        with _only_to_be_linked():
+            return super().compile(sig)
+
     def __call__(self, *args: Any) -> Any:
         return self._from_python(*args)
 
@@ -50,6 +90,48 @@ routine: Callable[[Any], Any] = partial(_Part, nogil=True, _nrt=False)
 maker: Callable[[Any], Any] = partial(_Part, nogil=True)
 # Compiled into its caller; it may take registers.
 inline: Callable[[Any], Any] = partial(_Part, forceinline=True, _nrt=False)
+
+
+@inline
+def _nothing(*operands: Any) -> None:
+    pass
+
+
+class Choice(_Part):
+    """A function whose part is chosen by the type of its first operand, a named tuple or an array.
+
+    Parts are named by ``@choice.of(Tuple)`` above ``@routine``, ``@maker`` or ``@inline``; one of ``object``
+    is for all tuples that have none of their own. For None nothing is done, and None returned.
+    """
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self._parts: dict[Any, Any] = {}
+
+    def of(self, *kinds: type) -> Callable[[Any], Any]:
+        """Say which part is taken for these types."""
+
+        def add(part: Any) -> Any:
+            self._parts.update(dict.fromkeys(kinds, part))
+            return part
+
+        return add
+
+    def _part(self, args: Any) -> Any:
+        first = args[0]
+        kind = ndarray if isinstance(first, types.Array) else getattr(first, "instance_class", None)
+        if isinstance(first, (types.NoneType, types.StarArgTuple, types.StarArgUniTuple)):
+            return _nothing
+        part = self._parts.get(kind, self._parts.get(object))
+        if part is None:
+            raise types.errors.TypingError(f"{self.py_func.__name__} has no part for {first}")
+        return part
+
+    def get_call_template(self, args: Any, kws: Any) -> Any:
+        return self._part(args).get_call_template(args, kws)
+
+    def get_overload(self, sig: Any) -> Any:
+        return self._part(sig).get_overload(sig)
 
 
 class _Kernel(CPUDispatcher):

@@ -12,7 +12,7 @@ from math import factorial
 from typing import Any
 
 from tsssm.ops.cpu.compiling import inline
-from tsssm.ops.cpu.simd import (
+from tsssm.ops.cpu.lanewise import (
     CONSTANTS,
     POLYNOMIALS,
     constant,
@@ -20,8 +20,8 @@ from tsssm.ops.cpu.simd import (
     polynomial,
     power_of_two,
     round_to_even,
-    where,
 )
+from tsssm.ops.cpu.simd import where
 
 
 def _both(single: float, double: float) -> dict[str, float]:
@@ -29,7 +29,6 @@ def _both(single: float, double: float) -> dict[str, float]:
 
 
 CONSTANTS |= {
-    "one": _both(1.0, 1.0),
     "log2(e)": _both(1.4426950408889634, 1.4426950408889634),
     "2/pi": _both(0.6366197723675814, 0.6366197723675814),
     "ln2, high": _both(0.693359375, 6.93145751953125e-1),
@@ -41,7 +40,6 @@ CONSTANTS |= {
     "lowest exponent": _both(-87.0, -708.0),
     "highest exponent": _both(88.0, 709.0),
     "largest angle, squared": _both(1e12, 1e28),
-    "zero": _both(0.0, 0.0),
     # A square above this may have overflowed.
     "large square": _both(1e37, 1e300),
 }

@@ -51,6 +51,12 @@ def distinct_gaps(
     return distinct[:count].view(each.dtype), index, each
 
 
+def own_gaps(u: Tensor, dt: Tensor | None) -> tuple[NDArray[Any], NDArray[np.int32], NDArray[Any] | None]:
+    """The same for scans that share no gaps, unless all are 1."""
+    one = _REGULAR[u.dtype][0, 0]
+    return (one, _NO_INDEX, None) if dt is None else (one[:0], _NO_INDEX, as_array(dt))
+
+
 @kernel
 def _number(values: Any, distinct: Any, index: Any) -> int:
     """Find the distinct ones of ``values``, by order of appearance, and write which one each of them is.
@@ -79,13 +85,13 @@ def _number(values: Any, distinct: Any, index: Any) -> int:
     return count
 
 
-def extent(u: Tensor, dt: Tensor | None, gaps: NDArray[Any], rule: str) -> tuple[float, float]:
+def extent(u: Tensor, dt: Tensor | None, gaps: NDArray[Any], hold: bool) -> tuple[float, float]:
     """How far a table of nodes goes, infinite if none pays; and the mean gap, weighted by the gaps."""
     if dt is None:
         return math.inf, 1.0
     typical = float(dt.square().sum() / dt.sum().clamp(min=torch.finfo(dt.dtype).tiny))
     many = u.shape[0] * u.shape[1] >= FEWEST_FOR_NODES
-    by_nodes = many and rule == "zoh" and gaps.size == 0 and dt.dtype == torch.float32
+    by_nodes = many and hold and gaps.size == 0 and dt.dtype == torch.float32
     return min(float(dt.max()), _REACH * float(dt.mean())) if by_nodes else math.inf, typical
 
 

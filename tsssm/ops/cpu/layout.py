@@ -6,11 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from tsssm.ops.cpu import threads
+from tsssm.ops.cpu.blocks import CHUNK
 from tsssm.ops.cpu.simd import BYTES
 
 # Fused multiply-adds of whole registers, about 0.3 ms, below which a second thread costs more than it brings.
@@ -37,14 +39,24 @@ def block_count(channels: int, dtype: torch.dtype) -> int:
 
 def as_array(tensor: Tensor) -> NDArray[Any]:
     """The tensor's numbers as a contiguous array; a complex one gets a last axis of two."""
-    if tensor.is_complex():
-        tensor = torch.view_as_real(tensor.resolve_conj())
-    return tensor.detach().resolve_neg().contiguous().numpy()
+    array = np.ascontiguousarray(tensor.numpy(force=True))
+    return array[..., None].view(array.real.dtype) if array.dtype.kind == "c" else array
 
 
 def flat(tensor: Tensor) -> NDArray[Any]:
     """The tensor's numbers as a contiguous array with one axis."""
     return as_array(tensor).reshape(-1)
+
+
+def samples(u: Tensor) -> int:
+    """Registers that it takes to hold an input (batch, L, H)."""
+    return u.shape[0] * u.shape[1] * block_count(u.shape[2], u.dtype)
+
+
+def saved_states(u: Tensor, directions: int, slots: int, modes: int) -> tuple[int, ...]:
+    """Shape of complex states before each chunk of an input (batch, L, H); so many directions keep some."""
+    blocks, chunks = block_count(u.shape[2], u.dtype), -(-u.shape[1] // CHUNK)
+    return (directions, u.shape[0], blocks, chunks, slots, modes, 2, lane_count(u.dtype))
 
 
 def ranges(u: Tensor, work: int) -> Ranges:
@@ -62,12 +74,16 @@ def _split(total: int, parts: int) -> list[tuple[int, int]]:
 
 
 def for_each(cut: Ranges, task: Callable[[int, int, int, int, int], object]) -> None:
-    """Call ``task(part, first block, last block, first series, last series)`` for every pair of ranges."""
-    threads.run(
-        [
-            partial(task, part, *blocks, *series)
-            for blocks in cut.blocks
-            for part, series in enumerate(cut.series)
-        ],
-        cut.threads,
-    )
+    """Call ``task(part, first block, last block, first series, last series)`` for every pair of ranges.
+
+    A task works on arrays alone: no mode of PyTorch's matters to it.
+    """
+    tasks = [
+        partial(task, part, *blocks, *series)
+        for blocks in cut.blocks
+        for part, series in enumerate(cut.series)
+    ]
+    if len(tasks) == 1:
+        tasks[0]()
+    else:
+        threads.run(tasks, cut.threads)

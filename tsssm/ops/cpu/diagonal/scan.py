@@ -1,58 +1,134 @@
-"""`tsssm.ops.reference.diagonal_scan` and its adjoint on CPU tensors."""
+"""`tsssm.ops.reference.diagonal_scan` and ``liquid_scan``, and their adjoints, on CPU tensors.
+
+C (K, M, H, N), dt (K, batch, L) and u_prev (K, batch, L, H) are those of each of K directions, of which the
+second runs opposite to the first and from rest.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from tsssm.ops.cpu.allocation import empty, empty_like
-from tsssm.ops.cpu.blocks import CHUNK
-from tsssm.ops.cpu.diagonal.backward import backward_pass
-from tsssm.ops.cpu.diagonal.forward import forward_pass
-from tsssm.ops.cpu.diagonal.plain import any_slow
+from tsssm.ops.cpu.calls import array_or_nothing, renewed, run_backward, run_forward, signals
+from tsssm.ops.cpu.coefficients import FOH, GBT, ZOH, Rule
+from tsssm.ops.cpu.diagonal.block import System, any_slow
+from tsssm.ops.cpu.diagonal.cells import AsCoupled, AsDriven, AsPlain
+from tsssm.ops.cpu.diagonal.chain import AsChain
+from tsssm.ops.cpu.diagonal.correlation import AsCorrelation
+from tsssm.ops.cpu.diagonal.kernels import Form, backward_pass, forward_pass
+from tsssm.ops.cpu.diagonal.rows import AsLinear, AsLiquid
 from tsssm.ops.cpu.gaps import MAX_SHARED_MOVES, distinct_gaps, extent, mean_duration
-from tsssm.ops.cpu.layout import as_array, block_count, for_each, lane_count, ranges
-from tsssm.ops.cpu.rows import FOH, GBT, ZOH
+from tsssm.ops.cpu.layout import as_array, ranges, samples, saved_states
+from tsssm.ops.cpu.passes import Times
 
 _KINDS = {"gbt": GBT, "zoh": ZOH, "foh": FOH}
+
+
+class Operands(NamedTuple):
+    """Tensors of a scan: (H, N) the system, (H,) the steps; D, dt and bound may be absent."""
+
+    A: Tensor
+    B: Tensor
+    C: Tensor
+    D: Tensor | None
+    step: Tensor
+    dt: Tensor | None
+    bound: Tensor | None
+
+    def arrays(self) -> System:
+        """As the kernels take them."""
+        A, B, C, step = map(as_array, (self.A, self.B, self.C, self.step))
+        bound = None if self.bound is None else self.bound.t()
+        D, bounds = (array_or_nothing(t, self.step.dtype, 2) for t in (self.D, bound))
+        return System(A, B, C, D, step, bounds)
+
+
+def _form(u: Tensor, operands: Operands, rule: Rule, at_rest: bool) -> tuple[System, Form, Times, Any]:
+    """Operands of a call of the diagonal scan, how it is computed, and its gaps."""
+    arrays = operands.arrays()
+    directions, readouts, _, modes = operands.C.shape
+    liquid = operands.bound is not None
+    # A sample needs no more than its move, of which more can be shared.
+    simple = readouts == 1 and (rule.kind == ZOH if liquid else rule.kind != FOH)
+    times, own = _times(u, operands.dt, modes, rule, MAX_SHARED_MOVES if simple and at_rest else None)
+    by_modes: Any = (AsDriven() if times.gaps.size == 1 else AsCoupled()) if liquid else AsPlain()
+    rows: Any = AsLiquid(rule.kind == GBT) if liquid else AsLinear(rule.kind == FOH)
+    if simple and at_rest:
+        driven = liquid and times.gaps.size == 1
+        if driven or not any_slow(arrays.A, arrays.step, times.duration):
+            rows = None
+    elif not simple or directions == 1:
+        by_modes = None
+    return arrays, Form(rule, by_modes, rows), times, own
+
+
+def _times(u: Tensor, dt: Tensor | None, modes: int, rule: Rule, most: int | None) -> tuple[Times, Any]:
+    """The gaps of a call, and those of each sample unless some are shared."""
+    gaps, index, each = distinct_gaps(u, dt, modes, most)
+    times = Times(gaps, index, *extent(u, dt, gaps, rule.kind == ZOH), mean_duration(u, dt))
+    return times, each if gaps.size == 0 else None
+
+
+def _work(u: Tensor, C: Tensor, order: int) -> int:
+    directions, readouts, _, modes = C.shape
+    return directions * (6 + 2 * readouts + 8 * (order - 1)) * samples(u) * modes
+
+
+class _Call(NamedTuple):
+    """A scan and what it is to be computed by."""
+
+    u: Tensor
+    v: Tensor | None
+    operands: Operands
+    arrays: System
+    form: Form
+    times: Times
+    own: Any
+    at_rest: bool
+    reverse: bool
+
+    def forward(self, x: Tensor, save: bool) -> tuple[Tensor, Tensor]:
+        """Outputs and saved states; the states ``x`` (slots, batch, H, N) are renewed."""
+        u, C = self.u, self.operands.C
+        y = empty((C.shape[1], *u.shape), u.dtype)
+        saved = empty(saved_states(u, C.shape[0] if save else 0, x.shape[0], x.shape[3]), u.dtype)
+        inputs = (signals(u, y, saved, self.v), self.arrays, self.times, self.own, self.form, as_array(x))
+        options = (self.at_rest, self.reverse)
+        run_forward(forward_pass, (*inputs, *options), ranges(u, _work(u, C, x.shape[0])))
+        return y.transpose(0, 1), saved
+
+    def backward(self, gy: Tensor, gx: Tensor, saved: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of u, v, A, B, C, D, step and bound; ``gx`` becomes that of the first states."""
+        u, operands, arrays = self.u, self.operands, self.arrays
+        gu, gv = empty_like(u), None if self.v is None else empty_like(self.v)
+        by_sample = signals(u, gy.transpose(0, 1), saved, self.v, gu, gv)
+        inputs = (
+            by_sample,
+            arrays,
+            self.times,
+            self.own,
+            self.form,
+            as_array(gx),
+            self.at_rest,
+            self.reverse,
+        )
+        cut = ranges(u, 3 * _work(u, operands.C, gx.shape[0]))
+        gA, gB, gC, gD, g_step, g_bound = run_backward(backward_pass, inputs, arrays, cut)
+        if operands.bound is not None:
+            g_bound = g_bound.t().contiguous()
+        system = map(torch.view_as_complex, (gA, gB, gC))
+        return gu, u.new_empty((0, 0, 0, 0)) if gv is None else gv, *system, gD, g_step, g_bound
 
 
 def saved_shape(
     directions: int, batch: int, length: int, channels: int, modes: int, dtype: torch.dtype, save: bool
 ) -> tuple[int, ...]:
     """Shape of the states kept for the adjoint: those before each chunk, or nothing."""
-    blocks, chunks = block_count(channels, dtype), -(-length // CHUNK)
-    return (directions if save else 0, batch, blocks, chunks, modes, 2, lane_count(dtype))
-
-
-def _work(u: Tensor, C: Tensor) -> int:
-    directions, readouts, _, modes = C.shape
-    samples = u.shape[0] * u.shape[1] * block_count(u.shape[2], u.dtype)
-    return directions * (6 + 2 * readouts) * samples * modes
-
-
-def _operands(
-    u: Tensor, v: Tensor | None, system: Sequence[Tensor | None], dt: Tensor | None, rule: str, at_rest: bool
-) -> tuple[list[Any], bool | None]:
-    """Operands of `backward_pass` up to the duration, and what both passes take for ``at_rest``.
-
-    ``system`` is A, B, C, D, step and bound. `forward_pass` does without the mean gap, the last but one.
-    """
-    v = u.new_empty((0, 0, 0, 0)) if v is None else v
-    arrays: list[Any] = [None if t is None else as_array(t) for t in (u, v, *system)]
-    _, _, A, _, C, _, step, bound = arrays
-    liquid = bound is not None
-    # A sample needs no more than its move, of which more can be shared.
-    simple = at_rest and C.shape[1] == 1 and (rule == "zoh" if liquid else rule != "foh")
-    gaps, index, each = distinct_gaps(u, dt, C.shape[3], MAX_SHARED_MOVES if simple else None)
-    own = each if gaps.size == 0 else None
-    duration = mean_duration(u, dt)
-    by_rows = liquid or not simple or any_slow(A, step, duration)
-    operands = [*arrays, gaps, index, own, *extent(u, dt, gaps, rule), duration]
-    return operands, at_rest if by_rows else None
+    u = torch.empty(batch, length, channels, dtype=dtype, device="meta")
+    return saved_states(u, directions if save else 0, 1, modes)
 
 
 def diagonal_scan(
@@ -71,28 +147,13 @@ def diagonal_scan(
     reverse: bool,
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Outputs (batch, M, L, H), final states (batch, H, N) and, if ``save``, the states the adjoint needs.
-
-    C (K, M, H, N), dt (K, batch, L) and u_prev (K, batch, L, H) are those of each of K directions, of which
-    the second runs opposite to the first and from rest.
-    """
-    batch, length, channels = u.shape
-    directions, readouts, _, modes = C.shape
-    y = empty((readouts, batch, length, channels), u.dtype)
-    x = A.new_zeros(batch, channels, modes) if x0 is None else x0.clone(memory_format=torch.contiguous_format)
-    saved = empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save), u.dtype)
-    D = u.new_empty((0, 0)) if D is None else D
-    system = A, B, C, D, step, bound
-    (*operands, _, duration), at_rest = _operands(u, u_prev, system, dt, rule, x0 is None)
-    inputs = (*operands, duration, as_array(x))
-    options = (at_rest, _KINDS[rule], alpha, reverse)
-    outputs = (as_array(y), as_array(saved))
-
-    def task(part: int, *block_and_series: int) -> None:
-        forward_pass(*inputs, *options, *block_and_series, *outputs)
-
-    for_each(ranges(u, _work(u, C)), task)
-    return y.transpose(0, 1), x, saved
+    """Outputs (batch, M, L, H), final states (batch, H, N) and, if ``save``, the states the adjoint needs."""
+    shape = (u.shape[0], *A.shape)
+    x = A.new_zeros(shape) if x0 is None else renewed(x0)
+    operands, how = Operands(A, B, C, D, step, dt, bound), Rule(_KINDS[rule], alpha)
+    form = _form(u, operands, how, x0 is None)
+    y, saved = _Call(u, u_prev, operands, *form, x0 is None, reverse).forward(x[None], save)
+    return y, x, saved
 
 
 def diagonal_scan_adjoint(
@@ -112,32 +173,95 @@ def diagonal_scan_adjoint(
     alpha: float,
     reverse: bool,
     at_rest: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, ...]:
     """Gradients of u, u_prev, A, B, C, D, step, bound and x0 from those of outputs and final states.
 
     ``at_rest`` says that there was no x0, so that its gradient is of no use. Gradients of absent tensors
     are empty.
     """
-    cut = ranges(u, 3 * _work(u, C))
-    gx = gx.clone(memory_format=torch.contiguous_format)
-    gu = empty_like(u)
-    gv = empty((0, 0, 0, 0) if u_prev is None else tuple(u_prev.shape), u.dtype)
-    # One entry for each range of series, so that no two tasks write to the same place.
-    parts = len(cut.series)
-    nothing = u.new_empty((0, 0))
-    D = nothing if D is None else D
-    trained = (A, B, C, D, step, nothing if bound is None else bound)
-    system = [t.new_empty((parts, *t.shape)) for t in trained]
-    inputs, rest = _operands(u, u_prev, (A, B, C, D, step, bound), dt, rule, at_rest)
-    upstream = [as_array(t) for t in (saved, gy.transpose(0, 1), gx)]
-    options = (rest, _KINDS[rule], alpha, reverse)
-    outputs = (as_array(gu), as_array(gv))
-    by_part = [as_array(t) for t in system]
+    gx = renewed(gx)
+    operands, how = Operands(A, B, C, D, step, dt, bound), Rule(_KINDS[rule], alpha)
+    form = _form(u, operands, how, at_rest)
+    call = _Call(u, u_prev, operands, *form, at_rest, reverse)
+    return *call.backward(gy, gx[None], saved), gx
 
-    def task(part: int, *block_and_series: int) -> None:
-        gradients = (array[part] for array in by_part)
-        backward_pass(*inputs, *upstream, *options, *block_and_series, *outputs, *gradients)
 
-    for_each(cut, task)
-    gA, gB, gC, gD, gstep, g_bound = (t[0] if parts == 1 else t.sum(0) for t in system)
-    return gu, gv, gA, gB, gC, gD, gstep, g_bound, gx
+def liquid_saved_shape(
+    directions: int,
+    batch: int,
+    length: int,
+    channels: int,
+    modes: int,
+    order: int,
+    dtype: torch.dtype,
+    save: bool,
+) -> tuple[int, ...]:
+    """Shape of the states kept for the adjoint: those before each chunk, or nothing."""
+    u = torch.empty(batch, length, channels, dtype=dtype, device="meta")
+    return saved_states(u, directions if save else 0, order, modes)
+
+
+def _liquid_call(
+    u: Tensor, operands: Operands, kernel: str, order: int, rule: str, alpha: float, reverse: bool
+) -> _Call:
+    how = Rule(_KINDS[rule], alpha)
+    if kernel == "exact":
+        rows: Any = AsChain(order, rule == "gbt")
+    else:
+        rows = AsCorrelation(order, kernel == "kb")
+    gaps = _times(u, operands.dt, operands.C.shape[3], how, None)
+    return _Call(u, None, operands, operands.arrays(), Form(how, None, rows), *gaps, False, reverse)
+
+
+def liquid_scan(
+    u: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    step: Tensor,
+    dt: Tensor | None,
+    bound: Tensor | None,
+    start: Tensor | None,
+    kernel: str,
+    order: int,
+    rule: str,
+    alpha: float,
+    reverse: bool,
+    save: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs (batch, M, L, H), final states (order, batch, H, N) and, if ``save``, what the
+    adjoint needs."""
+    shape = (order, u.shape[0], *A.shape)
+    x = A.new_zeros(shape) if start is None else renewed(start)
+    operands = Operands(A, B, C, D, step, dt, bound)
+    y, saved = _liquid_call(u, operands, kernel, order, rule, alpha, reverse).forward(x, save)
+    return y, x, saved
+
+
+def liquid_scan_adjoint(
+    gy: Tensor,
+    gx: Tensor,
+    saved: Tensor,
+    u: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None,
+    step: Tensor,
+    dt: Tensor | None,
+    bound: Tensor | None,
+    kernel: str,
+    rule: str,
+    alpha: float,
+    reverse: bool,
+) -> tuple[Tensor, ...]:
+    """Gradients of u, A, B, C, D, step, bound and start from those of the outputs and of the final states.
+
+    That of an absent D or bound is empty. Those of A and B leave out the way through the bound.
+    """
+    gx = renewed(gx)
+    operands = Operands(A, B, C, D, step, dt, bound)
+    call = _liquid_call(u, operands, kernel, len(gx), rule, alpha, reverse)
+    gu, _, *gradients = call.backward(gy, gx, saved)
+    return gu, *gradients, gx

@@ -19,7 +19,8 @@ from typing import Any
 
 from tsssm.ops.cpu.compiling import inline, routine
 from tsssm.ops.cpu.dplr.system import pair
-from tsssm.ops.cpu.simd import constant, load, splat, store
+from tsssm.ops.cpu.lanewise import constant
+from tsssm.ops.cpu.simd import load, splat, store
 
 CHUNK = 32
 

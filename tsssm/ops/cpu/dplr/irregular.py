@@ -16,8 +16,7 @@ from typing import Any
 from tsssm.ops.cpu.compiling import inline, routine
 from tsssm.ops.cpu.dplr.feedback import CHUNK, close, close_adjoint, invert
 from tsssm.ops.cpu.dplr.regular import collect_others
-from tsssm.ops.cpu.dplr.system import pair, put_pair, resolvent
-from tsssm.ops.cpu.rows import conj_times, times
+from tsssm.ops.cpu.dplr.system import conj_times, pair, put_pair, resolvent, times
 from tsssm.ops.cpu.simd import load, splat, store
 
 # One sample more than a chunk has: at a distance of a power of two, the entries of all modes for one sample

@@ -19,7 +19,7 @@ import numpy as np
 from tsssm.ops.cpu.blocks import (
     feed_through,
     feed_through_adjoint,
-    gather_feedthrough,
+    gather_rows,
     load_state,
     read,
     store_state,
@@ -96,7 +96,7 @@ def forward_pass(
     for block in range(first, last):
         h0 = block * width
         system = gather_system(Lambda, P, Q, B, h0, width)
-        feedthrough = gather_feedthrough(D, readouts, h0, width)
+        feedthrough = gather_rows(D, readouts, h0)
         coefficients, _ = discretise(system, alpha, width)
         response = impulse_response(coefficients, CHUNK if even else 1, width)
         if even:
@@ -107,17 +107,17 @@ def forward_pass(
             for b in range(b0, b1):
                 state = zeros((system.shape[0], 2, width), u)
                 if d == 0 and not at_rest:
-                    load_state(x, b, h0, width, state)
+                    load_state(x, b, h0, state)
                 for c in range(chunks):
                     start = c * CHUNK
                     count = min(CHUNK, length - start)
                     span = (start, count, backwards)
-                    read(u, b, h0, span, ub, 0, width)
+                    read(u, b, h0, span, ub, 0)
                     for m in range(readouts):
                         if d == 0:
-                            feed_through(ub, feedthrough, m, yb, m * CHUNK * width, count, width)
+                            feed_through(ub, feedthrough, m, yb, m * CHUNK * width, count)
                         else:
-                            read(y[m], b, h0, span, yb, m * CHUNK * width, width)
+                            read(y[m], b, h0, span, yb, m * CHUNK * width)
                     if saved.size > 0:
                         to = ((d * saved.shape[1] + b) * saved.shape[2] + block) * chunks + c
                         for n in range(2 * modes):
@@ -147,15 +147,15 @@ def forward_pass(
                             width,
                         )
                     for m in range(readouts):
-                        write(y[m], b, h0, span, yb, m * CHUNK * width, width)
+                        write(y[m], b, h0, span, yb, m * CHUNK * width)
                     if v.size > 0:
                         for r in range(rank):
-                            write(v[d, r], b, h0, span, vb, r * CHUNK * width, width)
+                            write(v[d, r], b, h0, span, vb, r * CHUNK * width)
                     if inverses.size > 0:
                         for r in range(rank * rank):
-                            write(inverses[d, r], b, h0, span, ib, r * CHUNK * width, width)
+                            write(inverses[d, r], b, h0, span, ib, r * CHUNK * width)
                 if d == 0:
-                    store_state(x, b, h0, width, state)
+                    store_state(x, b, h0, state)
 
 
 @kernel
@@ -214,7 +214,7 @@ def backward_pass(
         h0 = block * width
         lanes = min(width, channels - h0)
         system = gather_system(Lambda, P, Q, B, h0, width)
-        feedthrough = gather_feedthrough(D, readouts, h0, width)
+        feedthrough = gather_rows(D, readouts, h0)
         g_feedthrough = zeros((readouts, width), u)
         gradient = zeros(system.shape, u)
         coefficients, resolvents = discretise(system, alpha, width)
@@ -230,24 +230,24 @@ def backward_pass(
                 carry = zeros((system.shape[0], 2, width), u)
                 gvb[:] = 0
                 if d == 0:
-                    load_state(gx, b, h0, width, carry)
+                    load_state(gx, b, h0, carry)
                 for c in range(chunks - 1, -1, -1):
                     start = c * CHUNK
                     count = min(CHUNK, length - start)
                     span = (start, count, backwards)
-                    read(u, b, h0, span, ub, 0, width)
+                    read(u, b, h0, span, ub, 0)
                     for r in range(rank):
-                        read(v[d, r], b, h0, span, vb, r * CHUNK * width, width)
+                        read(v[d, r], b, h0, span, vb, r * CHUNK * width)
                     for m in range(readouts):
-                        read(gy[m], b, h0, span, gyb, m * CHUNK * width, width)
+                        read(gy[m], b, h0, span, gyb, m * CHUNK * width)
                     if d == 0:
                         gub[:] = 0
                         for m in range(readouts):
                             feed_through_adjoint(
-                                ub, gyb, m * CHUNK * width, feedthrough, g_feedthrough, m, gub, count, width
+                                ub, gyb, m * CHUNK * width, feedthrough, g_feedthrough, m, gub, count
                             )
                     else:
-                        read(gu, b, h0, span, gub, 0, width)
+                        read(gu, b, h0, span, gub, 0)
                     origin = 2 * modes * (((d * saved.shape[1] + b) * saved.shape[2] + block) * chunks + c)
                     if even:
                         regular.run_open_adjoint(coefficients, readout, carry, gyb, tb, count, width)
@@ -275,7 +275,7 @@ def backward_pass(
                     else:
                         _read_gaps(dt[d, b], span, gaps)
                         for r in range(rank * rank):
-                            read(inverses[d, r], b, h0, span, ib, r * CHUNK * width, width)
+                            read(inverses[d, r], b, h0, span, ib, r * CHUNK * width)
                         irregular.advance_adjoint(
                             system,
                             readout,
@@ -312,7 +312,7 @@ def backward_pass(
                                 count,
                                 width,
                             )
-                    write(gu, b, h0, span, gub, 0, width)
+                    write(gu, b, h0, span, gub, 0)
                 if d == 0:
                     # The first v reads the state that the scan starts from, too.
                     for n in range(modes):
@@ -326,7 +326,7 @@ def backward_pass(
                             qr, qi = pair(gradient, at, width)
                             put_pair(gradient, at, width, qr + g * xr, qi + g * xi)
                         put_pair(carry, 2 * n * width, width, hr, hi)
-                    store_state(gx, b, h0, width, carry)
+                    store_state(gx, b, h0, carry)
             for w in range(lanes):
                 for m in range(readouts):
                     for n in range(modes):

@@ -14,8 +14,7 @@ from typing import Any
 
 from tsssm.ops.cpu.compiling import inline, routine
 from tsssm.ops.cpu.dplr.feedback import CHUNK
-from tsssm.ops.cpu.dplr.system import pair, put_pair
-from tsssm.ops.cpu.rows import conj_times
+from tsssm.ops.cpu.dplr.system import conj_times, pair, put_pair
 from tsssm.ops.cpu.simd import load, store
 
 

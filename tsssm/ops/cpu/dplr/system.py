@@ -20,9 +20,9 @@ from typing import Any
 
 from tsssm.ops.cpu import blocks
 from tsssm.ops.cpu.compiling import inline, maker, routine
+from tsssm.ops.cpu.lanewise import constant
 from tsssm.ops.cpu.memory import zeros
-from tsssm.ops.cpu.rows import conj_times, times
-from tsssm.ops.cpu.simd import constant, load, splat, store
+from tsssm.ops.cpu.simd import load, splat, store
 
 
 @maker
@@ -59,7 +59,7 @@ def scatter_system(system: Any, gLambda: Any, gP: Any, gQ: Any, gB: Any, h0: int
 def gather_readout(C: Any, modes: int, h0: int, width: int) -> Any:
     """Readouts (M, N, 2, W) of a block, with as many modes as the system."""
     readout = zeros((C.shape[0], modes, 2, width), C)
-    readout[:, : C.shape[2]] = blocks.gather_readout(C, h0, width)
+    blocks.gather_readout(C, h0, readout)
     return readout
 
 
@@ -74,6 +74,18 @@ def put_pair(array: Any, at: int, width: int, re: Any, im: Any) -> None:
     """The way back of `pair`."""
     store(array, at, re)
     store(array, at + width, im)
+
+
+@inline
+def times(ar: Any, ai: Any, br: Any, bi: Any) -> Any:
+    """a b"""
+    return ar * br - ai * bi, ar * bi + ai * br
+
+
+@inline
+def conj_times(ar: Any, ai: Any, br: Any, bi: Any) -> Any:
+    """conj(a) b"""
+    return ar * br + ai * bi, ar * bi - ai * br
 
 
 @inline

@@ -11,8 +11,9 @@ from typing import Any
 
 from tsssm.ops.cpu.compiling import inline, kernel
 from tsssm.ops.cpu.gating.normal import kept, logistic, normal
+from tsssm.ops.cpu.lanewise import constant
 from tsssm.ops.cpu.memory import zeros
-from tsssm.ops.cpu.simd import constant, load, splat, store, where
+from tsssm.ops.cpu.simd import load, splat, store, where
 
 # Rows whose contributions to the gradient of the bias are added up before they join the total: a long sum
 # one by one would lose digits.

@@ -13,7 +13,8 @@ from numpy.polynomial import Chebyshev, Polynomial
 
 from tsssm.ops.cpu.compiling import data_of, inline
 from tsssm.ops.cpu.elementary import exp_expm1
-from tsssm.ops.cpu.simd import CONSTANTS, POLYNOMIALS, Mask, constant, polynomial, where
+from tsssm.ops.cpu.lanewise import CONSTANTS, POLYNOMIALS, constant, polynomial
+from tsssm.ops.cpu.simd import Mask, where
 
 # Where the density reaches the smallest normal number of float32.
 _FARTHEST = 13.5

@@ -9,7 +9,7 @@ lies in U registers: each holds mode n of W channels where every channel has a s
 where all channels share one.
 """
 
-from tsssm.ops.cpu.rows import FOH, GBT, ZOH
+from tsssm.ops.cpu.coefficients import FOH, GBT, ZOH
 from tsssm.ops.cpu.stream.network import LAST, MAX, MEAN, N_ROW_PLANES, advance
 from tsssm.ops.cpu.stream.operands import Sizes, check_samples, check_states, check_weights
 

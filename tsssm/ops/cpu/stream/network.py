@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from tsssm.ops.cpu.coefficients import Rows, Rule
 from tsssm.ops.cpu.compiling import kernel, routine
-from tsssm.ops.cpu.stream.layers import fill_rows, step_channels, step_shared
+from tsssm.ops.cpu.stream.layers import Layer, Weights, fill_rows, step_channels, step_shared
 from tsssm.ops.cpu.stream.parts import add_gated, affine, gelu, normalise
 
 MEAN, MAX, LAST = range(3)
@@ -39,6 +40,16 @@ def pool(
             latest[c] = z[c]
             # The gap after the last sample counts as the first gap.
             pooled[c] = (sums[c] + clock[0] * kept[c]) / (2 * clock[1])
+
+
+@routine
+def read_head(head: Any, pooled: Any, outputs: Any) -> None:
+    """Outputs of a summary over time; the last row of ``head`` is the bias."""
+    for o in range(outputs.size):
+        total = np.float64(head[pooled.size, o])
+        for c in range(pooled.size):
+            total += pooled[c] * head[c, o]
+        outputs[o] = total
 
 
 @kernel
@@ -104,7 +115,7 @@ def advance(
     pooling : int
         MEAN, MAX or LAST.
     kind, alpha
-        Discretisation, as in `tsssm.ops.cpu.rows`.
+        Discretisation, as in `tsssm.ops.cpu.coefficients`.
     rows, gap_of_rows : arrays (N_ROW_PLANES * layers * U * W,), (1,)
         Coefficients, and the gap for which they are; computed anew when another one comes.
     x : array (batch, layers, U, 2, W)
@@ -120,13 +131,14 @@ def advance(
     """
     layers, units, width = steps.shape
     padded = norms.shape[2] * width
-    plane = steps.size
     modes = units // norms.shape[2]
     shared = inputs.size > 0
     h, v, out = np.empty(padded, u.dtype), np.empty(padded, u.dtype), np.empty(padded, u.dtype)
     mixed, driven = np.empty(2 * padded, u.dtype), np.empty(2 * units * width, u.dtype)
     pooled = np.empty(channels, np.float64)
     all_units, flat_x = system.reshape((layers * units, 4, width)), x.reshape(x.size)
+    all_rows = Rows(rows, rows[:0], 2 * steps.size)
+    weights = Weights(readout, inputs, outputs, D, bounds, bounds.size > 0)
     for t in range(u.shape[0]):
         for b in range(u.shape[1]):
             gap = dt[t, b]
@@ -134,24 +146,21 @@ def advance(
                 y[t, b] = current[b]
                 continue
             if gap > 0 and gap != gap_of_rows[0]:
-                fill_rows(rows, plane, all_units, steps, width, kind, alpha, gap)
+                fill_rows(all_rows, all_units, steps, Rule(kind, alpha), gap)
                 gap_of_rows[0] = gap
             for i in range(0, padded, width):
                 affine(encoder, i, padded, u[t, b], u.shape[2], h, i, width)
             for k in range(layers):
                 normalise(h, norms, 2 * k * padded, eps, channels, v, width)
                 series = b * layers + k
-                start, row = 2 * series * units * width, k * units * width
+                last = series * (driven.size if shared else padded)
+                layer = Layer(k, k * units * width, 2 * series * units * width, last)
                 if shared:
                     step_shared(
-                        v, gap, rows, plane, row, inputs, outputs, D, k, channels,
-                        kind, flat_x, start, previous, series * driven.size, driven, out, width,
-                    )  # fmt: skip
+                        v, gap, all_rows, weights, channels, kind, layer, flat_x, previous, driven, out
+                    )
                 else:
-                    step_channels(
-                        v, gap, rows, plane, row, readout, D, bounds, k, modes,
-                        kind, flat_x, start, previous, series * padded, out, width,
-                    )  # fmt: skip
+                    step_channels(v, gap, all_rows, weights, modes, kind, layer, flat_x, previous, out)
                 gelu(out, channels)
                 for i in range(0, 2 * padded, width):
                     at = k * (channels + 1) * 2 * padded + i
@@ -159,9 +168,5 @@ def advance(
                 add_gated(mixed, h, width)
             normalise(h, norms, 2 * layers * padded, eps, channels, v, width)
             pool(v, gap, pooling, sums[b], latest[b], kept[b], clock[b], pooled)
-            for o in range(head.shape[1]):
-                total = np.float64(head[channels, o])
-                for c in range(channels):
-                    total += pooled[c] * head[c, o]
-                current[b, o] = total
+            read_head(head, pooled, current[b])
             y[t, b] = current[b]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from tsssm.ops.cpu.rows import FOH, GBT, ZOH
+from tsssm.ops.cpu.coefficients import FOH, GBT, ZOH
 from tsssm.ops.cpu.stream.network import LAST, MAX, MEAN, N_ROW_PLANES
 
 Array = npt.NDArray[Any]

@@ -7,7 +7,8 @@ from typing import Any
 
 from tsssm.ops.cpu.compiling import inline, routine
 from tsssm.ops.cpu.elementary import exp_expm1
-from tsssm.ops.cpu.simd import constant, load, splat, store
+from tsssm.ops.cpu.lanewise import constant
+from tsssm.ops.cpu.simd import load, splat, store
 
 _HALF_ROOT = sqrt(0.5)
 

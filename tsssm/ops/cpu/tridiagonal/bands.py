@@ -12,7 +12,7 @@ import numpy as np
 
 from tsssm.ops.cpu.compiling import inline, maker
 from tsssm.ops.cpu.memory import zeros
-from tsssm.ops.cpu.simd import load, splat, store, where
+from tsssm.ops.cpu.simd import load, splat, store, where, width_of
 
 # A step s is stiff if alpha s |V| > STIFF |T|, by the largest entries.
 STIFF = 64.0
@@ -77,16 +77,18 @@ def gather_gaps(
 
 
 @inline
-def load_state(x: Any, b: int, h0: int, state: Any, at: int, width: int) -> None:
+def load_state(x: Any, b: int, h0: int, state: Any, at: int) -> None:
     """Copy the states (batch, H, N) of one series into its half of a buffer of pairs."""
+    width = width_of(x)
     for n in range(x.shape[2]):
         for w in range(min(width, x.shape[1] - h0)):
             state[at + 2 * (n + 1) * width + w] = x[b, h0 + w, n]
 
 
 @inline
-def store_state(x: Any, b: int, h0: int, state: Any, at: int, width: int) -> None:
+def store_state(x: Any, b: int, h0: int, state: Any, at: int) -> None:
     """The way back of `load_state`."""
+    width = width_of(x)
     for n in range(x.shape[2]):
         for w in range(min(width, x.shape[1] - h0)):
             x[b, h0 + w, n] = state[at + 2 * (n + 1) * width + w]

@@ -98,18 +98,18 @@ def forward_pass(
                 series = (b, min(b + 1, b1 - 1))
                 X = zeros((_plane(modes, width),), u)
                 if d == 0:
-                    load_state(x, series[0], h0, X, 0, width)
-                    load_state(x, series[1], h0, X, width, width)
+                    load_state(x, series[0], h0, X, 0)
+                    load_state(x, series[1], h0, X, width)
                 for c in range(chunks):
                     start = c * CHUNK
                     count = min(CHUNK, length - start)
                     span = (start, count, backwards)
                     for row in range(2):
                         s = series[row]
-                        read(u, s, h0, span, ub, row * CHUNK * width, width)
+                        read(u, s, h0, span, ub, row * CHUNK * width)
                         gather_gaps(gaps, index, dt, d, s, length, span, row, gap, which)
                         for m in range(readouts if d > 0 else 0):
-                            read(y[m], s, h0, span, yb, (2 * m + row) * CHUNK * width, width)
+                            read(y[m], s, h0, span, yb, (2 * m + row) * CHUNK * width)
                         if saved.size > 0:
                             to = ((d * saved.shape[1] + s) * saved.shape[2] + block) * chunks + c
                             for n in range(modes):
@@ -156,10 +156,10 @@ def forward_pass(
                             store(yb, to, load(yb, to) + yc)
                     for row in range(2):
                         for m in range(readouts):
-                            write(y[m], series[row], h0, span, yb, (2 * m + row) * CHUNK * width, width)
+                            write(y[m], series[row], h0, span, yb, (2 * m + row) * CHUNK * width)
                 if d == 0:
-                    store_state(x, series[0], h0, X, 0, width)
-                    store_state(x, series[1], h0, X, width, width)
+                    store_state(x, series[0], h0, X, 0)
+                    store_state(x, series[1], h0, X, width)
 
 
 @kernel
@@ -230,7 +230,7 @@ def backward_pass(
                 G[:] = 0
                 gyb[:] = 0
                 for row in range(counted if d == 0 else 0):
-                    load_state(gx, series[row], h0, G, row * width, width)
+                    load_state(gx, series[row], h0, G, row * width)
                 for c in range(chunks - 1, -1, -1):
                     start = c * CHUNK
                     count = min(CHUNK, length - start)
@@ -238,7 +238,7 @@ def backward_pass(
                     gub[:] = 0
                     for row in range(2):
                         s = series[row]
-                        read(u, s, h0, span, ub, row * half, width)
+                        read(u, s, h0, span, ub, row * half)
                         gather_gaps(gaps, index, dt, d, s, length, span, row, gap, which)
                         origin = ((d * saved.shape[1] + s) * saved.shape[2] + block) * chunks + c
                         for n in range(modes):
@@ -246,9 +246,9 @@ def backward_pass(
                             store(X, (2 * (n + 1) + row) * width, state)
                     for row in range(counted):
                         for m in range(readouts):
-                            read(gy[m], series[row], h0, span, gyb, (2 * m + row) * half, width)
+                            read(gy[m], series[row], h0, span, gyb, (2 * m + row) * half)
                         if d > 0:
-                            read(gu, series[row], h0, span, gub, row * half, width)
+                            read(gu, series[row], h0, span, gub, row * half)
                     for k in range(count):
                         at_a, at_b = which[0, k] * entry, which[1, k] * entry
                         if gaps.size == 0:
@@ -327,9 +327,9 @@ def backward_pass(
                             store(gub, to + half, load(gub, to + half) + guc)
                         collect(E, L, zeta, plane, ub, begin, end, g_matrix, g_system, modes, width)
                     for row in range(counted):
-                        write(gu, series[row], h0, span, gub, row * half, width)
+                        write(gu, series[row], h0, span, gub, row * half)
                 for row in range(counted if d == 0 else 0):
-                    store_state(gx, series[row], h0, G, row * width, width)
+                    store_state(gx, series[row], h0, G, row * width)
             for w in range(min(width, channels - h0)):
                 for m in range(readouts):
                     for n in range(modes):

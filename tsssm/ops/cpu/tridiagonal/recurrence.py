@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Any
 
 from tsssm.ops.cpu.compiling import inline
-from tsssm.ops.cpu.simd import constant, load, splat, store, where
+from tsssm.ops.cpu.lanewise import constant
+from tsssm.ops.cpu.simd import load, splat, store, where
 
 CHUNK = 32
 # Samples whose gradients are added up together. They are kept beside the states of the chunk in the

@@ -7,11 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from tsssm.ops.cpu import moves
-from tsssm.ops.cpu.blocks import CHUNK
-from tsssm.ops.cpu.rows import ZOH
+from tsssm.ops.cpu import nodes
+from tsssm.ops.cpu.blocks import CHUNK, GROUP
+from tsssm.ops.cpu.coefficients import GBT, ZOH, Rule
 
-WIDTH, MODES = 16, 6
+WIDTH, MODES = 16, 8
+
+
+# The part that is taken where there are nodes.
+moves_of_group = nodes.chunk_moves._parts[nodes.Nodes]
 
 
 def random_system(random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -30,17 +34,14 @@ def test_a_move_from_the_table_is_the_exponential_minus_one(longest: float, reac
     system, steps = random_system(random)
     gaps = (longest * random.random(CHUNK) ** 2).astype(np.float32)
     gaps[:2] = 0.0, longest
-    layout = moves.lay_out(system, steps, WIDTH, reach)
-    table = moves.fill_nodes(system, steps, WIDTH, layout)
-    nearest, rest = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.float32)
+    table = nodes.make_nodes(system, steps, reach)
     with_nodes = 0
-    for group in range(-(-MODES // moves.GROUP)):
-        found = moves.shared_moves(gaps[:0], ZOH, 0.0, system, steps, WIDTH)
-        nodes = layout, table, nearest, rest
-        moves.chunk_moves(found, group, gaps, CHUNK, ZOH, 0.0, system, steps, nodes, WIDTH)
-        with_nodes += layout[1][group] > 0
-        found = found.reshape(moves.GROUP, CHUNK, 2, WIDTH).astype(np.float64)
-        for i, mode in enumerate(system[group * moves.GROUP : (group + 1) * moves.GROUP].astype(np.float64)):
+    for group in range(MODES // GROUP):
+        found = np.zeros(2 * WIDTH * GROUP * CHUNK, np.float32)
+        moves_of_group(table, found, group, gaps, CHUNK, Rule(ZOH, 0.0), system, steps)
+        with_nodes += table.count[group] > 0
+        found = found.reshape(GROUP, CHUNK, 2, WIDTH).astype(np.float64)
+        for i, mode in enumerate(system[group * GROUP : (group + 1) * GROUP].astype(np.float64)):
             # The steps are rounded to float32 before the exponential, here as there.
             step = (steps * gaps[:, None]).astype(np.float64)
             exact = np.expm1(step * (mode[0] + 1j * mode[1]))
@@ -55,7 +56,9 @@ def test_a_move_from_the_table_is_the_exponential_minus_one(longest: float, reac
 def test_a_move_keeps_its_precision_however_short_the_gap() -> None:
     system, steps = random_system(np.random.default_rng(1))
     gaps = np.full(1, 1e-12, np.float32)
-    for kind, alpha in ((ZOH, 0.0), (0, 0.5)):
-        found = moves.shared_moves(gaps, kind, alpha, system, steps, WIDTH).reshape(MODES, 2, WIDTH)
+    for rule in (Rule(ZOH, 0.0), Rule(GBT, 0.5)):
+        found = np.empty((MODES, 2, WIDTH), np.float32)
+        for n in range(MODES):
+            nodes.fill_moves(found.reshape(-1), 2 * n * WIDTH, gaps, rule, system, steps, n, 1)
         z = (steps * gaps).astype(np.float64) * (system[:, 0] + 1j * system[:, 1].astype(np.float64))
         np.testing.assert_allclose(found[:, 0] + 1j * found[:, 1].astype(np.float64), z, rtol=1e-6)
