@@ -10,89 +10,87 @@ Without coupling the modes would read :math:`q_k = \mathrm{Re}(Q^* p_k)`; with i
 On a regular grid, M is the lag 0 of an impulse response, which carries on what v_k does to later samples, so
 that the v of a whole chunk are known before any state is.
 
-Buffers hold (R, CHUNK, W) numbers, or (R, W) for one sample; matrices are (R, R, W).
+Buffers hold (R, CHUNK, W) numbers, or (R, W) for one sample; matrices are (R, R, W). Of an `Inverse`, entry
+(r, c) stands at register ``first`` + (r R + c) ``stride``: those of a chunk of samples stand side by side.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
+from tsssm.ops.cpu.blocks import CHUNK
 from tsssm.ops.cpu.compiling import inline, routine
-from tsssm.ops.cpu.dplr.system import pair
+from tsssm.ops.cpu.dplr.system import FIRST, term
 from tsssm.ops.cpu.lanewise import constant
-from tsssm.ops.cpu.simd import load, splat, store
+from tsssm.ops.cpu.simd import conj, load, pair, plus, plus_real, splat, store, width_of
 
-CHUNK = 32
+
+class Inverse(NamedTuple):
+    """The inverse of S at a sample."""
+
+    values: Any
+    first: Any
+    stride: Any
+
+
+@inline
+def entry(inverse: Any, rank: int, r: int, c: int) -> int:
+    """Flat position of an entry."""
+    return (inverse.first + (r * rank + c) * inverse.stride) * width_of(inverse.values)
 
 
 @routine
-def measure(system: Any, state: Any, w: Any, width: int) -> None:
+def measure(system: Any, state: Any, w: Any) -> None:
     """w = Re(Q^* x)"""
-    modes, fields = system.shape[0], system.shape[1]
-    rank = fields // 2 - 1
-    for r in range(rank):
+    width = width_of(w)
+    for r in range(system.rank):
         total = splat(0.0, w)
-        for n in range(modes):
-            qr, qi = pair(system, ((n * fields + 2 + rank + r) * 2) * width, width)
-            xr, xi = pair(state, 2 * n * width, width)
-            total = total + (qr * xr + qi * xi)
+        for n in range(system.modes):
+            q = conj(term(system, n, FIRST + system.rank + r))
+            total = plus_real(total, q, pair(state, 2 * n * width))
         store(w, r * width, total)
 
 
 @routine
-def invert(M: Any, alpha: float, rank: int, inverse: Any, to: int, stride: int, width: int) -> None:
-    """The inverse of S = I + alpha M, whose entry (r, c) goes to flat position to + (r R + c) stride.
+def invert(M: Any, alpha: float, rank: int, inverse: Any) -> None:
+    """The inverse of S = I + alpha M.
 
     Gauss-Jordan elimination needs no pivots here: of a stable system in normal plus low-rank form the
     symmetric part of M is not negative.
     """
-    weight = splat(alpha, M)
+    weight, values = splat(alpha, M), inverse.values
+    one, zero = constant(weight, "one"), splat(0.0, M)
     for r in range(rank):
         for c in range(rank):
-            at = r * rank + c
-            value = weight * load(M, at * width)
-            store(inverse, to + at * stride, constant(value, "one") + value if r == c else value)
+            value = weight * load(M, (r * rank + c) * width_of(M))
+            store(values, entry(inverse, rank, r, c), one + value if r == c else value)
     for p in range(rank):
-        at = to + p * (rank + 1) * stride
-        one = constant(load(inverse, at), "one")
-        scale = one / load(inverse, at)
-        store(inverse, at, one)
+        at = entry(inverse, rank, p, p)
+        scale = one / load(values, at)
+        store(values, at, one)
         for c in range(rank):
-            at = to + (p * rank + c) * stride
-            store(inverse, at, scale * load(inverse, at))
+            at = entry(inverse, rank, p, c)
+            store(values, at, scale * load(values, at))
         for r in range(rank):
             if r != p:
-                at = to + (r * rank + p) * stride
-                factor = load(inverse, at)
-                store(inverse, at, splat(0.0, M))
+                at = entry(inverse, rank, r, p)
+                factor = load(values, at)
+                store(values, at, zero)
                 for c in range(rank):
-                    at = to + (r * rank + c) * stride
-                    store(
-                        inverse, at, load(inverse, at) - factor * load(inverse, to + (p * rank + c) * stride)
-                    )
+                    at = entry(inverse, rank, r, c)
+                    store(values, at, load(values, at) - factor * load(values, entry(inverse, rank, p, c)))
 
 
 @inline
-def close(
-    q: Any,
-    k: int,
-    w: Any,
-    M: Any,
-    inverse: Any,
-    at: int,
-    stride: int,
-    alpha: float,
-    rank: int,
-    v: Any,
-    width: int,
-) -> None:
-    """v of sample k from what the uncoupled modes read, ``q``; ``w`` is renewed."""
-    after, before = splat(alpha, w), splat(1.0 - alpha, w)
+def close(work: Any, k: int, M: Any, inverse: Any, alpha: float, rank: int) -> None:
+    """v of sample k from what the uncoupled modes read, ``work.q``; ``work.w`` is renewed."""
+    q, w, v, width = work.q, work.w, work.v, width_of(M)
+    after, before = splat(alpha, M), splat(1.0 - alpha, M)
     for r in range(rank):
-        total = splat(0.0, w)
+        total = splat(0.0, M)
         for c in range(rank):
             target = before * load(w, c * width) + after * load(q, (c * CHUNK + k) * width)
-            total = total + load(inverse, at + (r * rank + c) * stride) * target
+            total = plus(total, load(inverse.values, entry(inverse, rank, r, c)), target)
         store(v, (r * CHUNK + k) * width, total)
     for r in range(rank):
         total = load(q, (r * CHUNK + k) * width)
@@ -102,61 +100,58 @@ def close(
 
 
 @inline
-def close_adjoint(
-    t: Any, k: int, gv: Any, inverse: Any, at: int, stride: int, alpha: float, rank: int, gw: Any, width: int
-) -> None:
+def close_adjoint(work: Any, k: int, inverse: Any, alpha: float, rank: int) -> None:
     """Gradients of v and w at sample k, from t = Re(P^* g^* h) without what v of this sample sends back.
 
-    ``gv`` holds the gradient of v of the next sample and is renewed; that of w_k goes to ``gw``.
+    ``work.gv`` holds the gradient of v of the next sample and is renewed; that of w_k goes to ``work.gw``.
     """
+    t, gv, gw, width = work.t, work.gv, work.gw, width_of(work.gv)
     after, before = splat(alpha, gv), splat(1.0 - alpha, gv)
     for r in range(rank):
         store(gw, (r * CHUNK + k) * width, before * load(gv, r * width))
     for r in range(rank):
         total = splat(0.0, gv)
         for c in range(rank):
-            total = total - load(inverse, at + (c * rank + r) * stride) * load(t, (c * CHUNK + k) * width)
+            value = load(inverse.values, entry(inverse, rank, c, r))
+            total = total - value * load(t, (c * CHUNK + k) * width)
         store(gv, r * width, total)
         to = (r * CHUNK + k) * width
-        store(gw, to, load(gw, to) + after * total)
+        store(gw, to, plus(load(gw, to), after, total))
 
 
 @routine
-def close_chunk(
-    q: Any, w: Any, response: Any, inverse: Any, alpha: float, count: int, v: Any, width: int
-) -> None:
-    """v of a chunk of a regular grid; ``q`` is used up."""
-    rank = response.shape[1]
+def close_chunk(work: Any, response: Any, inverse: Any, alpha: float, rank: int, count: int) -> None:
+    """v of a chunk of a regular grid; ``work.q`` is used up."""
+    width = width_of(response)
     for k in range(count):
-        close(q, k, w, response, inverse, 0, width, alpha, rank, v, width)
+        close(work, k, response, inverse, alpha, rank)
         for c in range(rank):
-            drive = load(v, (c * CHUNK + k) * width)
+            drive = load(work.v, (c * CHUNK + k) * width)
             for r in range(rank):
                 for j in range(1, count - k):
                     at = (r * CHUNK + k + j) * width
                     lag = load(response, ((j * rank + r) * rank + c) * width)
-                    store(q, at, load(q, at) - lag * drive)
+                    store(work.q, at, load(work.q, at) - lag * drive)
 
 
 @routine
-def close_chunk_adjoint(
-    t: Any, gv: Any, response: Any, inverse: Any, alpha: float, count: int, gw: Any, width: int
-) -> None:
-    """Gradients of w of a chunk of a regular grid; ``t`` is used up, ``gv`` is that of the sample after."""
-    rank = response.shape[1]
-    before = splat(1.0 - alpha, gv)
+def close_chunk_adjoint(work: Any, response: Any, inverse: Any, alpha: float, rank: int, count: int) -> None:
+    """Gradients of w of a chunk of a regular grid; ``work.t`` is used up."""
+    t, gv, width = work.t, work.gv, width_of(response)
+    before = splat(1.0 - alpha, response)
     for k in range(count - 1, -1, -1):
         for r in range(rank):
             to = (r * CHUNK + k) * width
             total = load(t, to)
             for c in range(rank):
-                total = total + load(response, (c * rank + r) * width) * (before * load(gv, c * width))
+                lag = load(response, (c * rank + r) * width)
+                total = plus(total, lag, before * load(gv, c * width))
             store(t, to, total)
-        close_adjoint(t, k, gv, inverse, 0, width, alpha, rank, gw, width)
+        close_adjoint(work, k, inverse, alpha, rank)
         for c in range(rank):
-            drive = load(gw, (c * CHUNK + k) * width)
+            drive = load(work.gw, (c * CHUNK + k) * width)
             for r in range(rank):
                 for j in range(1, k + 1):
                     at = (r * CHUNK + k - j) * width
                     lag = load(response, ((j * rank + c) * rank + r) * width)
-                    store(t, at, load(t, at) + lag * drive)
+                    store(t, at, plus(load(t, at), lag, drive))

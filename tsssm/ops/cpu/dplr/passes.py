@@ -1,340 +1,262 @@
-"""The two passes over a block of W channels, chunk by chunk in time.
+"""The kernels of the diagonal plus low-rank scan: the passes of ``tsssm.ops.cpu.passes`` over its cell.
 
-The forward pass leaves the state before each chunk behind (``saved``) and the coupling ``v`` of every sample,
-from which the backward pass recomputes the other states, so that no array of size (batch, L, H, N) ever
-exists. A call handles blocks ``first`` to ``last`` of the channels and series ``b0`` to ``b1`` of the batch;
-calls on different ranges may run at the same time.
-
-K directions (one or two, the second opposite to the first and always from rest) have readouts of their own
-and add up. Complex arrays arrive as real ones with a last axis of two. ``dt`` (K, batch, L) is empty for a
-regular grid of gap 1.
+Beside the states before each chunk, the forward pass leaves the coupling v of every sample behind and, where
+samples have gaps of their own, the inverses that it was found by.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from tsssm.ops.cpu.blocks import (
-    feed_through,
-    feed_through_adjoint,
+    CHUNK,
+    gather_readout,
     gather_rows,
     load_state,
     read,
+    scatter_readout,
+    scatter_rows,
     store_state,
     write,
 )
-from tsssm.ops.cpu.compiling import inline, kernel
+from tsssm.ops.cpu.compiling import inline, kernel, maker
 from tsssm.ops.cpu.dplr import irregular, regular
-from tsssm.ops.cpu.dplr.feedback import CHUNK, close_chunk, close_chunk_adjoint, invert, measure
+from tsssm.ops.cpu.dplr.feedback import Inverse, close_chunk, close_chunk_adjoint, invert, measure
 from tsssm.ops.cpu.dplr.system import (
+    FIRST,
+    add_term,
     discretise,
     discretise_adjoint,
-    gather_readout,
+    empty_system,
     gather_system,
     impulse_response,
-    pair,
-    put_pair,
     scatter_system,
+    term,
 )
 from tsssm.ops.cpu.memory import zeros
-from tsssm.ops.cpu.simd import load, splat, store
+from tsssm.ops.cpu.passes import advance, backward_series, forward_series, make_room, retreat
+from tsssm.ops.cpu.simd import load, pair, plus, splat, store, width_of
+
+
+class Operands(NamedTuple):
+    """Operands (H, N, 2), P and Q (R, H, N, 2), C (K, M, H, N, 2) and D (M or 0, H), or gradients."""
+
+    Lambda: Any
+    P: Any
+    Q: Any
+    B: Any
+    C: Any
+    D: Any
+
+
+class Work(NamedTuple):
+    """Buffers of a chunk: (R, CHUNK, W) the real ones; see ``feedback``, ``regular`` and ``irregular``."""
+
+    w: Any
+    q: Any
+    v: Any
+    M: Any
+    inverses: Any
+    drive: Any
+    t: Any
+    gv: Any
+    gw: Any
+    X: Any
+    G: Any
+    F: Any
+
+
+class Coupled(NamedTuple):
+    """Cell of a block. ``own`` is None on a regular grid, of which ``fixed``, ``resolvents`` and
+    ``response`` are; ``kept`` are the v and the inverses of all samples."""
+
+    own: Any
+    system: Any
+    fixed: Any
+    resolvents: Any
+    response: Any
+    alpha: Any
+    readouts: Any
+    work: Any
+    kept: Any
+    C: Any
+    gradient: Any
+    gC: Any
+
+
+@maker
+def _make_work(dt: Any, system: Any, gradient: bool) -> Any:
+    own = dt is not None
+    rank, modes, like = system.rank, system.modes, system.values
+    back, size = 1 if gradient else 0, rank * CHUNK * width_of(like)
+    lines = modes if own else 1
+    return Work(
+        zeros((rank * width_of(like),), like),
+        zeros((size,), like),
+        zeros((size,), like),
+        zeros((rank, rank, width_of(like)), like),
+        zeros((rank * size,), like),
+        zeros((modes, rank, 2, width_of(like)), like),
+        zeros((back * size,), like),
+        zeros((rank * width_of(like),), like),
+        zeros((back * size,), like),
+        zeros((back * CHUNK, 2, width_of(like)), like),
+        zeros((back * lines, irregular.ROW, 2, width_of(like)), like),
+        zeros((back * lines, irregular.ROW, 2, width_of(like)), like),
+    )
+
+
+@maker
+def _open(operands: Any, dt: Any, alpha: float, kept: Any, h0: int, gradient: bool) -> Any:
+    own = dt is not None
+    system = gather_system(operands, h0)
+    work, (fixed, resolvents) = _make_work(dt, system, gradient), discretise(system, alpha)
+    response = impulse_response(fixed, 1 if own else CHUNK)
+    if dt is None:
+        invert(response, alpha, system.rank, Inverse(work.inverses, 0, 1))
+    C = zeros((operands.C.shape[1], system.modes, 2, width_of(response)), response)
+    gC = zeros(C.shape, C) if gradient else C
+    sums, readouts = empty_system(system), C.shape[0]
+    return Coupled(dt, system, fixed, resolvents, response, alpha, readouts, work, kept, C, sums, gC)
 
 
 @inline
-def _read_gaps(dt: Any, span: Any, gaps: Any) -> None:
-    """Gaps of a chunk, of which ``dt`` (L,) has all."""
-    start, count, backwards = span
-    for k in range(count):
-        gaps[k] = dt[dt.size - 1 - start - k if backwards else start + k]
+def _keep(cell: Any, place: Any, span: Any, writing: bool) -> None:
+    """Write v and the inverses of a chunk to where they are kept, or read them."""
+    d, b, block = place
+    work, (v, inverses) = cell.work, cell.kept
+    h0, size = block * width_of(v), CHUNK * width_of(v)
+    for r in range(v.shape[1] if v.size > 0 else 0):
+        if writing:
+            write(v[d, r], b, h0, span, work.v, r * size)
+        else:
+            read(v[d, r], b, h0, span, work.v, r * size)
+    for r in range(inverses.shape[1] if inverses.size > 0 else 0):
+        if writing:
+            write(inverses[d, r], b, h0, span, work.inverses, r * size)
+        else:
+            read(inverses[d, r], b, h0, span, work.inverses, r * size)
+
+
+@inline
+def _advance(dt: Any, cell: Any, room: Any, state: Any, count: int) -> None:
+    own = dt is not None
+    work, rank = cell.work, cell.system.rank
+    measure(cell.system, state, work.w)
+    if own:
+        irregular.advance(cell, state, room.delta, room.u, room.y, count)
+    else:
+        regular.run_open(cell, state, room.u, count)
+        close_chunk(work, cell.response, Inverse(work.inverses, 0, 1), cell.alpha, rank, count)
+        regular.run_closed(cell, state, room.u, room.y, count)
+
+
+@advance.of(Coupled)
+@inline
+def _(cell: Any, room: Any, state: Any, place: Any, span: Any) -> None:
+    _advance(cell.own, cell, room, state, span.count)
+    _keep(cell, place, span, True)
+
+
+@inline
+def _retreat(dt: Any, cell: Any, room: Any, before: Any, carry: Any, count: int) -> None:
+    own = dt is not None
+    work, rank = cell.work, cell.system.rank
+    if own:
+        irregular.advance_adjoint(cell, carry, room.delta, room.y, room.gu, count)
+    else:
+        regular.run_open_adjoint(cell, carry, room.y, count)
+        close_chunk_adjoint(work, cell.response, Inverse(work.inverses, 0, 1), cell.alpha, rank, count)
+    for n in range(cell.system.modes):
+        if own:
+            irregular.collect(cell, before, n, room.u, room.y, count)
+        else:
+            regular.run_closed_adjoint(cell, carry, n, room.y, room.gu, count)
+            regular.collect(cell, before, n, room.u, room.y, count)
+
+
+@retreat.of(Coupled)
+@inline
+def _(cell: Any, room: Any, before: Any, carry: Any, place: Any, span: Any, final: bool) -> None:
+    _keep(cell, place, span, False)
+    _retreat(cell.own, cell, room, before, carry, span.count)
+
+
+@inline
+def _back_to_the_first_state(cell: Any, before: Any, carry: Any) -> None:
+    """The first v reads the state that the scan starts from, too."""
+    system, width = cell.system, width_of(carry)
+    for n in range(system.modes):
+        h, x = pair(carry, 2 * n * width), pair(before, 2 * n * width)
+        for r in range(system.rank):
+            g, field = splat(1.0 - cell.alpha, carry) * load(cell.work.gv, r * width), FIRST + system.rank + r
+            h = plus(h, g, term(system, n, field))
+            add_term(cell.gradient, n, field, x * g)
+        store(carry, 2 * n * width, h)
 
 
 @kernel
 def forward_pass(
-    u: Any,
-    Lambda: Any,
-    P: Any,
-    Q: Any,
-    B: Any,
-    C: Any,
-    D: Any,
-    dt: Any,
-    x: Any,
-    at_rest: bool,
-    alpha: float,
-    reverse: bool,
-    first: int,
-    last: int,
-    b0: int,
-    b1: int,
-    y: Any,
-    saved: Any,
-    v: Any,
-    inverses: Any,
+    signals: Any, operands: Any, times: Any, dt: Any, alpha: float, kept: Any, x: Any, options: Any, cut: Any
 ) -> None:
-    """Outputs ``y`` (M, batch, L, H), states ``x`` (batch, H, N, 2) renewed, and what the adjoint needs.
+    """Outputs, states ``x`` (batch, H, N, 2) renewed, and what the adjoint needs.
 
-    That is ``saved`` (K, batch, blocks, chunks, N, 2, W), ``v`` (K, R, batch, L, H) and on an irregular grid
-    ``inverses`` (K, R^2, batch, L, H) of the systems that close the coupling; all empty if not wanted.
-    ``x`` belongs to the first direction; ``at_rest`` says that it arrives as zeros.
+    ``dt`` is None on a regular grid. ``kept`` are v (K, R, batch, L, H) and inverses (K, R^2, batch, L, H),
+    or empty. ``x`` belongs to the first direction; ``options`` say that it arrives as zeros, and that the
+    direction is reversed.
     """
-    width = 64 // u.itemsize
-    length = u.shape[1]
-    directions, readouts, rank, modes = C.shape[0], C.shape[1], P.shape[0], P.shape[2]
-    even = dt.size == 0
-    chunks = (length + CHUNK - 1) // CHUNK
-    ub = zeros((CHUNK * width,), u)
-    yb = zeros((readouts * CHUNK * width,), u)
-    qb = zeros((rank * CHUNK * width,), u)
-    vb = zeros((rank * CHUNK * width,), u)
-    wb = zeros((rank * width,), u)
-    Mb = zeros((rank * rank * width,), u)
-    ib = zeros((rank * rank * CHUNK * width,), u)
-    drive = zeros((modes, rank, 2, width), u)
-    gaps = np.ones(CHUNK, u.dtype)
-    for block in range(first, last):
-        h0 = block * width
-        system = gather_system(Lambda, P, Q, B, h0, width)
-        feedthrough = gather_rows(D, readouts, h0)
-        coefficients, _ = discretise(system, alpha, width)
-        response = impulse_response(coefficients, CHUNK if even else 1, width)
-        if even:
-            invert(response, alpha, rank, ib, 0, width, width)
-        for d in range(directions):
-            backwards = reverse != (d == 1)
-            readout = gather_readout(C[d], system.shape[0], h0, width)
-            for b in range(b0, b1):
-                state = zeros((system.shape[0], 2, width), u)
+    width, readouts, (at_rest, reverse) = width_of(signals.u), signals.y.shape[0], options
+    room = make_room(signals, times.gaps, False)
+    for index in range(cut.first, cut.last):
+        h0 = index * width
+        cell = _open(operands, dt, alpha, kept, h0, False)
+        D = gather_rows(operands.D, readouts, h0)
+        state = zeros((1, cell.system.modes, 2, width), x)
+        for d in range(operands.C.shape[0]):
+            gather_readout(operands.C[d], h0, cell.C)
+            for b in range(cut.b0, cut.b1):
+                state[:] = 0
                 if d == 0 and not at_rest:
-                    load_state(x, b, h0, state)
-                for c in range(chunks):
-                    start = c * CHUNK
-                    count = min(CHUNK, length - start)
-                    span = (start, count, backwards)
-                    read(u, b, h0, span, ub, 0)
-                    for m in range(readouts):
-                        if d == 0:
-                            feed_through(ub, feedthrough, m, yb, m * CHUNK * width, count)
-                        else:
-                            read(y[m], b, h0, span, yb, m * CHUNK * width)
-                    if saved.size > 0:
-                        to = ((d * saved.shape[1] + b) * saved.shape[2] + block) * chunks + c
-                        for n in range(2 * modes):
-                            store(saved, (2 * modes * to + n) * width, load(state, n * width))
-                    measure(system, state, wb, width)
-                    if even:
-                        regular.run_open(coefficients, state, ub, qb, count, width)
-                        close_chunk(qb, wb, response, ib, alpha, count, vb, width)
-                        regular.run_closed(coefficients, readout, state, ub, vb, yb, count, width)
-                    else:
-                        _read_gaps(dt[d, b], span, gaps)
-                        irregular.advance(
-                            system,
-                            readout,
-                            state,
-                            gaps,
-                            alpha,
-                            ub,
-                            wb,
-                            qb,
-                            Mb,
-                            drive,
-                            vb,
-                            ib,
-                            yb,
-                            count,
-                            width,
-                        )
-                    for m in range(readouts):
-                        write(y[m], b, h0, span, yb, m * CHUNK * width)
-                    if v.size > 0:
-                        for r in range(rank):
-                            write(v[d, r], b, h0, span, vb, r * CHUNK * width)
-                    if inverses.size > 0:
-                        for r in range(rank * rank):
-                            write(inverses[d, r], b, h0, span, ib, r * CHUNK * width)
+                    load_state(x, b, h0, state[0])
+                forward_series(cell, signals, times, dt, room, D, state, (d, b, index), reverse != (d == 1))
                 if d == 0:
-                    store_state(x, b, h0, state)
+                    store_state(x, b, h0, state[0])
 
 
 @kernel
 def backward_pass(
-    u: Any,
-    Lambda: Any,
-    P: Any,
-    Q: Any,
-    B: Any,
-    C: Any,
-    D: Any,
-    dt: Any,
-    saved: Any,
-    v: Any,
-    inverses: Any,
-    gy: Any,
-    gx: Any,
-    alpha: float,
-    reverse: bool,
-    first: int,
-    last: int,
-    b0: int,
-    b1: int,
-    gu: Any,
-    gLambda: Any,
-    gP: Any,
-    gQ: Any,
-    gB: Any,
-    gC: Any,
-    gD: Any,
-) -> None:
+    signals: Any, operands: Any, times: Any, dt: Any, alpha: float, kept: Any, gx: Any, reverse: bool,
+    cut: Any, gradients: Any,
+) -> None:  # fmt: skip
     """Adjoint of `forward_pass`.
 
     ``gx`` (batch, H, N, 2) holds the gradient of the final state and is renewed to that of the first one.
     The others are written, those of the system for this range of series.
     """
-    width = 64 // u.itemsize
-    length, channels = u.shape[1], u.shape[2]
-    directions, readouts, rank, modes = C.shape[0], C.shape[1], P.shape[0], P.shape[2]
-    even = dt.size == 0
-    chunks = (length + CHUNK - 1) // CHUNK
-    ub = zeros((CHUNK * width,), u)
-    gub = zeros((CHUNK * width,), u)
-    gyb = zeros((readouts * CHUNK * width,), u)
-    vb = zeros((rank * CHUNK * width,), u)
-    tb = zeros((rank * CHUNK * width,), u)
-    gwb = zeros((rank * CHUNK * width,), u)
-    gvb = zeros((rank * width,), u)
-    ib = zeros((rank * rank * CHUNK * width,), u)
-    X = zeros((CHUNK, 2, width), u)
-    G = zeros((1 if even else modes, irregular.ROW, 2, width), u)
-    F = zeros((0 if even else modes, irregular.ROW, 2, width), u)
-    gaps = np.ones(CHUNK, u.dtype)
-    before = splat(1.0 - alpha, u)
-    for block in range(first, last):
-        h0 = block * width
-        lanes = min(width, channels - h0)
-        system = gather_system(Lambda, P, Q, B, h0, width)
-        feedthrough = gather_rows(D, readouts, h0)
-        g_feedthrough = zeros((readouts, width), u)
-        gradient = zeros(system.shape, u)
-        coefficients, resolvents = discretise(system, alpha, width)
-        response = impulse_response(coefficients, CHUNK if even else 1, width)
-        if even:
-            invert(response, alpha, rank, ib, 0, width, width)
-        fields = system.shape[1]
-        for d in range(directions):
-            backwards = reverse != (d == 1)
-            readout = gather_readout(C[d], system.shape[0], h0, width)
-            g_readout = zeros(readout.shape, u)
-            for b in range(b0, b1):
-                carry = zeros((system.shape[0], 2, width), u)
-                gvb[:] = 0
+    width, readouts = width_of(signals.u), signals.y.shape[0]
+    room = make_room(signals, times.gaps, True)
+    for index in range(cut.first, cut.last):
+        h0 = index * width
+        cell = _open(operands, dt, alpha, kept, h0, True)
+        D, gD = gather_rows(operands.D, readouts, h0), gather_rows(operands.D[:0], readouts, h0)
+        carry = zeros((1, cell.system.modes, 2, width), gx)
+        before = zeros(carry.shape, gx)
+        for d in range(operands.C.shape[0]):
+            gather_readout(operands.C[d], h0, cell.C)
+            for b in range(cut.b0, cut.b1):
+                carry[:] = 0
+                cell.work.gv[:] = 0
                 if d == 0:
-                    load_state(gx, b, h0, carry)
-                for c in range(chunks - 1, -1, -1):
-                    start = c * CHUNK
-                    count = min(CHUNK, length - start)
-                    span = (start, count, backwards)
-                    read(u, b, h0, span, ub, 0)
-                    for r in range(rank):
-                        read(v[d, r], b, h0, span, vb, r * CHUNK * width)
-                    for m in range(readouts):
-                        read(gy[m], b, h0, span, gyb, m * CHUNK * width)
-                    if d == 0:
-                        gub[:] = 0
-                        for m in range(readouts):
-                            feed_through_adjoint(
-                                ub, gyb, m * CHUNK * width, feedthrough, g_feedthrough, m, gub, count
-                            )
-                    else:
-                        read(gu, b, h0, span, gub, 0)
-                    origin = 2 * modes * (((d * saved.shape[1] + b) * saved.shape[2] + block) * chunks + c)
-                    if even:
-                        regular.run_open_adjoint(coefficients, readout, carry, gyb, tb, count, width)
-                        close_chunk_adjoint(tb, gvb, response, ib, alpha, count, gwb, width)
-                        for n in range(modes):
-                            regular.run_closed_adjoint(
-                                coefficients, readout, carry, n, gyb, gwb, gub, G, count, width
-                            )
-                            regular.collect(
-                                coefficients,
-                                gradient,
-                                saved,
-                                (origin + 2 * n) * width,
-                                n,
-                                ub,
-                                vb,
-                                gwb,
-                                gyb,
-                                G,
-                                X,
-                                g_readout,
-                                count,
-                                width,
-                            )
-                    else:
-                        _read_gaps(dt[d, b], span, gaps)
-                        for r in range(rank * rank):
-                            read(inverses[d, r], b, h0, span, ib, r * CHUNK * width)
-                        irregular.advance_adjoint(
-                            system,
-                            readout,
-                            carry,
-                            gaps,
-                            alpha,
-                            gyb,
-                            gvb,
-                            tb,
-                            ib,
-                            gwb,
-                            gub,
-                            G,
-                            F,
-                            count,
-                            width,
-                        )
-                        for n in range(modes):
-                            irregular.collect(
-                                system,
-                                gradient,
-                                saved,
-                                (origin + 2 * n) * width,
-                                n,
-                                alpha,
-                                ub,
-                                vb,
-                                gwb,
-                                gyb,
-                                G[n],
-                                F[n],
-                                X,
-                                g_readout,
-                                count,
-                                width,
-                            )
-                    write(gu, b, h0, span, gub, 0)
+                    load_state(gx, b, h0, carry[0])
+                place = (d, b, index)
+                backward_series(
+                    cell, signals, times, dt, room, D, gD, before, carry, place, reverse != (d == 1)
+                )
                 if d == 0:
-                    # The first v reads the state that the scan starts from, too.
-                    for n in range(modes):
-                        hr, hi = pair(carry, 2 * n * width, width)
-                        xr, xi = pair(saved, (origin + 2 * n) * width, width)
-                        for r in range(rank):
-                            g = before * load(gvb, r * width)
-                            at = (2 * n * fields + 4 + 2 * rank + 2 * r) * width
-                            qr, qi = pair(system, at, width)
-                            hr, hi = hr + g * qr, hi + g * qi
-                            qr, qi = pair(gradient, at, width)
-                            put_pair(gradient, at, width, qr + g * xr, qi + g * xi)
-                        put_pair(carry, 2 * n * width, width, hr, hi)
-                    store_state(gx, b, h0, carry)
-            for w in range(lanes):
-                for m in range(readouts):
-                    for n in range(modes):
-                        gC[d, m, h0 + w, n, 0] = g_readout[m, n, 0, w]
-                        gC[d, m, h0 + w, n, 1] = g_readout[m, n, 1, w]
-        if even:
-            discretise_adjoint(system, resolvents, gradient, alpha, width)
-        scatter_system(gradient, gLambda, gP, gQ, gB, h0, width)
-        for w in range(lanes):
-            for m in range(gD.shape[0]):
-                gD[m, h0 + w] = g_feedthrough[m, w]
+                    _back_to_the_first_state(cell, before, carry)
+                    store_state(gx, b, h0, carry[0])
+            scatter_readout(cell.gC, gradients.C[d], h0)
+        if dt is None:
+            discretise_adjoint(cell.system, cell.resolvents, cell.gradient, alpha)
+        scatter_system(cell.gradient, gradients, h0)
+        scatter_rows(gD, gradients.D, h0)

@@ -10,156 +10,172 @@ transform is
 
 where v is the coupling :math:`w = \mathrm{Re}(Q^* x)` taken between both ends of the step (see ``feedback``).
 
-A *system* is a flat array of registers, for each mode in turn: Lambda, B, P_1 ... P_R, Q_1 ... Q_R, each as
-real and imaginary part. On a regular grid E, g B, g P and Q stand in the same places.
+A `System` has complex registers, for each mode in turn: Lambda, B, P_1 ... P_R, Q_1 ... Q_R. On a regular
+grid E, g B, g P and Q stand in the same places.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
-from tsssm.ops.cpu import blocks
 from tsssm.ops.cpu.compiling import inline, maker, routine
 from tsssm.ops.cpu.lanewise import constant
 from tsssm.ops.cpu.memory import zeros
-from tsssm.ops.cpu.simd import load, splat, store
+from tsssm.ops.cpu.simd import (
+    complex_of,
+    conj,
+    imag,
+    load,
+    nothing,
+    pair,
+    pairs,
+    plus,
+    plus_real,
+    real,
+    splat,
+    store,
+    width_of,
+)
+
+# Fields of a mode before those of P.
+LAMBDA, INPUT, FIRST = range(3)
+
+
+class System(NamedTuple):
+    """Registers (N, 2 + 2 R, 2, W) of N modes, which are even in number, and R."""
+
+    values: Any
+    modes: Any
+    rank: Any
+
+
+@inline
+def place(system: Any, n: int, field: int) -> int:
+    """Where a field of mode ``n`` stands; those of P are `FIRST` + r, those of Q another R further."""
+    return 2 * (n * (2 + 2 * system.rank) + field) * width_of(system.values)
+
+
+@inline
+def term(system: Any, n: int, field: int) -> Any:
+    """A field of mode ``n``."""
+    return pair(system.values, place(system, n, field))
+
+
+@inline
+def two(system: Any, n: int, field: int) -> Any:
+    """A field of modes ``n`` and ``n`` + 1."""
+    return pairs(system.values, place(system, n, field), place(system, 1, 0), 2)
+
+
+@inline
+def put_term(system: Any, n: int, field: int, value: Any) -> None:
+    """Write a field of mode ``n``."""
+    store(system.values, place(system, n, field), value)
+
+
+@inline
+def add_term(system: Any, n: int, field: int, value: Any) -> None:
+    """Add to a field of mode ``n``."""
+    put_term(system, n, field, term(system, n, field) + value)
+
+
+@inline
+def add_real(target: Any, i: int, a: Any, x: Any) -> None:
+    """Add Re(a x), of all modes that the two hold, to register ``i``."""
+    at = i * width_of(target)
+    store(target, at, plus_real(load(target, at), a, x))
 
 
 @maker
-def gather_system(Lambda: Any, P: Any, Q: Any, B: Any, h0: int, width: int) -> Any:
-    """Registers (N, 2 + 2 R, 2, W) of a block; N is even, a mode that is missing for that is zero."""
+def gather_system(operands: Any, h0: int) -> Any:
+    """A block of (H, N), of P and Q (R, H, N); a mode that is missing to an even number is zero."""
+    Lambda, P, Q, B = operands.Lambda, operands.P, operands.Q, operands.B
     rank, channels, modes = P.shape[0], P.shape[1], P.shape[2]
-    system = zeros((modes + modes % 2, 2 + 2 * rank, 2, width), Lambda)
-    for w in range(min(width, channels - h0)):
+    values = zeros((modes + modes % 2, 2 + 2 * rank, 2, width_of(P)), P)
+    for w in range(min(width_of(P), channels - h0)):
         for n in range(modes):
             for part in range(2):
-                system[n, 0, part, w] = Lambda[h0 + w, n, part]
-                system[n, 1, part, w] = B[h0 + w, n, part]
+                values[n, LAMBDA, part, w] = Lambda[h0 + w, n, part]
+                values[n, INPUT, part, w] = B[h0 + w, n, part]
                 for r in range(rank):
-                    system[n, 2 + r, part, w] = P[r, h0 + w, n, part]
-                    system[n, 2 + rank + r, part, w] = Q[r, h0 + w, n, part]
-    return system
+                    values[n, FIRST + r, part, w] = P[r, h0 + w, n, part]
+                    values[n, FIRST + rank + r, part, w] = Q[r, h0 + w, n, part]
+    return System(values, modes + modes % 2, rank)
 
 
 @routine
-def scatter_system(system: Any, gLambda: Any, gP: Any, gQ: Any, gB: Any, h0: int, width: int) -> None:
+def scatter_system(system: Any, gradients: Any, h0: int) -> None:
     """The way back of `gather_system`."""
-    rank, channels, modes = gP.shape[0], gP.shape[1], gP.shape[2]
-    for w in range(min(width, channels - h0)):
+    rank, channels, modes = gradients.P.shape[0], gradients.P.shape[1], gradients.P.shape[2]
+    values = system.values
+    for w in range(min(width_of(values), channels - h0)):
         for n in range(modes):
             for part in range(2):
-                gLambda[h0 + w, n, part] = system[n, 0, part, w]
-                gB[h0 + w, n, part] = system[n, 1, part, w]
+                gradients.Lambda[h0 + w, n, part] = values[n, LAMBDA, part, w]
+                gradients.B[h0 + w, n, part] = values[n, INPUT, part, w]
                 for r in range(rank):
-                    gP[r, h0 + w, n, part] = system[n, 2 + r, part, w]
-                    gQ[r, h0 + w, n, part] = system[n, 2 + rank + r, part, w]
+                    gradients.P[r, h0 + w, n, part] = values[n, FIRST + r, part, w]
+                    gradients.Q[r, h0 + w, n, part] = values[n, FIRST + rank + r, part, w]
 
 
 @maker
-def gather_readout(C: Any, modes: int, h0: int, width: int) -> Any:
-    """Readouts (M, N, 2, W) of a block, with as many modes as the system."""
-    readout = zeros((C.shape[0], modes, 2, width), C)
-    blocks.gather_readout(C, h0, readout)
-    return readout
+def empty_system(system: Any) -> Any:
+    """Zeros of the same shape."""
+    return System(zeros(system.values.shape, system.values), system.modes, system.rank)
 
 
 @inline
-def pair(array: Any, at: int, width: int) -> Any:
-    """The complex number, as two registers, at a flat position."""
-    return load(array, at), load(array, at + width)
-
-
-@inline
-def put_pair(array: Any, at: int, width: int, re: Any, im: Any) -> None:
-    """The way back of `pair`."""
-    store(array, at, re)
-    store(array, at + width, im)
-
-
-@inline
-def times(ar: Any, ai: Any, br: Any, bi: Any) -> Any:
-    """a b"""
-    return ar * br - ai * bi, ar * bi + ai * br
-
-
-@inline
-def conj_times(ar: Any, ai: Any, br: Any, bi: Any) -> Any:
-    """conj(a) b"""
-    return ar * br + ai * bi, ar * bi - ai * br
-
-
-@inline
-def resolvent(lr: Any, li: Any, gap: Any, weighted: Any) -> Any:
+def resolvent(eigenvalue: Any, gap: Any, weighted: Any) -> Any:
     """gap / (1 - weighted Lambda), where ``weighted`` is alpha times the gap."""
-    real, imag = constant(lr, "one") - weighted * lr, weighted * li
-    scale = gap / (real * real + imag * imag)
-    return real * scale, imag * scale
+    re, im = constant(gap, "one") - weighted * real(eigenvalue), weighted * imag(eigenvalue)
+    return complex_of(re, im) * (gap / (re * re + im * im))
 
 
 @maker
-def discretise(system: Any, alpha: float, width: int) -> Any:
+def discretise(system: Any, alpha: float) -> Any:
     """E, g B, g P and Q of a regular grid of gap 1, and the resolvents (N, 2, W)."""
-    modes, fields = system.shape[0], system.shape[1]
-    rank = fields // 2 - 1
-    out, resolvents = zeros(system.shape, system), zeros((modes, 2, width), system)
-    out[:] = system
-    one, weight = splat(1.0, system), splat(alpha, system)
-    for n in range(modes):
-        at = n * fields * 2 * width
-        lr, li = pair(system, at, width)
-        gr, gi = resolvent(lr, li, one, weight)
-        put_pair(resolvents, 2 * n * width, width, gr, gi)
-        er, ei = times(gr, gi, lr, li)
-        put_pair(out, at, width, one + er, ei)
-        for f in range(1, 2 + rank):
-            br, bi = pair(system, at + 2 * f * width, width)
-            br, bi = times(gr, gi, br, bi)
-            put_pair(out, at + 2 * f * width, width, br, bi)
-    return out, resolvents
+    width, fixed = width_of(system.values), empty_system(system)
+    resolvents = zeros((system.modes, 2, width), system.values)
+    fixed.values[:] = system.values
+    one, weight = splat(1.0, system.values), splat(alpha, system.values)
+    for n in range(system.modes):
+        eigenvalue = term(system, n, LAMBDA)
+        g = resolvent(eigenvalue, one, weight)
+        store(resolvents, 2 * n * width, g)
+        put_term(fixed, n, LAMBDA, g * eigenvalue + one)
+        for f in range(INPUT, FIRST + system.rank):
+            put_term(fixed, n, f, g * term(system, n, f))
+    return fixed, resolvents
 
 
 @routine
-def discretise_adjoint(system: Any, resolvents: Any, gradient: Any, alpha: float, width: int) -> None:
+def discretise_adjoint(system: Any, resolvents: Any, gradient: Any, alpha: float) -> None:
     """Turn the gradient of the discretised system into that of the system, in place.
 
     The derivative of the resolvent by Lambda is alpha times its square.
     """
-    modes, fields = system.shape[0], system.shape[1]
-    rank = fields // 2 - 1
-    weight = splat(alpha, system)
-    for n in range(modes):
-        at = n * fields * 2 * width
-        gr, gi = pair(resolvents, 2 * n * width, width)
-        sr, si = splat(0.0, system), splat(0.0, system)
-        for f in range(2 + rank):
-            to = at + 2 * f * width
-            dr, di = pair(gradient, to, width)
-            fr, fi = pair(system, to, width)
-            fr, fi = conj_times(fr, fi, dr, di)
-            sr, si = sr + fr, si + fi
-            dr, di = conj_times(gr, gi, dr, di)
-            put_pair(gradient, to, width, dr, di)
-        rr, ri = times(gr, gi, gr, gi)
-        sr, si = conj_times(rr, ri, sr, si)
-        lr, li = pair(gradient, at, width)
-        put_pair(gradient, at, width, lr + weight * sr, li + weight * si)
+    weight = splat(alpha, resolvents)
+    for n in range(system.modes):
+        g = conj(pair(resolvents, 2 * n * width_of(resolvents)))
+        total = nothing(g)
+        for f in range(FIRST + system.rank):
+            total = plus(total, conj(term(system, n, f)), term(gradient, n, f))
+            put_term(gradient, n, f, g * term(gradient, n, f))
+        add_term(gradient, n, LAMBDA, weight * ((g * g) * total))
 
 
 @maker
-def impulse_response(coefficients: Any, count: int, width: int) -> Any:
+def impulse_response(fixed: Any, count: int) -> Any:
     """How the coupling responds to itself, Re(Q^* E^j g P) for lags j < ``count``: (count, R, R, W)."""
-    modes, fields = coefficients.shape[0], coefficients.shape[1]
-    rank = fields // 2 - 1
-    response = zeros((count, rank, rank, width), coefficients)
-    for n in range(modes):
-        at = n * fields * 2 * width
-        er, ei = pair(coefficients, at, width)
+    rank = fixed.rank
+    response = zeros((count, rank, rank, width_of(fixed.values)), fixed.values)
+    for n in range(fixed.modes):
+        e = term(fixed, n, LAMBDA)
         for c in range(rank):
-            zr, zi = pair(coefficients, at + (4 + 2 * c) * width, width)
+            z = term(fixed, n, FIRST + c)
             for j in range(count):
                 for r in range(rank):
-                    qr, qi = pair(coefficients, at + (4 + 2 * rank + 2 * r) * width, width)
-                    to = ((j * rank + r) * rank + c) * width
-                    store(response, to, load(response, to) + (qr * zr + qi * zi))
-                zr, zi = times(er, ei, zr, zi)
+                    q = conj(term(fixed, n, FIRST + rank + r))
+                    add_real(response, (j * rank + r) * rank + c, q, z)
+                z = e * z
     return response
