@@ -1,39 +1,37 @@
 """The two passes over a block of W channels: chunk by chunk in time, two series at once, sample by sample.
 
 The forward pass leaves the state before each chunk behind (``saved``), from which the backward pass
-recomputes the others, so that no array of size (batch, L, H, N) ever exists. A call handles blocks ``first``
-to ``last`` of the channels and series ``b0`` to ``b1`` of the batch; calls on different ranges may run at the
-same time. Of an odd number of series the last one is its own partner: it is computed twice and counted once.
+recomputes the others, so that no array of size (batch, L, H, N) ever exists. Of an odd number of series the
+last one is its own partner: it is computed twice and counted once.
 
 K directions (one or two, the second opposite to the first and always from rest) have readouts of their own
 and add up. The system is A = V T^{-1} with V and T tridiagonal and the timescale within V and B, so that
-the step of a sample is its gap. ``gaps`` are the distinct gaps and ``index`` (K, batch, L) says which one a
-sample has; if ``gaps`` is empty, ``dt`` (K, batch, L) holds the gap of every sample.
+the step of a sample is its gap.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tsssm.ops.cpu.blocks import read, write
-from tsssm.ops.cpu.compiling import inline, kernel
+from tsssm.ops.cpu.blocks import CHUNK, Span, lookback, read, write
+from tsssm.ops.cpu.compiling import inline, kernel, maker
 from tsssm.ops.cpu.memory import zeros
-from tsssm.ops.cpu.simd import load, store
+from tsssm.ops.cpu.simd import beside, load, loads, splat, store, stores, width_of
 from tsssm.ops.cpu.tridiagonal.bands import (
     factor,
-    factor_table,
-    gather_gaps,
     gather_readout,
-    gather_system,
     load_state,
-    stiffness,
+    open_bands,
+    plane_of,
+    scatter_bands,
+    scatter_readout,
     store_state,
 )
 from tsssm.ops.cpu.tridiagonal.recurrence import (
-    CHUNK,
     PART,
+    Sample,
     advance,
     collect,
     collect_readout,
@@ -43,300 +41,195 @@ from tsssm.ops.cpu.tridiagonal.recurrence import (
 )
 
 
+class Gaps(NamedTuple):
+    """Distinct gaps and which one, ``index`` (K, batch, L), a sample has; or no distinct ones, and those of
+    ``each`` sample (K, batch, L)."""
+
+    distinct: Any
+    index: Any
+    each: Any
+
+
+class Room(NamedTuple):
+    """Buffers (2, CHUNK, W) and (M, 2, CHUNK, W) of a chunk of both series; gaps, and whose factors they
+    take."""
+
+    u: Any
+    y: Any
+    gu: Any
+    gap: Any
+    which: Any
+
+
+@maker
+def _make_room(signals: Any) -> Any:
+    u, size = signals.u, 2 * CHUNK * width_of(signals.u)
+    gap, which = np.ones((2, CHUNK), u.dtype), np.zeros((2, CHUNK), np.int64)
+    return Room(zeros((size,), u), zeros((signals.y.shape[0] * size,), u), zeros((size,), u), gap, which)
+
+
 @inline
-def _plane(modes: int, width: int) -> int:
-    """Numbers that a buffer of pairs holds a sample: an odd number of pairs, which spreads them over the
-    sets of the cache."""
-    return ((modes + 2) | 1) * 2 * width
+def _gather_gaps(gaps: Any, d: int, b: int, length: int, span: Any, row: int, room: Any) -> None:
+    """Gap and factors of each sample of a chunk, for one series: its own, if no gaps are shared."""
+    for k in range(span.count):
+        t = length - 1 - span.start - k if span.backwards else span.start + k
+        if gaps.distinct.size == 0:
+            room.gap[row, k] = gaps.each[d, b, t]
+            room.which[row, k] = row
+        else:
+            room.which[row, k] = gaps.index[d, b, t] if gaps.distinct.size > 1 else 0
+            room.gap[row, k] = gaps.distinct[room.which[row, k]]
+
+
+@inline
+def _sample(bands: Any, gaps: Any, room: Any, k: int) -> Any:
+    """A sample of both series, whose factors are computed here unless its gap is a shared one."""
+    gap_a, gap_b = room.gap[0, k], room.gap[1, k]
+    at, apart = room.which[0, k] * bands.entry, (room.which[1, k] - room.which[0, k]) * bands.entry
+    if gaps.distinct.size == 0:
+        factor(bands, at, apart, gap_a, gap_b)
+    gap = beside(splat(gap_a, room.u), splat(gap_b, room.u))
+    return Sample(at, apart, gap, max(gap_a, gap_b) * bands.stiffest > 1)
+
+
+@inline
+def _keep_state(saved: Any, place: Any, modes: int, X: Any, row: int, keep: bool) -> None:
+    """Keep the state of one series in ``saved``, or take it from there."""
+    at, width = lookback(saved, place), width_of(X)
+    for n in range(modes):
+        here, there = (2 * (n + 1) + row) * width, at + n * width
+        if keep:
+            store(saved, there, load(X, here))
+        else:
+            store(X, here, load(saved, there))
 
 
 @kernel
 def forward_pass(
-    u: Any,
-    T: Any,
-    V: Any,
-    B: Any,
-    C: Any,
-    gaps: Any,
-    index: Any,
-    dt: Any,
-    x: Any,
-    alpha: float,
-    reverse: bool,
-    first: int,
-    last: int,
-    b0: int,
-    b1: int,
-    y: Any,
-    saved: Any,
+    signals: Any, operands: Any, gaps: Any, x: Any, alpha: float, reverse: bool, cut: Any
 ) -> None:
-    """Outputs ``y`` (M, batch, L, H), states ``x`` (batch, H, N) renewed, states ``saved``.
+    """Outputs, states ``x`` (batch, H, N) renewed, and the states that the adjoint needs.
 
-    ``x`` belongs to the first direction. ``saved`` is empty or (K, batch, blocks, chunks, N, W).
+    ``x`` belongs to the first direction.
     """
-    width = 64 // u.itemsize
-    length = u.shape[1]
-    directions, readouts, modes = C.shape[0], C.shape[1], B.shape[1]
-    chunks = (length + CHUNK - 1) // CHUNK
-    entry = 3 * (modes + 2) * width
-    rows = zeros((max(2, gaps.size) * entry,), u)
-    ub = zeros((2 * CHUNK * width,), u)
-    yb = zeros((2 * readouts * CHUNK * width,), u)
-    Z = zeros((_plane(modes, width),), u)
-    gap = np.ones((2, CHUNK), u.dtype)
-    which = np.zeros((2, CHUNK), np.int64)
-    for block in range(first, last):
+    u, y, saved, width = signals.u, signals.y, signals.saved, width_of(signals.u)
+    length, readouts, modes, half = u.shape[1], y.shape[0], operands.B.shape[1], CHUNK * width_of(u)
+    room = _make_room(signals)
+    for block in range(cut.first, cut.last):
         h0 = block * width
-        matrix, system = gather_system(T, V, B, h0, width)
-        bound = stiffness(matrix, system, alpha, width)
-        stiffest = np.max(bound)
-        factor_table(rows, matrix, system, gaps, alpha, modes, width)
-        for d in range(directions):
-            backwards = reverse != (d == 1)
-            readout = gather_readout(C[d], h0, width)
-            for b in range(b0, b1, 2):
-                series = (b, min(b + 1, b1 - 1))
-                X = zeros((_plane(modes, width),), u)
-                if d == 0:
-                    load_state(x, series[0], h0, X, 0)
-                    load_state(x, series[1], h0, X, width)
-                for c in range(chunks):
-                    start = c * CHUNK
-                    count = min(CHUNK, length - start)
-                    span = (start, count, backwards)
+        bands = open_bands(operands, gaps.distinct, alpha, h0)
+        for d in range(operands.C.shape[0]):
+            gather_readout(operands.C[d], h0, bands.C)
+            for b in range(cut.b0, cut.b1, 2):
+                series = (b, min(b + 1, cut.b1 - 1))
+                X = zeros((plane_of(modes, width),), u)
+                for row in range(2 if d == 0 else 0):
+                    load_state(x, series[row], h0, X, row)
+                for c in range((length + CHUNK - 1) // CHUNK):
+                    span = Span(c * CHUNK, min(CHUNK, length - c * CHUNK), reverse != (d == 1))
+                    room.y[:] = 0
                     for row in range(2):
                         s = series[row]
-                        read(u, s, h0, span, ub, row * CHUNK * width)
-                        gather_gaps(gaps, index, dt, d, s, length, span, row, gap, which)
+                        read(u, s, h0, span, room.u, row * half)
+                        _gather_gaps(gaps, d, s, length, span, row, room)
                         for m in range(readouts if d > 0 else 0):
-                            read(y[m], s, h0, span, yb, (2 * m + row) * CHUNK * width)
+                            read(y[m], s, h0, span, room.y, (2 * m + row) * half)
                         if saved.size > 0:
-                            to = ((d * saved.shape[1] + s) * saved.shape[2] + block) * chunks + c
-                            for n in range(modes):
-                                state = load(X, (2 * (n + 1) + row) * width)
-                                store(saved, (to * modes + n) * width, state)
-                    if d == 0:
-                        yb[:] = 0
-                    for k in range(count):
-                        at_a, at_b = which[0, k] * entry, which[1, k] * entry
-                        if gaps.size == 0:
-                            factor(
-                                rows, at_a, at_b, matrix, system, gap[0, k], gap[1, k], alpha, modes, width
-                            )
-                        to = k * width
-                        ya, yc = advance(
-                            X,
-                            0,
-                            0,
-                            Z,
-                            Z,
-                            -1,
-                            matrix,
-                            system,
-                            bound,
-                            max(gap[0, k], gap[1, k]) * stiffest > 1,
-                            readout,
-                            rows,
-                            at_a,
-                            at_b,
-                            load(ub, to),
-                            load(ub, to + CHUNK * width),
-                            gap[0, k],
-                            gap[1, k],
-                            alpha,
-                            modes,
-                            width,
-                        )
+                            _keep_state(saved, (d, s, block, c), modes, X, row, True)
+                    for k in range(span.count):
+                        sample, uk = _sample(bands, gaps, room, k), loads(room.u, k * width, half, 2)
+                        yk = advance(bands, X, 0, 0, bands.Z, -1, sample, uk)
                         for m in range(readouts):
                             if m > 0:
-                                ya, yc = read_out(X, 0, readout, m, modes, width)
-                            to = (2 * m * CHUNK + k) * width
-                            store(yb, to, load(yb, to) + ya)
-                            to += CHUNK * width
-                            store(yb, to, load(yb, to) + yc)
+                                yk = read_out(bands, X, 0, m, uk)
+                            to = 2 * m * half + k * width
+                            stores(room.y, to, loads(room.y, to, half, 2) + yk, half)
                     for row in range(2):
                         for m in range(readouts):
-                            write(y[m], series[row], h0, span, yb, (2 * m + row) * CHUNK * width)
-                if d == 0:
-                    store_state(x, series[0], h0, X, 0)
-                    store_state(x, series[1], h0, X, width)
+                            write(y[m], series[row], h0, span, room.y, (2 * m + row) * half)
+                for row in range(2 if d == 0 else 0):
+                    store_state(x, series[row], h0, X, row)
+
+
+class Work(NamedTuple):
+    """States X, zeta, s eta and lambda of a chunk or a part of it, and the gradient G of a state."""
+
+    X: Any
+    zeta: Any
+    E: Any
+    L: Any
+    G: Any
+
+
+@inline
+def _retreat_chunk(
+    bands: Any, gaps: Any, room: Any, work: Any, plane: int, count: int, sums: Any, gC: Any
+) -> None:
+    """Adjoint of a chunk from its states, which are computed again; adds to ``room.gu`` and the sums."""
+    width, half = width_of(work.X), CHUNK * width_of(work.X)
+    for k in range(count):
+        sample, uk = _sample(bands, gaps, room, k), loads(room.u, k * width, half, 2)
+        advance(bands, work.X, k * plane, (k + 1) * plane, work.zeta, k * plane, sample, uk)
+    for m in range(bands.readouts):
+        collect_readout(bands, work.X, plane, room.y, gC, m, count)
+    for begin in range((count - 1) // PART * PART, -1, -PART):
+        end = min(begin + PART, count)
+        for k in range(end - 1, begin - 1, -1):
+            sample, to = _sample(bands, gaps, room, k), k * width
+            for m in range(1, bands.readouts):
+                send_readout(bands, work.G, m, loads(room.y, to + 2 * m * half, half, 2))
+            g = loads(room.y, to, half, 2)
+            gu = retreat(bands, work.G, work.E, work.L, (k - begin) * plane, sample, g)
+            stores(room.gu, to, loads(room.gu, to, half, 2) + gu, half)
+        collect(bands, work.E, work.L, work.zeta, plane, room.u, (begin, end), sums)
 
 
 @kernel
 def backward_pass(
-    u: Any,
-    T: Any,
-    V: Any,
-    B: Any,
-    C: Any,
-    gaps: Any,
-    index: Any,
-    dt: Any,
-    saved: Any,
-    gy: Any,
-    gx: Any,
-    alpha: float,
-    reverse: bool,
-    first: int,
-    last: int,
-    b0: int,
-    b1: int,
-    gu: Any,
-    gT: Any,
-    gV: Any,
-    gB: Any,
-    gC: Any,
+    signals: Any, operands: Any, gaps: Any, gx: Any, alpha: float, reverse: bool, cut: Any, gradients: Any
 ) -> None:
     """Adjoint of `forward_pass`.
 
     ``gx`` (batch, H, N) holds the gradient of the final state and is renewed to that of the first one. The
     others are written, those of the system for this range of series.
     """
-    width = 64 // u.itemsize
-    length, channels = u.shape[1], u.shape[2]
-    directions, readouts, modes = C.shape[0], C.shape[1], B.shape[1]
-    chunks = (length + CHUNK - 1) // CHUNK
-    entry = 3 * (modes + 2) * width
-    plane = _plane(modes, width)
-    half = CHUNK * width
-    rows = zeros((max(2, gaps.size) * entry,), u)
-    ub = zeros((2 * half,), u)
-    gub = zeros((2 * half,), u)
-    gyb = zeros((2 * readouts * half,), u)
-    Z = zeros((plane,), u)
-    X = zeros(((CHUNK + 1) * plane,), u)
-    zeta = zeros((CHUNK * plane,), u)
-    E = zeros((PART * plane,), u)
-    L = zeros((PART * plane,), u)
-    G = zeros((plane,), u)
-    gap = np.ones((2, CHUNK), u.dtype)
-    which = np.zeros((2, CHUNK), np.int64)
-    for block in range(first, last):
+    u, gu, saved, width = signals.u, signals.gu, signals.saved, width_of(signals.u)
+    length, readouts, modes, half = u.shape[1], signals.y.shape[0], operands.B.shape[1], CHUNK * width_of(u)
+    room, plane = _make_room(signals), plane_of(modes, width)
+    E, L = zeros((PART * plane,), u), zeros((PART * plane,), u)
+    X, zeta = zeros(((CHUNK + 1) * plane,), u), zeros((CHUNK * plane,), u)
+    work = Work(X, zeta, E, L, zeros((plane,), u))
+    for block in range(cut.first, cut.last):
         h0 = block * width
-        matrix, system = gather_system(T, V, B, h0, width)
-        bound = stiffness(matrix, system, alpha, width)
-        stiffest = np.max(bound)
-        factor_table(rows, matrix, system, gaps, alpha, modes, width)
-        g_matrix = zeros(matrix.shape, matrix)
-        g_system = zeros(system.shape, system)
-        for d in range(directions):
-            backwards = reverse != (d == 1)
-            readout = gather_readout(C[d], h0, width)
-            g_readout = zeros(readout.shape, readout)
-            for b in range(b0, b1, 2):
-                series = (b, min(b + 1, b1 - 1))
+        bands = open_bands(operands, gaps.distinct, alpha, h0)
+        sums, gC = (zeros(bands.matrix.shape, u), zeros(bands.system.shape, u)), zeros(bands.C.shape, u)
+        for d in range(operands.C.shape[0]):
+            gather_readout(operands.C[d], h0, bands.C)
+            for b in range(cut.b0, cut.b1, 2):
+                series = (b, min(b + 1, cut.b1 - 1))
                 # A series without a partner is beside itself, where all gradients stay zero.
-                counted = min(2, b1 - b)
-                G[:] = 0
-                gyb[:] = 0
+                counted = min(2, cut.b1 - b)
+                work.G[:] = 0
+                room.y[:] = 0
                 for row in range(counted if d == 0 else 0):
-                    load_state(gx, series[row], h0, G, row * width)
-                for c in range(chunks - 1, -1, -1):
-                    start = c * CHUNK
-                    count = min(CHUNK, length - start)
-                    span = (start, count, backwards)
-                    gub[:] = 0
+                    load_state(gx, series[row], h0, work.G, row)
+                for c in range((length + CHUNK - 1) // CHUNK - 1, -1, -1):
+                    span = Span(c * CHUNK, min(CHUNK, length - c * CHUNK), reverse != (d == 1))
+                    room.gu[:] = 0
                     for row in range(2):
                         s = series[row]
-                        read(u, s, h0, span, ub, row * half)
-                        gather_gaps(gaps, index, dt, d, s, length, span, row, gap, which)
-                        origin = ((d * saved.shape[1] + s) * saved.shape[2] + block) * chunks + c
-                        for n in range(modes):
-                            state = load(saved, (origin * modes + n) * width)
-                            store(X, (2 * (n + 1) + row) * width, state)
+                        read(u, s, h0, span, room.u, row * half)
+                        _gather_gaps(gaps, d, s, length, span, row, room)
+                        _keep_state(saved, (d, s, block, c), modes, work.X, row, False)
                     for row in range(counted):
                         for m in range(readouts):
-                            read(gy[m], series[row], h0, span, gyb, (2 * m + row) * half)
+                            read(signals.y[m], series[row], h0, span, room.y, (2 * m + row) * half)
                         if d > 0:
-                            read(gu, series[row], h0, span, gub, row * half)
-                    for k in range(count):
-                        at_a, at_b = which[0, k] * entry, which[1, k] * entry
-                        if gaps.size == 0:
-                            factor(
-                                rows, at_a, at_b, matrix, system, gap[0, k], gap[1, k], alpha, modes, width
-                            )
-                        advance(
-                            X,
-                            k * plane,
-                            (k + 1) * plane,
-                            Z,
-                            zeta,
-                            k * plane,
-                            matrix,
-                            system,
-                            bound,
-                            max(gap[0, k], gap[1, k]) * stiffest > 1,
-                            readout,
-                            rows,
-                            at_a,
-                            at_b,
-                            load(ub, k * width),
-                            load(ub, half + k * width),
-                            gap[0, k],
-                            gap[1, k],
-                            alpha,
-                            modes,
-                            width,
-                        )
-                    for m in range(readouts):
-                        collect_readout(X, plane, gyb, g_readout, m, count, modes, width)
-                    for begin in range((count - 1) // PART * PART, -1, -PART):
-                        end = min(begin + PART, count)
-                        for k in range(end - 1, begin - 1, -1):
-                            at_a, at_b = which[0, k] * entry, which[1, k] * entry
-                            if gaps.size == 0:
-                                factor(
-                                    rows,
-                                    at_a,
-                                    at_b,
-                                    matrix,
-                                    system,
-                                    gap[0, k],
-                                    gap[1, k],
-                                    alpha,
-                                    modes,
-                                    width,
-                                )
-                            now = (k - begin) * plane
-                            to = k * width
-                            for m in range(1, readouts):
-                                ga, gc = load(gyb, to + 2 * m * half), load(gyb, to + (2 * m + 1) * half)
-                                send_readout(G, readout, m, ga, gc, modes, width)
-                            gua, guc = retreat(
-                                G,
-                                E,
-                                L,
-                                now,
-                                matrix,
-                                system,
-                                bound,
-                                max(gap[0, k], gap[1, k]) * stiffest > 1,
-                                readout,
-                                rows,
-                                at_a,
-                                at_b,
-                                load(gyb, to),
-                                load(gyb, to + half),
-                                gap[0, k],
-                                gap[1, k],
-                                alpha,
-                                modes,
-                                width,
-                            )
-                            store(gub, to, load(gub, to) + gua)
-                            store(gub, to + half, load(gub, to + half) + guc)
-                        collect(E, L, zeta, plane, ub, begin, end, g_matrix, g_system, modes, width)
+                            read(gu, series[row], h0, span, room.gu, row * half)
+                    _retreat_chunk(bands, gaps, room, work, plane, span.count, sums, gC)
                     for row in range(counted):
-                        write(gu, series[row], h0, span, gub, row * half)
+                        write(gu, series[row], h0, span, room.gu, row * half)
                 for row in range(counted if d == 0 else 0):
-                    store_state(gx, series[row], h0, G, row * width)
-            for w in range(min(width, channels - h0)):
-                for m in range(readouts):
-                    for n in range(modes):
-                        gC[d, m, h0 + w, n] = g_readout[m, n + 1, w]
-        for w in range(min(width, channels - h0)):
-            for n in range(modes):
-                gB[h0 + w, n] = g_system[n + 1, 3, w]
-                for i in range(3):
-                    gT[i, h0 + w, n] = g_matrix[n + 1, i, w]
-                    gV[i, h0 + w, n] = g_system[n + 1, i, w]
+                    store_state(gx, series[row], h0, work.G, row)
+            scatter_readout(gC, gradients.C[d], h0)
+        scatter_bands(sums[0], sums[1], gradients, h0)
