@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba.extending import intrinsic
 
 from tsssm.ops.cpu.compiling import inline, maker
-from tsssm.ops.cpu.simd import BYTES, load, splat, store, where
+from tsssm.ops.cpu.simd import load, splat, store, where, width_of
 
 #: Readouts that compete with one another.
 BLOCK = 8
@@ -46,7 +46,7 @@ def read_block(Z: Any, v: Any, k: int, C: Any, at_c: int, y: Any) -> None:
 
     In ``C`` the coefficients of the eight are neighbours, row after row of Z; those of the input come last.
     """
-    width = BYTES // Z.itemsize
+    width = width_of(Z)
     rows, stride = Z.shape
     z = load(v, stride + k)
     at = at_c + BLOCK * rows
@@ -77,38 +77,25 @@ def read_block(Z: Any, v: Any, k: int, C: Any, at_c: int, y: Any) -> None:
 
 @maker
 def pool_block(
-    Z: Any,
-    v: Any,
-    weight: Any,
-    count: int,
-    C: Any,
-    at_c: int,
-    thresholds: Any,
-    at_b: int,
-    shares: bool,
-    competition: bool,
-    buffers: Any,
-    out: Any,
-    at_out: int,
-    readouts: int,
+    room: Any, count: int, flat: Any, block: int, kept: Any, out: Any, at_out: int, readouts: int
 ) -> None:
     """Add what is kept of eight readouts over a chunk to ``out``, in rows of ``readouts`` numbers.
 
-    ``thresholds`` holds two for each readout: the eight lower ones, then the upper ones. ``weight`` is zero
-    from the last sample of the chunk to the end of its register. ``buffers`` (40, W) are room for the
-    readouts and for sums of four kinds.
+    ``flat`` are the coefficients and thresholds of all blocks: of the latter two for each readout, the eight
+    lower ones, then the upper ones. ``room.weight`` is zero from the last sample of the chunk to the end of
+    its register.
     """
-    width = BYTES // Z.itemsize
-    kinds = 2 * shares + 2 * competition
-    y, sums = buffers[:BLOCK], buffers[BLOCK:]
-    zero = splat(0.0, Z)
+    Z, (C, thresholds), width = room.Z, flat, width_of(room.Z)
+    kinds = 2 * kept.shares + 2 * kept.competition
+    y, sums = room.buffers[:BLOCK], room.buffers[BLOCK:]
+    zero, at_c, at_b = splat(0.0, Z), block * (Z.shape[0] + 1) * BLOCK, 2 * block * BLOCK
     for r in range(kinds * BLOCK):
         store(sums, r * width, zero)
     for k in range(0, count, width):
-        read_block(Z, v, k, C, at_c, y)
-        w = load(weight, k)
+        read_block(Z, room.v, k, C, at_c, y)
+        w = load(room.weight, k)
         kind = 0
-        if shares:
+        if kept.shares:
             for r in range(BLOCK):
                 here = load(y, r * width)
                 for side in range(2):
@@ -116,7 +103,7 @@ def pool_block(
                     low = splat(thresholds[at_b + side * BLOCK + r], Z)
                     store(sums, at, load(sums, at) + where(low < here, w, zero))
             kind = 2
-        if competition:
+        if kept.competition:
             best = worst = load(y, 0)
             for r in range(1, BLOCK):
                 here = load(y, r * width)

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tsssm.ops.cpu.features.passes import resumed_pass
+from tsssm.ops.cpu.features.passes import Kept, Scanned, resumed_pass
 from tsssm.ops.cpu.features.scan import packed_systems, packed_thresholds, step_table
 from tsssm.ops.cpu.layout import as_array
 from tsssm.ops.features import check_systems, check_thresholds
@@ -107,22 +107,11 @@ class ResumedScan:
         first = 0 if at_rest else 1
         distinct, index = np.unique(steps[first:], return_inverse=True)
         tables = [self._table(step) for step in distinct.tolist()]
-        resumed_pass(
-            u,
-            held,
-            np.concatenate([np.zeros(first, np.int32), index], dtype=np.int32),
-            weight,
-            self._mixing,
-            tables[0][None] if len(tables) == 1 else np.stack(tables),
-            self._A.ndim == 2,
-            self._coefficients,
-            self._thresholds,
-            *self._kept,
-            first,
-            at_rest,
-            state,
-            out,
-        )
+        table = tables[0][None] if len(tables) == 1 else np.stack(tables)
+        rows = np.concatenate([np.zeros(first, np.int32), index], dtype=np.int32)
+        scanned = Scanned(u, held, rows, self._mixing, table, self._A.ndim == 2, self._coefficients)
+        kept = Kept(weight, self._thresholds, *self._kept)
+        resumed_pass(scanned, kept, first, at_rest, state, out)
 
     def _table(self, step: float) -> Array:
         """The discretised systems of a step."""

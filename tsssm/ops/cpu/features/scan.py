@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tsssm.discretize import discretize_dense, discretize_diagonal
 from tsssm.ops.cpu import threads
-from tsssm.ops.cpu.features.passes import pooled_pass, readout_pass
+from tsssm.ops.cpu.features.passes import Kept, Scanned, pooled_pass, readout_pass
 from tsssm.ops.cpu.features.pooling import BLOCK
 from tsssm.ops.cpu.layout import as_array, lane_count
 
@@ -40,14 +40,12 @@ def pooled_scan(
     if competitors != BLOCK:
         raise ValueError(f"competitors must be {BLOCK}; got {competitors}.")
     groups, readouts, _ = C.shape
-    scanned = _operands(u, held, offsets, steps, index, A, B, mix_u, mix_held, C, D)
-    levels = packed_thresholds(thresholds)
+    scanned = _scanned((u, held, steps, index), A, B, mix_u, mix_held, C, D)
+    kept = Kept(as_array(weight), packed_thresholds(thresholds), shares, competition)
     shape = (len(offsets) - 1, groups, 2 * (shares + competition), readouts)
-    out = torch.zeros(shape, dtype=u.dtype)
-    # The order of the arguments of the pass: signals, weight, systems, levels.
-    arguments = (*scanned[:4], as_array(weight), *scanned[4:], levels, shares, competition)
-    cut = _cut(scanned[2], groups, n_threads)
-    threads.run([partial(pooled_pass, *arguments, *part, out.numpy()) for part in cut], len(cut))
+    out, edges = torch.zeros(shape, dtype=u.dtype), as_array(offsets)
+    cut = _cut(edges, groups, n_threads)
+    threads.run([partial(pooled_pass, scanned, kept, edges, part, out.numpy()) for part in cut], len(cut))
     return out
 
 
@@ -66,34 +64,20 @@ def readout_scan(
 ) -> Tensor:
     """What the reference computes, for a number of readouts that is a multiple of 8."""
     y = u.new_empty((*C.shape[:2], u.shape[1]))
-    readout_pass(*_operands(u, held, offsets, steps, index, A, B, mix_u, mix_held, C, D), y.numpy())
+    scanned = _scanned((u, held, steps, index), A, B, mix_u, mix_held, C, D)
+    readout_pass(scanned, as_array(offsets), y.numpy())
     return y
 
 
-def _operands(
-    u: Tensor,
-    held: Tensor,
-    offsets: Tensor,
-    steps: Tensor,
-    index: Tensor,
-    A: Tensor,
-    B: Tensor,
-    mix_u: Tensor,
-    mix_held: Tensor,
-    C: Tensor,
-    D: Tensor,
-) -> tuple[Any, ...]:
-    """Signals and systems as the passes take them: arrays of the dtype of ``u``."""
+def _scanned(
+    signals: Any, A: Tensor, B: Tensor, mix_u: Tensor, mix_held: Tensor, C: Tensor, D: Tensor
+) -> Scanned:
+    """Signals (u, held, steps, index) and systems as the passes take them: arrays of the dtype of u."""
+    u, held, steps, index = signals
     mixing, coefficients = packed_systems(mix_u, mix_held, C, D)
-    return (
-        as_array(u),
-        as_array(held),
-        as_array(offsets),
-        as_array(index.int()),
-        mixing,
-        as_array(step_table(A, B, steps, u.dtype)),
-        A.ndim == 2,
-        coefficients,
+    table = as_array(step_table(A, B, steps, u.dtype))
+    return Scanned(
+        as_array(u), as_array(held), as_array(index.int()), mixing, table, A.ndim == 2, coefficients
     )
 
 
