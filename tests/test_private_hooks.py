@@ -12,6 +12,7 @@ import pytest
 from teams import DEADLOCK
 
 from tsssm.ops.cpu import compiling, threads
+from tsssm.ops.cpu.buffers import arrays
 
 
 def test_numba_asks_the_cache_of_a_kernel_before_it_compiles_and_tells_it_afterwards() -> None:
@@ -84,6 +85,29 @@ def test_numba_makes_no_machine_code_of_a_part() -> None:
     found = [code.library.get_pointer_to_function(code.fndesc.llvm_func_name) for code in (part, whole)]
     assert not found[0] and found[1], "CPUCodeLibrary._finalize_final_module, JITCPUCodegen.set_env"
     assert compiling.CPUDispatcher(total, targetoptions={"nopython": True})(2.0) == 5.0, "a hook that stayed"
+
+
+def test_numba_enters_a_kernel_without_asking_for_types() -> None:
+    def total(x, factor):
+        return x.sum() * factor
+
+    kernel = compiling.kernel(total)
+    kernel._cache = compiling.CPUDispatcher(total)._cache
+    for key, dtype in (("single", np.float32), ("double", np.float64)) * 2:
+        assert kernel.by(key)(np.ones(3, dtype), 2.0) == 6, "typeof_pyval, overloads, entry_point"
+    assert kernel.by("single") is not kernel.by("double")
+    with pytest.raises(TypeError, match="unbox"):
+        kernel.by("single")(np.ones(3), 2.0)
+
+
+def test_numba_makes_an_array_of_an_address() -> None:
+    def last(place, like):
+        return arrays(place, like)[1, 2]
+
+    kernel = compiling.kernel(last)
+    kernel._cache = compiling.CPUDispatcher(last)._cache
+    numbers = np.arange(6.0, dtype=np.float32).reshape(2, 3)
+    assert kernel((numbers.ctypes.data, (2, 3)), np.empty(0, np.float32)) == 5, "populate_array"
 
 
 class One(NamedTuple):

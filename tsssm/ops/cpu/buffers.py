@@ -1,7 +1,9 @@
-"""Arrays without their sizes: what loops need of them is one pointer, where an array has a dozen numbers.
+"""Arrays by where they stand, and arrays without their sizes.
 
-`bare` makes buffers of all arrays in a named tuple. They do not keep the memory alive; so they are made in
-functions without reference counts (``@routine``, ``@inline``), of arrays that belong to the caller.
+Python hands a kernel the `Place` of a tensor, because that takes half as long to find as an array of it;
+`arrays` makes arrays of places. What loops need of them is one pointer, where an array has a dozen numbers:
+`bare` makes buffers of all arrays in a named tuple. Neither keeps the memory alive, which belongs to whoever
+calls the kernel; so buffers are made in functions without reference counts (``@routine``, ``@inline``).
 """
 
 from __future__ import annotations
@@ -12,7 +14,10 @@ from typing import Any
 from numba import types
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
-from tsssm.ops.cpu.compiling import data_of
+from tsssm.ops.cpu.compiling import array_from, data_of
+
+# Address and shape of contiguous numbers.
+Place = tuple[int, tuple[int, ...]]
 
 
 class Buffer(types.Type):
@@ -51,6 +56,38 @@ def _bare_value(context: Any, builder: Any, ty: types.Type, value: Any) -> Any:
         ]
         return context.make_tuple(builder, _bare_type(ty), parts)
     return value
+
+
+def _array_type(ty: types.Type, dtype: types.Type) -> types.Type:
+    if isinstance(ty, types.BaseNamedTuple):
+        parts = tuple(_array_type(part, dtype) for part in ty.types)
+        return types.BaseTuple.from_types(parts, ty.instance_class)
+    return types.Array(dtype, len(ty.types[1]), "C") if isinstance(ty, types.BaseTuple) else ty
+
+
+def _array_value(context: Any, builder: Any, ty: types.Type, value: Any, result: types.Type) -> Any:
+    if isinstance(ty, types.BaseNamedTuple):
+        parts = [
+            _array_value(context, builder, t, builder.extract_value(value, i), result.types[i])
+            for i, t in enumerate(ty.types)
+        ]
+        return context.make_tuple(builder, result, parts)
+    if not isinstance(ty, types.BaseTuple):
+        return value
+    address, shape = builder.extract_value(value, 0), builder.extract_value(value, 1)
+    sizes = [builder.extract_value(shape, axis) for axis in range(result.ndim)]
+    return array_from(context, builder, result, address, sizes)
+
+
+@intrinsic
+def arrays(typingctx: Any, given: Any, like: Any) -> Any:
+    """An array of the dtype of ``like`` for a `Place`, or for every one in a named tuple."""
+    result = _array_type(given, like.dtype)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _array_value(context, builder, given, args[0], result)
+
+    return result(given, like), codegen
 
 
 @intrinsic

@@ -1,61 +1,75 @@
-"""What all scans do with tensors before and after their kernels."""
+"""What all scans do with tensors before and after their kernels.
+
+A call of a kernel costs as much as the scan of a few samples. So kernels get the places of tensors, and a key
+that says of which types their operands are: the dtype, and whatever else a scan has options for.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from tsssm.ops.cpu.layout import Ranges, as_array, for_each
+from tsssm.ops.cpu.buffers import Place
+from tsssm.ops.cpu.compiling import Kernel
+from tsssm.ops.cpu.layout import Ranges, for_each
 from tsssm.ops.cpu.passes import Cut, Signals
 
-# What stands for absent arrays of so many axes.
-_NOTHING: dict[torch.dtype, list[Any]] = {
-    torch.float32: [np.empty((0,) * axes, np.float32) for axes in range(5)],
-    torch.float64: [np.empty((0,) * axes, np.float64) for axes in range(5)],
-}
+
+def contiguous(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy whose numbers stand in memory as they are; keep it as long as its `place`."""
+    if tensor.is_contiguous() and not (tensor.is_neg() or tensor.is_conj()):
+        return tensor
+    return tensor.resolve_conj().resolve_neg().contiguous()
 
 
-def array_or_nothing(tensor: Tensor | None, dtype: torch.dtype, axes: int) -> NDArray[Any]:
-    """The tensor's numbers; an empty array if there is no tensor."""
-    return _NOTHING[dtype][axes] if tensor is None else as_array(tensor)
+def place(tensor: Tensor | None, axes: int) -> Place:
+    """Where the numbers of a contiguous tensor stand, and its shape; that of none is empty, of so many axes.
+
+    A complex one gets a last axis of two.
+    """
+    if tensor is None:
+        return 0, (0,) * axes
+    return tensor.data_ptr(), (*tensor.shape, 2) if tensor.is_complex() else tuple(tensor.shape)
 
 
 def signals(
     u: Tensor, y: Tensor, saved: Tensor, v: Tensor | None, gu: Tensor | None = None, gv: Tensor | None = None
 ) -> Signals:
-    """Arrays of tensors as the passes take them; absent ones are empty."""
-    before, g_before = (array_or_nothing(t, u.dtype, 4) for t in (v, gv))
-    back = array_or_nothing(gu, u.dtype, 3)
-    return Signals(as_array(u), before, as_array(y), as_array(saved), back, g_before)
+    """Places of contiguous tensors as the passes take them."""
+    return Signals(place(u, 3), place(v, 4), place(y, 4), place(saved, 8), place(gu, 3), place(gv, 4))
 
 
-def run_forward(kernel: Callable[..., None], inputs: Sequence[Any], cut: Ranges) -> None:
+def run_forward(kernel: Kernel, key: Hashable, inputs: Sequence[Any], cut: Ranges) -> None:
     """Call a forward pass for each range of blocks and series."""
+    run = kernel.by(key)
 
     def task(part: int, *ranges: int) -> None:
-        kernel(*inputs, Cut(*ranges))
+        run(*inputs, Cut(*ranges))
 
     for_each(cut, task)
 
 
 def run_backward(
-    kernel: Callable[..., None], inputs: Sequence[Any], operands: Any, cut: Ranges
+    kernel: Kernel, key: Hashable, inputs: Sequence[Any], operands: Any, dtype: torch.dtype, cut: Ranges
 ) -> list[Tensor]:
-    """The same for a backward pass; gradients of the arrays of ``operands``, a named tuple."""
+    """The same for a backward pass; gradients of ``operands``, a named tuple of places."""
+    run, like = kernel.by(key), _NUMPY[dtype]
     # One entry for each range of series, so that no two tasks write to the same place.
-    parts = [type(operands)(*map(np.empty_like, operands)) for _ in cut.series]
+    parts = [type(operands)(*(np.empty(shape, like) for _, shape in operands)) for _ in cut.series]
 
     def task(part: int, *ranges: int) -> None:
-        kernel(*inputs, Cut(*ranges), parts[part])
+        run(*inputs, Cut(*ranges), parts[part])
 
     for_each(cut, task)
     sums = parts[0] if len(parts) == 1 else (np.sum(each, 0) for each in zip(*parts, strict=True))
     return [torch.from_numpy(array) for array in sums]
+
+
+_NUMPY = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
 
 
 def renewed(state: Tensor) -> Tensor:

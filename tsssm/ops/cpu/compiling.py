@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from hashlib import sha256
@@ -27,6 +27,7 @@ from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import CPUDispatcher
 from numba.core.serialize import dumps
+from numba.np.arrayobj import populate_array
 from numpy import ndarray
 
 from tsssm.ops.cpu import caching
@@ -134,10 +135,27 @@ class Choice(_Part):
         return self._part(sig).get_overload(sig)
 
 
-class _Kernel(CPUDispatcher):
+class Kernel(CPUDispatcher):
+    """A function that Python calls, kept on disk for other processes: ``@kernel``."""
+
     def __init__(self, function: Any) -> None:
         super().__init__(function, targetoptions={"nopython": True, "nogil": True, "no_cfunc_wrapper": True})
         self._cache = _Cache(function)
+        self._entries: dict[Hashable, Callable[..., Any]] = {}
+
+    def by(self, key: Hashable) -> Callable[..., Any]:
+        """The kernel for operands whose types ``key`` determines.
+
+        Numba asks every operand for its type in every call, which for named tuples takes longer than the
+        rest of a call does.
+        """
+        return self._entries.get(key) or partial(self._enter, key)
+
+    def _enter(self, key: Hashable, *operands: Any) -> Any:
+        result = self(*operands)
+        signature = tuple(map(self.typeof_pyval, operands))
+        self._entries[key] = self.overloads[signature].entry_point
+        return result
 
     def compile(self, signature: Any) -> Any:
         disabled, config.DISABLE_JIT = config.DISABLE_JIT, 0
@@ -147,13 +165,26 @@ class _Kernel(CPUDispatcher):
             config.DISABLE_JIT = disabled
 
 
-# A function that Python calls, kept on disk for other processes.
-kernel: Callable[[Any], Any] = _Kernel
+kernel: Callable[[Any], Any] = Kernel
 
 
 def data_of(context: Any, builder: Any, array: Any, value: Any) -> Any:
     """LLVM's pointer to the numbers of an array of Numba type ``array``, in the code of an intrinsic."""
     return context.make_array(array)(context, builder, value).data
+
+
+def array_from(context: Any, builder: Any, ty: types.Array, address: Any, sizes: list[Any]) -> Any:
+    """LLVM's value of an array over contiguous memory that belongs to nobody."""
+    array, itemsize = (
+        context.make_array(ty)(context, builder),
+        context.get_abi_sizeof(context.get_data_type(ty.dtype)),
+    )
+    strides = [context.get_constant(types.intp, itemsize)]
+    for size in sizes[:0:-1]:
+        strides.insert(0, builder.mul(strides[0], size))
+    data = builder.inttoptr(address, array.data.type)
+    populate_array(array, data, sizes, strides, context.get_constant(types.intp, itemsize), None)
+    return array._getvalue()
 
 
 class _Cache:

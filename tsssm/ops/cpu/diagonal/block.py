@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tsssm.ops.cpu.blocks import CHUNK, GROUP, gather_rows, gather_system
+from tsssm.ops.cpu.buffers import arrays
 from tsssm.ops.cpu.coefficients import (
     A,
     B,
@@ -43,7 +44,7 @@ _SLOW = 0.01
 
 
 class System(NamedTuple):
-    """Operands (H, N, 2), C (K, M, H, N, 2), D (M or 0, H), steps (H,) and bounds (N or 0, H), or
+    """Operands (H, N, 2), C (K, M, H, N, 2), D (M or 0, H), steps (H,) and bounds (H, N) or none, or
     gradients."""
 
     A: Any
@@ -97,8 +98,9 @@ def is_slow(system: Any, steps: Any, n: int, typical: float) -> bool:
 
 
 @kernel
-def any_slow(A: Any, step: Any, duration: float) -> bool:
+def any_slow(A: Any, step: Any, like: Any, duration: float) -> bool:
     """Whether some mode of the system (H, N) `is_slow` in a series of this ``duration``."""
+    A, step = arrays(A, like), arrays(step, like)
     for h in range(A.shape[0]):
         for n in range(A.shape[1]):
             if duration * step[h] * max(abs(A[h, n, 0]), abs(A[h, n, 1])) < _SLOW:
@@ -156,7 +158,7 @@ def open_block(form: Any, operands: Any, times: Any, dt: Any, h0: int, gradient:
         quick,
         flags[-1:],
         zeros((readouts, count, 2, width), system),
-        gather_rows(operands.bound, bounded, h0),
+        gather_rows(operands.bound.T, bounded, h0),
         room[:to_C].reshape((counted, 4, width)),
         room[to_steps],
         room[to_C:to_bounds].reshape((readouts, counted, 2, width)),

@@ -15,6 +15,7 @@ from tsssm.ops.cpu.blocks import (
     scatter_system,
     store_state,
 )
+from tsssm.ops.cpu.buffers import arrays
 from tsssm.ops.cpu.coefficients import collect_table, fill_table
 from tsssm.ops.cpu.compiling import Choice, inline, kernel, maker
 from tsssm.ops.cpu.diagonal import chain, correlation  # noqa: F401  (parts of what is chosen by type)
@@ -119,7 +120,8 @@ def forward_pass(
 
     ``x`` belongs to the first direction; ``at_rest`` says that it arrives as zeros.
     """
-    width, readouts = width_of(signals.u), signals.y.shape[0]
+    signals, operands = arrays(signals, times.gaps), arrays(operands, times.gaps)
+    x, width, readouts = arrays(x, times.gaps), width_of(signals.u), signals.y.shape[0]
     room = make_room(signals, times.gaps, False)
     state = zeros((x.shape[0], padded(operands.A.shape[1]), 2, width), x)
     for index in range(cut.first, cut.last):
@@ -162,7 +164,8 @@ def backward_pass(
     ``gx`` (slots, batch, H, N, 2) holds the gradient of the final state and is renewed to that of the first
     one, unless that was ``at_rest``. The others are written, those of the system for this range of series.
     """
-    width, readouts = width_of(signals.u), signals.y.shape[0]
+    signals, operands = arrays(signals, times.gaps), arrays(operands, times.gaps)
+    gx, width, readouts = arrays(gx, times.gaps), width_of(signals.u), signals.y.shape[0]
     room = make_room(signals, times.gaps, True)
     carry = zeros((gx.shape[0], padded(operands.A.shape[1]), 2, width), gx)
     before = zeros(carry.shape, gx)
@@ -192,4 +195,4 @@ def backward_pass(
             scatter_readout(block.gC, gradients.C[d], h0)
         scatter_system(block.g_system, block.g_steps, gradients.A, gradients.B, gradients.step, h0)
         scatter_rows(gD, gradients.D, h0)
-        scatter_rows(block.g_bounds, gradients.bound, h0)
+        scatter_rows(block.g_bounds, gradients.bound.T, h0)

@@ -6,13 +6,14 @@ second runs opposite to the first and from rest.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from tsssm.ops.cpu.allocation import empty, empty_like
-from tsssm.ops.cpu.calls import array_or_nothing, renewed, run_backward, run_forward, signals
+from tsssm.ops.cpu.calls import contiguous, place, renewed, run_backward, run_forward, signals
 from tsssm.ops.cpu.coefficients import FOH, GBT, ZOH, Rule
 from tsssm.ops.cpu.diagonal.block import System, any_slow
 from tsssm.ops.cpu.diagonal.cells import AsCoupled, AsDriven, AsPlain
@@ -21,8 +22,8 @@ from tsssm.ops.cpu.diagonal.correlation import AsCorrelation
 from tsssm.ops.cpu.diagonal.kernels import Form, backward_pass, forward_pass
 from tsssm.ops.cpu.diagonal.rows import AsLinear, AsLiquid
 from tsssm.ops.cpu.gaps import MAX_SHARED_MOVES, distinct_gaps, extent, mean_duration
-from tsssm.ops.cpu.layout import as_array, ranges, samples, saved_states
-from tsssm.ops.cpu.passes import Times
+from tsssm.ops.cpu.layout import ranges, samples, saved_states
+from tsssm.ops.cpu.passes import Signals, Times
 
 _KINDS = {"gbt": GBT, "zoh": ZOH, "foh": FOH}
 
@@ -38,17 +39,26 @@ class Operands(NamedTuple):
     dt: Tensor | None
     bound: Tensor | None
 
-    def arrays(self) -> System:
-        """As the kernels take them."""
-        A, B, C, step = map(as_array, (self.A, self.B, self.C, self.step))
-        bound = None if self.bound is None else self.bound.t()
-        D, bounds = (array_or_nothing(t, self.step.dtype, 2) for t in (self.D, bound))
-        return System(A, B, C, D, step, bounds)
+    def contiguous(self) -> Operands:
+        """The same, so that kernels can take them."""
+        return Operands._make(None if t is None else contiguous(t) for t in self)
+
+    def places(self) -> System:
+        """Where they are, if contiguous."""
+        return System(
+            place(self.A, 2),
+            place(self.B, 2),
+            place(self.C, 4),
+            place(self.D, 2),
+            place(self.step, 1),
+            place(self.bound, 2),
+        )
 
 
-def _form(u: Tensor, operands: Operands, rule: Rule, at_rest: bool) -> tuple[System, Form, Times, Any]:
-    """Operands of a call of the diagonal scan, how it is computed, and its gaps."""
-    arrays = operands.arrays()
+def _form(
+    u: Tensor, operands: Operands, places: System, rule: Rule, at_rest: bool
+) -> tuple[Form, Times, Any]:
+    """How a call of the diagonal scan is computed, and its gaps."""
     directions, readouts, _, modes = operands.C.shape
     liquid = operands.bound is not None
     # A sample needs no more than its move, of which more can be shared.
@@ -58,11 +68,12 @@ def _form(u: Tensor, operands: Operands, rule: Rule, at_rest: bool) -> tuple[Sys
     rows: Any = AsLiquid(rule.kind == GBT) if liquid else AsLinear(rule.kind == FOH)
     if simple and at_rest:
         driven = liquid and times.gaps.size == 1
-        if driven or not any_slow(arrays.A, arrays.step, times.duration):
+        slow = any_slow.by(u.dtype)
+        if driven or not slow(places.A, places.step, times.gaps, times.duration):
             rows = None
     elif not simple or directions == 1:
         by_modes = None
-    return arrays, Form(rule, by_modes, rows), times, own
+    return Form(rule, by_modes, rows), times, own
 
 
 def _times(u: Tensor, dt: Tensor | None, modes: int, rule: Rule, most: int | None) -> tuple[Times, Any]:
@@ -83,44 +94,51 @@ class _Call(NamedTuple):
     u: Tensor
     v: Tensor | None
     operands: Operands
-    arrays: System
+    places: System
     form: Form
     times: Times
     own: Any
     at_rest: bool
     reverse: bool
 
+    def inputs(self, by_sample: Signals, x: Tensor) -> tuple[Any, ...]:
+        """What kernels take but for cut and gradients; ``x`` (slots, batch, H, N)."""
+        options = (self.at_rest, self.reverse)
+        return by_sample, self.places, self.times, self.own, self.form, place(x, 4), *options
+
+    def key(self) -> Hashable:
+        """What says of which types those are."""
+        return self.u.dtype, self.own is None, type(self.form.modes), type(self.form.rows)
+
     def forward(self, x: Tensor, save: bool) -> tuple[Tensor, Tensor]:
         """Outputs and saved states; the states ``x`` (slots, batch, H, N) are renewed."""
         u, C = self.u, self.operands.C
         y = empty((C.shape[1], *u.shape), u.dtype)
         saved = empty(saved_states(u, C.shape[0] if save else 0, x.shape[0], x.shape[3]), u.dtype)
-        inputs = (signals(u, y, saved, self.v), self.arrays, self.times, self.own, self.form, as_array(x))
-        options = (self.at_rest, self.reverse)
-        run_forward(forward_pass, (*inputs, *options), ranges(u, _work(u, C, x.shape[0])))
+        inputs = self.inputs(signals(u, y, saved, self.v), x)
+        run_forward(forward_pass, self.key(), inputs, ranges(u, _work(u, C, x.shape[0])))
         return y.transpose(0, 1), saved
 
     def backward(self, gy: Tensor, gx: Tensor, saved: Tensor) -> tuple[Tensor, ...]:
         """Gradients of u, v, A, B, C, D, step and bound; ``gx`` becomes that of the first states."""
-        u, operands, arrays = self.u, self.operands, self.arrays
+        u, dtype = self.u, self.u.dtype
         gu, gv = empty_like(u), None if self.v is None else empty_like(self.v)
-        by_sample = signals(u, gy.transpose(0, 1), saved, self.v, gu, gv)
-        inputs = (
-            by_sample,
-            arrays,
-            self.times,
-            self.own,
-            self.form,
-            as_array(gx),
-            self.at_rest,
-            self.reverse,
-        )
-        cut = ranges(u, 3 * _work(u, operands.C, gx.shape[0]))
-        gA, gB, gC, gD, g_step, g_bound = run_backward(backward_pass, inputs, arrays, cut)
-        if operands.bound is not None:
-            g_bound = g_bound.t().contiguous()
+        gy, saved = contiguous(gy.transpose(0, 1)), contiguous(saved)
+        inputs = self.inputs(signals(u, gy, saved, self.v, gu, gv), gx)
+        cut = ranges(u, 3 * _work(u, self.operands.C, gx.shape[0]))
+        gradients = run_backward(backward_pass, self.key(), inputs, self.places, dtype, cut)
+        gA, gB, gC, gD, g_step, g_bound = gradients
         system = map(torch.view_as_complex, (gA, gB, gC))
         return gu, u.new_empty((0, 0, 0, 0)) if gv is None else gv, *system, gD, g_step, g_bound
+
+
+def _call(u: Tensor, v: Tensor | None, operands: Operands, rule: Rule, at_rest: bool, reverse: bool) -> _Call:
+    """A diagonal scan."""
+    operands = operands.contiguous()
+    places = operands.places()
+    form = _form(u, operands, places, rule, at_rest)
+    v = None if v is None else contiguous(v)
+    return _Call(contiguous(u), v, operands, places, *form, at_rest, reverse)
 
 
 def saved_shape(
@@ -150,9 +168,8 @@ def diagonal_scan(
     """Outputs (batch, M, L, H), final states (batch, H, N) and, if ``save``, the states the adjoint needs."""
     shape = (u.shape[0], *A.shape)
     x = A.new_zeros(shape) if x0 is None else renewed(x0)
-    operands, how = Operands(A, B, C, D, step, dt, bound), Rule(_KINDS[rule], alpha)
-    form = _form(u, operands, how, x0 is None)
-    y, saved = _Call(u, u_prev, operands, *form, x0 is None, reverse).forward(x[None], save)
+    operands, how = Operands(A, B, C, D, step, dt, bound), Rule(_KINDS[rule], float(alpha))
+    y, saved = _call(u, u_prev, operands, how, x0 is None, reverse).forward(x[None], save)
     return y, x, saved
 
 
@@ -180,9 +197,8 @@ def diagonal_scan_adjoint(
     are empty.
     """
     gx = renewed(gx)
-    operands, how = Operands(A, B, C, D, step, dt, bound), Rule(_KINDS[rule], alpha)
-    form = _form(u, operands, how, at_rest)
-    call = _Call(u, u_prev, operands, *form, at_rest, reverse)
+    operands, how = Operands(A, B, C, D, step, dt, bound), Rule(_KINDS[rule], float(alpha))
+    call = _call(u, u_prev, operands, how, at_rest, reverse)
     return *call.backward(gy, gx[None], saved), gx
 
 
@@ -204,13 +220,15 @@ def liquid_saved_shape(
 def _liquid_call(
     u: Tensor, operands: Operands, kernel: str, order: int, rule: str, alpha: float, reverse: bool
 ) -> _Call:
-    how = Rule(_KINDS[rule], alpha)
+    how = Rule(_KINDS[rule], float(alpha))
     if kernel == "exact":
         rows: Any = AsChain(order, rule == "gbt")
     else:
         rows = AsCorrelation(order, kernel == "kb")
+    operands = operands.contiguous()
     gaps = _times(u, operands.dt, operands.C.shape[3], how, None)
-    return _Call(u, None, operands, operands.arrays(), Form(how, None, rows), *gaps, False, reverse)
+    form = Form(how, None, rows)
+    return _Call(contiguous(u), None, operands, operands.places(), form, *gaps, False, reverse)
 
 
 def liquid_scan(

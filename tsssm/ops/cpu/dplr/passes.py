@@ -19,6 +19,7 @@ from tsssm.ops.cpu.blocks import (
     store_state,
     write,
 )
+from tsssm.ops.cpu.buffers import arrays
 from tsssm.ops.cpu.compiling import inline, kernel, maker
 from tsssm.ops.cpu.dplr import irregular, regular
 from tsssm.ops.cpu.dplr.feedback import Inverse, close_chunk, close_chunk_adjoint, invert, measure
@@ -205,11 +206,13 @@ def forward_pass(
     or empty. ``x`` belongs to the first direction; ``options`` say that it arrives as zeros, and that the
     direction is reversed.
     """
+    signals, operands = arrays(signals, times.gaps), arrays(operands, times.gaps)
+    v, inverses, x = arrays(kept[0], times.gaps), arrays(kept[1], times.gaps), arrays(x, times.gaps)
     width, readouts, (at_rest, reverse) = width_of(signals.u), signals.y.shape[0], options
     room = make_room(signals, times.gaps, False)
     for index in range(cut.first, cut.last):
         h0 = index * width
-        cell = _open(operands, dt, alpha, kept, h0, False)
+        cell = _open(operands, dt, alpha, (v, inverses), h0, False)
         D = gather_rows(operands.D, readouts, h0)
         state = zeros((1, cell.system.modes, 2, width), x)
         for d in range(operands.C.shape[0]):
@@ -233,11 +236,13 @@ def backward_pass(
     ``gx`` (batch, H, N, 2) holds the gradient of the final state and is renewed to that of the first one.
     The others are written, those of the system for this range of series.
     """
+    signals, operands = arrays(signals, times.gaps), arrays(operands, times.gaps)
+    v, inverses, gx = arrays(kept[0], times.gaps), arrays(kept[1], times.gaps), arrays(gx, times.gaps)
     width, readouts = width_of(signals.u), signals.y.shape[0]
     room = make_room(signals, times.gaps, True)
     for index in range(cut.first, cut.last):
         h0 = index * width
-        cell = _open(operands, dt, alpha, kept, h0, True)
+        cell = _open(operands, dt, alpha, (v, inverses), h0, True)
         D, gD = gather_rows(operands.D, readouts, h0), gather_rows(operands.D[:0], readouts, h0)
         carry = zeros((1, cell.system.modes, 2, width), gx)
         before = zeros(carry.shape, gx)

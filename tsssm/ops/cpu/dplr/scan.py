@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from tsssm.ops.cpu.allocation import empty, empty_like
-from tsssm.ops.cpu.calls import array_or_nothing, renewed, run_backward, run_forward, signals
+from tsssm.ops.cpu.calls import contiguous, place, renewed, run_backward, run_forward, signals
 from tsssm.ops.cpu.dplr.passes import Operands, backward_pass, forward_pass
 from tsssm.ops.cpu.gaps import own_gaps
-from tsssm.ops.cpu.layout import as_array, ranges, samples, saved_states
+from tsssm.ops.cpu.layout import ranges, samples, saved_states
 from tsssm.ops.cpu.passes import Times
 
 # Below this alpha a mode on its own can be unstable, |E| > 1, where the coupled system is stable: what it
@@ -52,12 +52,11 @@ def _work(u: Tensor, P: Tensor, C: Tensor) -> int:
 
 
 def _inputs(u: Tensor, system: Any, D: Tensor | None, dt: Tensor | None, alpha: float) -> tuple[Any, ...]:
-    """Operands, gaps and alpha as the kernels take them; ``system`` is Lambda, P, Q, B and C."""
+    """Operands, gaps and alpha as the kernels take them; ``system`` is Lambda, P, Q, B and C, contiguous."""
     if dt is None and _sample_by_sample(dt, alpha):
         dt = u.new_ones((system[-1].shape[0], *u.shape[:2]))
     gaps, index, own = own_gaps(u, dt)
-    Lambda, P, Q, B, C = map(as_array, system)
-    operands = Operands(Lambda, P, Q, B, C, array_or_nothing(D, u.dtype, 2))
+    operands = Operands._make([*(place(t, 0) for t in system), place(D, 2)])
     return operands, Times(gaps, index, 0.0, 0.0, 0.0), own, alpha
 
 
@@ -76,13 +75,15 @@ def dplr_scan(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Outputs (batch, M, L, H), final states (batch, H, N) and, if ``save``, what the adjoint needs."""
+    u, *system = map(contiguous, (u, Lambda, P, Q, B, C))
+    D = None if D is None else contiguous(D)
     y = empty((C.shape[1], *u.shape), u.dtype)
     x = C.new_zeros(u.shape[0], *C.shape[2:]) if x0 is None else renewed(x0)
     saved, v, inverses = (empty(shape, u.dtype) for shape in saved_shapes(u, P, C, dt, alpha, save))
-    inputs = _inputs(u, (Lambda, P, Q, B, C), D, dt, alpha)
-    kept = (as_array(v), as_array(inverses))
-    state = (kept, as_array(x), (x0 is None, reverse))
-    run_forward(forward_pass, (signals(u, y, saved, None), *inputs, *state), ranges(u, _work(u, P, C)))
+    inputs = _inputs(u, system, D, dt, alpha)
+    inputs = (signals(u, y, saved, None), *inputs, (place(v, 5), place(inverses, 5)), place(x, 3))
+    key = u.dtype, inputs[3] is None
+    run_forward(forward_pass, key, (*inputs, (x0 is None, reverse)), ranges(u, _work(u, P, C)))
     return y.transpose(0, 1), x, saved, v, inverses
 
 
@@ -107,9 +108,14 @@ def dplr_scan_adjoint(
 
     That of an absent D is empty.
     """
+    u, gy, saved, v, inverses, *system = map(
+        contiguous, (u, gy.transpose(0, 1), saved, v, inverses, Lambda, P, Q, B, C)
+    )
+    D = None if D is None else contiguous(D)
     gx, gu = renewed(gx), empty_like(u)
-    operands, *rest = _inputs(u, (Lambda, P, Q, B, C), D, dt, alpha)
-    kept = (as_array(v), as_array(inverses))
-    inputs = (signals(u, gy.transpose(0, 1), saved, None, gu), operands, *rest, kept, as_array(gx), reverse)
-    *system, gD = run_backward(backward_pass, inputs, operands, ranges(u, 2 * _work(u, P, C)))
-    return gu, *map(torch.view_as_complex, system), gD, gx
+    operands, times, own, _ = _inputs(u, system, D, dt, alpha)
+    kept = (place(v, 5), place(inverses, 5))
+    inputs = (signals(u, gy, saved, None, gu), operands, times, own, alpha, kept, place(gx, 3), reverse)
+    key, cut = (u.dtype, own is None), ranges(u, 2 * _work(u, P, C))
+    *gradients, gD = run_backward(backward_pass, key, inputs, operands, u.dtype, cut)
+    return gu, *map(torch.view_as_complex, gradients), gD, gx

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tsssm.ops.cpu.blocks import CHUNK, Span, lookback, read, write
+from tsssm.ops.cpu.buffers import arrays
 from tsssm.ops.cpu.compiling import inline, kernel, maker
 from tsssm.ops.cpu.memory import zeros
 from tsssm.ops.cpu.simd import beside, load, loads, splat, store, stores, width_of
@@ -112,6 +113,8 @@ def forward_pass(
 
     ``x`` belongs to the first direction.
     """
+    signals, operands = arrays(signals, gaps.distinct), arrays(operands, gaps.distinct)
+    x = arrays(x, gaps.distinct)
     u, y, saved, width = signals.u, signals.y, signals.saved, width_of(signals.u)
     length, readouts, modes, half = u.shape[1], y.shape[0], operands.B.shape[1], CHUNK * width_of(u)
     room = _make_room(signals)
@@ -193,6 +196,8 @@ def backward_pass(
     ``gx`` (batch, H, N) holds the gradient of the final state and is renewed to that of the first one. The
     others are written, those of the system for this range of series.
     """
+    signals, operands = arrays(signals, gaps.distinct), arrays(operands, gaps.distinct)
+    gx = arrays(gx, gaps.distinct)
     u, gu, saved, width = signals.u, signals.gu, signals.saved, width_of(signals.u)
     length, readouts, modes, half = u.shape[1], signals.y.shape[0], operands.B.shape[1], CHUNK * width_of(u)
     room, plane = _make_room(signals), plane_of(modes, width)

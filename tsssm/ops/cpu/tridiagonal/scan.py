@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tsssm.ops.cpu.allocation import empty, empty_like
 from tsssm.ops.cpu.blocks import CHUNK
-from tsssm.ops.cpu.calls import renewed, run_backward, run_forward, signals
+from tsssm.ops.cpu.calls import contiguous, place, renewed, run_backward, run_forward, signals
 from tsssm.ops.cpu.gaps import distinct_gaps
-from tsssm.ops.cpu.layout import as_array, block_count, lane_count, ranges, samples
+from tsssm.ops.cpu.layout import block_count, lane_count, ranges, samples
 from tsssm.ops.cpu.tridiagonal.bands import Operands
 from tsssm.ops.cpu.tridiagonal.passes import Gaps, backward_pass, forward_pass
 
@@ -39,7 +39,7 @@ def _work(u: Tensor, C: Tensor) -> int:
 
 def _inputs(u: Tensor, system: Any, dt: Tensor | None) -> tuple[Operands, Gaps]:
     modes = system[-1].shape[3]
-    return Operands(*map(as_array, system)), Gaps(*distinct_gaps(u, dt, modes, _MAX_SHARED_FACTORS))
+    return Operands(*(place(t, 0) for t in system)), Gaps(*distinct_gaps(u, dt, modes, _MAX_SHARED_FACTORS))
 
 
 def tridiagonal_scan(
@@ -55,13 +55,14 @@ def tridiagonal_scan(
     save: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs (batch, M, L, H), final states (batch, H, N) and, if ``save``, the states the adjoint needs."""
+    u, *system = map(contiguous, (u, T, V, B, C))
     batch, length, channels = u.shape
     directions, readouts, _, modes = C.shape
     y = empty((readouts, *u.shape), u.dtype)
     x = B.new_zeros(batch, channels, modes) if x0 is None else renewed(x0)
     saved = empty(saved_shape(directions, batch, length, channels, modes, u.dtype, save), u.dtype)
-    inputs = (signals(u, y, saved, None), *_inputs(u, (T, V, B, C), dt), as_array(x), alpha, reverse)
-    run_forward(forward_pass, inputs, ranges(u, _work(u, C)))
+    inputs = (signals(u, y, saved, None), *_inputs(u, system, dt), place(x, 3), alpha, reverse)
+    run_forward(forward_pass, u.dtype, inputs, ranges(u, _work(u, C)))
     return y.transpose(0, 1), x, saved
 
 
@@ -79,9 +80,10 @@ def tridiagonal_scan_adjoint(
     reverse: bool,
 ) -> tuple[Tensor, ...]:
     """Gradients of u, T, V, B, C and x0 from those of the outputs and of the final states."""
+    u, gy, saved, *system = map(contiguous, (u, gy.transpose(0, 1), saved, T, V, B, C))
     gx, gu = renewed(gx), empty_like(u)
-    operands, gaps = _inputs(u, (T, V, B, C), dt)
-    by_sample = signals(u, gy.transpose(0, 1), saved, None, gu)
-    inputs = (by_sample, operands, gaps, as_array(gx), alpha, reverse)
-    gradients = run_backward(backward_pass, inputs, operands, ranges(u, 3 * _work(u, C)))
+    operands, gaps = _inputs(u, system, dt)
+    inputs = (signals(u, gy, saved, None, gu), operands, gaps, place(gx, 3), alpha, reverse)
+    cut = ranges(u, 3 * _work(u, C))
+    gradients = run_backward(backward_pass, u.dtype, inputs, operands, u.dtype, cut)
     return gu, *gradients, gx
