@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tsssm.ops.cpu.buffers import bare
 from tsssm.ops.cpu.coefficients import Rows, Rule
 from tsssm.ops.cpu.compiling import kernel, routine
 from tsssm.ops.cpu.stream.layers import Layer, Weights, fill_rows, step_channels, step_shared
@@ -136,9 +137,10 @@ def advance(
     h, v, out = np.empty(padded, u.dtype), np.empty(padded, u.dtype), np.empty(padded, u.dtype)
     mixed, driven = np.empty(2 * padded, u.dtype), np.empty(2 * units * width, u.dtype)
     pooled = np.empty(channels, np.float64)
-    all_units, flat_x = system.reshape((layers * units, 4, width)), x.reshape(x.size)
-    all_rows = Rows(rows, rows[:0], 2 * steps.size)
-    weights = Weights(readout, inputs, outputs, D, bounds, bounds.size > 0)
+    all_units = system.reshape((layers * units, 4, width))
+    all_rows = bare(Rows(rows, rows, 2 * steps.size))
+    weights = bare(Weights(readout, inputs, outputs, D, bounds, bounds.size > 0))
+    states, last = bare(x), bare(previous)
     for t in range(u.shape[0]):
         for b in range(u.shape[1]):
             gap = dt[t, b]
@@ -153,14 +155,12 @@ def advance(
             for k in range(layers):
                 normalise(h, norms, 2 * k * padded, eps, channels, v, width)
                 series = b * layers + k
-                last = series * (driven.size if shared else padded)
-                layer = Layer(k, k * units * width, 2 * series * units * width, last)
+                before = series * (driven.size if shared else padded)
+                layer = Layer(k, k * units * width, 2 * series * units * width, before)
                 if shared:
-                    step_shared(
-                        v, gap, all_rows, weights, channels, kind, layer, flat_x, previous, driven, out
-                    )
+                    step_shared(v, gap, all_rows, weights, channels, kind, layer, states, last, driven, out)
                 else:
-                    step_channels(v, gap, all_rows, weights, modes, kind, layer, flat_x, previous, out)
+                    step_channels(v, gap, all_rows, weights, modes, kind, layer, states, last, out)
                 gelu(out, channels)
                 for i in range(0, 2 * padded, width):
                     at = k * (channels + 1) * 2 * padded + i
