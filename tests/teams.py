@@ -24,7 +24,8 @@ DEADLOCK = 600.0
 
 _CPU = Path(tsssm.__file__).parent / "ops" / "cpu"
 # Functions that take a task from their caller and hand it to `threads.run`.
-_HANDING_ON = {"run", "for_each", "_for_each_part"}
+_HANDING_ON = {"run", "for_each", "_for_each_part", "run_forward", "run_backward"}
+_BY_NAME = (_HANDING_ON - {"run"}) | {"threads.run"}
 
 
 def threaded_functions() -> set[str]:
@@ -32,10 +33,12 @@ def threaded_functions() -> set[str]:
     found = set()
     for path in _CPU.rglob("*.py"):
         module = ".".join(["tsssm.ops.cpu", *path.relative_to(_CPU).with_suffix("").parts])
-        for function in ast.parse(path.read_text(encoding="utf-8")).body:
+        body = ast.parse(path.read_text(encoding="utf-8")).body
+        methods = [node for each in body if isinstance(each, ast.ClassDef) for node in each.body]
+        for function in (*body, *methods):
             if isinstance(function, ast.FunctionDef) and function.name not in _HANDING_ON:
                 called = {ast.unparse(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)}
-                if called & {"threads.run", "for_each", "_for_each_part"}:
+                if called & _BY_NAME:
                     found.add(f"{module}.{function.name}")
     return found
 
