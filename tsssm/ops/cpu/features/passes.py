@@ -86,7 +86,8 @@ def _pool_span(
     flat, blocks = (scanned.C.reshape(-1), kept.thresholds.reshape(-1)), readouts // BLOCK
     for start in range(first, last, CHUNK):
         count = min(CHUNK, last - start)
-        room.weight[:count] = kept.weight[start : start + count]
+        for k in range(count):  # a slice in place of it compiles a message with shapes, for a second
+            room.weight[k] = kept.weight[start + k]
         room.weight[count:] = 0
         _run_chunk(scanned, group, start, count, at_rest and start == first, x, room)
         for b in range(blocks):
