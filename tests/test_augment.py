@@ -225,6 +225,19 @@ def test_a_fit_is_repeated_by_its_seed_and_differs_by_member():
     assert clf.partial_fit(panel, y).n_iter_ > 0
 
 
+def test_the_default_dtype_of_torch_does_not_matter():
+    panel = recordings(True)
+    y = np.arange(1.0, 7.0)
+    ways = {"crop": 0.8, "drop_samples": 0.2, "rate": (0.8, 1.25), "gain": 0.1, "noise": 0.1}
+    reg = SSMRegressor(**TINY, max_steps=2, augment={**ways, "drop_channels": 0.1})
+    expected = reg.fit(panel, y).predict(panel)
+    torch.set_default_dtype(torch.float64)
+    try:
+        np.testing.assert_array_equal(clone(reg).fit(panel, y).predict(panel), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize(
     ("augment", "error", "words"),
     [

@@ -103,8 +103,7 @@ class Augmentation(NamedTuple):
         share = 1 - self.drop_samples * _uniform(u, generator)
         kept = (share * lengths).round().clamp(min=1).long()[:, None]
         position = torch.arange(u.shape[1], device=u.device)
-        lot = torch.rand(dt.shape, device=u.device, generator=generator)
-        lot = torch.where(position < lengths[:, None], lot, 2.0)
+        lot = torch.where(position < lengths[:, None], _uniform(u, generator, len(position)), 2.0)
         rank = lot.argsort(dim=1).argsort(dim=1)
         samples = (rank >= kept).long().argsort(dim=1, stable=True)  # those that stay, in their order
         clock = torch.take_along_dim(dt.double().cumsum(dim=1), samples, dim=1)
@@ -118,14 +117,12 @@ class Augmentation(NamedTuple):
         values, rest = u[..., :n], u[..., n:]
         valid = None if dt is None else reached_samples(dt)[..., None]
         if self.gain:
-            normal = torch.randn(len(u), 1, n, device=u.device, generator=generator)
-            values = values * (self.gain * normal).exp()
+            values = values * (self.gain * _normal(u, generator, 1, n)).exp()
         if self.noise:
-            normal = torch.randn(values.shape, device=u.device, generator=generator)
-            values = values + self.noise * normal
+            values = values + self.noise * _normal(u, generator, u.shape[1], n)
         there = rest[..., :n] if self.masked else None
         if self.drop_channels:
-            stays = torch.rand(len(u), 1, n, device=u.device, generator=generator) >= self.drop_channels
+            stays = _uniform(u, generator, 1, n) >= self.drop_channels
             values = values * stays
             there = None if there is None else there * stays
         if there is not None:
@@ -136,8 +133,13 @@ class Augmentation(NamedTuple):
 
 
 def _uniform(u: Tensor, generator: torch.Generator | None, *more: int) -> Tensor:
-    """A random number in [0, 1) for each series."""
-    return torch.rand(len(u), *more, device=u.device, generator=generator)
+    """Random numbers in [0, 1), (batch, *more), in the dtype of u and not in that of torch by default."""
+    return torch.rand(len(u), *more, dtype=u.dtype, device=u.device, generator=generator)
+
+
+def _normal(u: Tensor, generator: torch.Generator | None, *more: int) -> Tensor:
+    """As `_uniform`, from a standard normal distribution."""
+    return torch.randn(len(u), *more, dtype=u.dtype, device=u.device, generator=generator)
 
 
 def _gaps(u: Tensor, dt: Tensor | None) -> Tensor:
