@@ -106,6 +106,19 @@ def test_bad_parameters(cls, change, error, message, waves):
         cls(**{**SMALL, **change}).fit(X, np.arange(40) % 2)
 
 
+@pytest.mark.parametrize("cls", CLASSES[1:])
+def test_what_does_not_belong_to_the_series_is_named(cls, waves):
+    X, _ = waves
+    for y, error, message in (
+        (np.zeros(39), ValueError, r"X has 40 series, y has shape \(39,\)"),
+        ([0.0, 1.0], ValueError, r"y has shape \(2,\)"),
+        (1.0, TypeError, "y must be an array, list or frame with one entry for each of the 40 series"),
+        (X[:, 0].ravel(), ValueError, "not one for each of its samples"),
+    ):
+        with pytest.raises(error, match=message):
+            cls(**SMALL).fit(X, y)
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a CUDA device")
 @pytest.mark.parametrize("cls", [*CLASSES, SSMClassifier])
 def test_a_gpu_that_is_not_there(cls, waves):

@@ -13,23 +13,14 @@ import torch
 from tsssm.backbone import Backbone
 from tsssm.encoding import ChartEncoder, Encoded, EncodedOnDemand, PanelEncoder
 from tsssm.estimators import _blending, _trained
-from tsssm.estimators._alignment import aligned
 from tsssm.estimators._augmenting import augmentation_of, check_augment, targets_in_training
 from tsssm.estimators._base import PanelEstimator
 from tsssm.estimators._callbacks import CallbackSupportMixin, with_callbacks
-from tsssm.estimators._checks import (
-    FloatArray,
-    IntArray,
-    check_finite,
-    check_one_each,
-    check_there,
-    checked_groups,
-    checked_weights,
-)
+from tsssm.estimators._checks import FloatArray, IntArray, check_finite
 from tsssm.estimators._closed_form import ClosedForm
 from tsssm.estimators._parameters import RULES, Rule
 from tsssm.estimators._recipes import fitted_encoder, recipe_of
-from tsssm.estimators._splits import Labelled, split
+from tsssm.estimators._splits import Labelled, labelled, split
 from tsssm.estimators._trained import FASTEST_EVER, SLOWEST, Fit, Shape
 from tsssm.persistence import Fields
 from tsssm.training import Batches, Committee, predict, predict_left_out, prediction_device
@@ -119,19 +110,7 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
         reset: bool,
         classes: Any = None,
     ) -> Labelled:
-        """Return checked series and what belongs to them, without those of weight 0.
-
-        With ``reset``, learn what later series and targets must be like.
-        """
-        check_there(y, type(self).__name__)
-        panel = self._panel(X, reset=reset)
-        y = aligned(y, panel, X, "y")
-        sample_weight = aligned(sample_weight, panel, X, "sample_weight")
-        groups = aligned(groups, panel, X, "groups")
-        check_one_each(y, panel)
-        y = self._check_targets(y, classes, reset=reset)
-        data = Labelled(panel, y, checked_weights(sample_weight, panel), checked_groups(groups, panel))
-        return data.weighted(np.ones(len(panel)))
+        return labelled(self, X, y, sample_weight, groups, reset=reset, classes=classes)
 
     def _split(self, data: Labelled, seed: int) -> tuple[Labelled, Labelled]:
         """Return what to train on, and what to validate with."""

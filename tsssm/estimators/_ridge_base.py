@@ -6,16 +6,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.utils.validation import check_consistent_length
 
-from tsssm.estimators._alignment import aligned
 from tsssm.estimators._base import PanelEstimator
-from tsssm.estimators._checks import FloatArray, check_there, checked_groups, checked_weights
+from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._classes import Classes
 from tsssm.estimators._closed_form import left_out_by_fold
 from tsssm.estimators._features import features_of, fitted_features, restored_features
 from tsssm.estimators._numbers import Numbers
-from tsssm.estimators._splits import Labelled, group_folds
+from tsssm.estimators._splits import Labelled, group_folds, labelled
 from tsssm.features import Features, fit_on_top, predict_ridge
 from tsssm.persistence import Fields
 
@@ -64,15 +62,7 @@ class RidgeEstimator(PanelEstimator):
             For parameters, X, y or weights that are not as documented.
         """
         with self._fitting():
-            check_there(y, type(self).__name__)
-            panel = self._panel(X, reset=True)
-            y = aligned(y, panel, X, "y")
-            sample_weight = aligned(sample_weight, panel, X, "sample_weight")
-            check_consistent_length(panel, y)
-            labels = self._check_targets(y, reset=True)
-            belonging = checked_groups(aligned(groups, panel, X, "groups"), panel)
-            data = Labelled(panel, labels, checked_weights(sample_weight, panel), belonging)
-            self._fit_labelled(data.weighted(np.ones(len(panel))))
+            self._fit_labelled(labelled(self, X, y, sample_weight, groups, reset=True))
         return self
 
     def _fit_labelled(self, data: Labelled) -> None:

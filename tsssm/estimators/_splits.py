@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tsssm.estimators._checks import FloatArray, IntArray
+from tsssm.estimators._alignment import aligned
+from tsssm.estimators._checks import (
+    FloatArray,
+    IntArray,
+    check_one_each,
+    check_there,
+    checked_groups,
+    checked_weights,
+)
 from tsssm.panel import Panel
 
 # Numbers are stratified by as many ranges of equally many series.
@@ -46,6 +54,31 @@ class Labelled:
         if rows.size == 0:
             raise ValueError("The weights of all series are zero; at least one must be positive.")
         return Labelled(self.panel, self.y, weight, self.groups)[rows]
+
+
+def labelled(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    sample_weight: npt.ArrayLike | None,
+    groups: npt.ArrayLike | None,
+    *,
+    reset: bool,
+    classes: Any = None,
+) -> Labelled:
+    """Return checked series and what belongs to them, without those of weight 0.
+
+    With ``reset``, the estimator learns what later series and targets must be like.
+    """
+    check_there(y, type(estimator).__name__)
+    panel = estimator._panel(X, reset=reset)
+    y = aligned(y, panel, X, "y")
+    sample_weight = aligned(sample_weight, panel, X, "sample_weight")
+    groups = aligned(groups, panel, X, "groups")
+    check_one_each(y, panel)
+    y = estimator._check_targets(y, classes, reset=reset)
+    data = Labelled(panel, y, checked_weights(sample_weight, panel), checked_groups(groups, panel))
+    return data.weighted(np.ones(len(panel)))
 
 
 def split(
