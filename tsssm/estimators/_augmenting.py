@@ -12,40 +12,26 @@ from torch import Tensor
 
 from tsssm.encoding import ChartEncoder, PanelEncoder
 from tsssm.estimators._checks import FloatArray
+from tsssm.estimators._parameters import NOT_NEGATIVE, SHARE, Rule, check_parameters, is_pair
 from tsssm.training import Augmentation
 
+_SPEEDS = Rule(
+    (tuple, list),
+    lambda value: is_pair(value) and 0 < value[0] <= value[1] < np.inf,
+    "a pair of positive finite numbers, the smaller first",
+)
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)
+_N_SPEEDS = 8  # enough for the mean and the spread of rates
 
-
-def _is_share(value: Any) -> bool:
-    return _is_number(value) and 0 <= value < 1
-
-
-def _is_range(value: Any) -> bool:
-    return (
-        isinstance(value, (tuple, list))
-        and len(value) == 2
-        and all(map(_is_number, value))
-        and 0 < value[0] <= value[1] < float("inf")
-    )
-
-
-_SHARE = _is_share, "a number in [0, 1)"
-_RANGE = _is_range, "a pair of positive finite numbers, the smaller first"
-_SPREAD = (lambda value: _is_number(value) and 0 <= value < float("inf")), "a finite number of at least 0"
-
-_SPEEDS = 8  # enough for the mean and the spread of rates
-
-WAYS = {
-    "crop": ((lambda value: _is_number(value) and 0 < value <= 1), "a number in (0, 1]"),
-    "drop_samples": _SHARE,
-    "drop_channels": _SHARE,
-    "speed": _RANGE,
-    "rate": _RANGE,
-    "gain": _SPREAD,
-    "noise": _SPREAD,
+#: What each way takes.
+WAYS: dict[str, Rule] = {
+    "crop": Rule((Real,), lambda value: 0 < value <= 1, "a number in (0, 1]"),
+    "drop_samples": SHARE,
+    "drop_channels": SHARE,
+    "speed": _SPEEDS,
+    "rate": _SPEEDS,
+    "gain": NOT_NEGATIVE,
+    "noise": NOT_NEGATIVE,
 }
 
 
@@ -67,9 +53,8 @@ def check_augment(augment: Any, *, numbers: bool) -> None:
     for name, value in augment.items():
         if name not in WAYS:
             raise ValueError(f"augment must have keys among {', '.join(map(repr, WAYS))}; got {name!r}.")
-        holds, allowed = WAYS[name]
-        if not holds(value):
-            raise ValueError(f"augment[{name!r}] must be {allowed}; got {value!r}.")
+        place = f"augment[{name!r}]"
+        check_parameters({place: value}, {place: WAYS[name]})
     if "rate" in augment and not numbers:
         raise ValueError("augment['rate'] changes targets, and those are classes here: use 'speed'.")
     if "rate" in augment and "speed" in augment:
@@ -110,5 +95,5 @@ def targets_in_training(
     if not augment or "rate" not in augment:
         return y, weight
     low, high = augment["rate"]
-    speeds = np.geomspace(low, high, _SPEEDS)
-    return np.concatenate([y * speed for speed in speeds]), np.tile(weight, _SPEEDS)
+    speeds = np.geomspace(low, high, _N_SPEEDS)
+    return np.concatenate([y * speed for speed in speeds]), np.tile(weight, _N_SPEEDS)

@@ -120,10 +120,10 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
     def _train(self, fit: Fit) -> None:
         """Train networks, new ones unless it goes on with some, and set the fitted attributes."""
         targets = self._targets
+        check_augment(self.augment, numbers=not targets.are_classes)
         if targets.single:
             self.closed_form_ = self.blend_ = None
             return _trained.fit_single_class(self, fit, "series")
-        check_augment(self.augment, numbers=not targets.are_classes)
         training = fit.data.weighted(targets.weights(fit.data.y, fit.data.y))
         if not fit.continued:
             targets.fit(*targets_in_training(self.augment, training.y, training.weight))
@@ -131,6 +131,7 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
                 training.panel, self.time_scale, self.scale, self.categorical, whole=bool(self.bidirectional)
             )
             self.time_scale_ = self.encoder_.time_scale_
+        changed = augmentation_of(self.augment, self.encoder_, targets.origin()) if self.augment else None
         encoded = self.encoder_.encode(training.panel)
         n_members, n_features = _blending.sizes_of(
             self,
@@ -148,8 +149,8 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
             self.closed_form_ = beside.closed_form
             self.blend_ = targets.weigh(beside.left_out, None, training.y, training.weight)
         options = _trained.options_of(self, fit, len(training), n_members)
-        if self.augment:
-            options = replace(options, changed=augmentation_of(self.augment, self.encoder_, targets.origin()))
+        if changed is not None:
+            options = replace(options, changed=changed)
         shuffler = torch.Generator().manual_seed(fit.run_seed)
         batches = self._batches(training, encoded, options.batch_size, shuffler, fold)
         validation = None

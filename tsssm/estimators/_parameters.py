@@ -67,8 +67,9 @@ def _optional(rule: Rule) -> Rule:
 
 _FLAG = Rule((bool, np.bool_), lambda value: True, "True or False")
 _POSITIVE = Rule((Real,), lambda value: 0 < value < np.inf, "a positive finite number")
-_NOT_NEGATIVE = Rule((Real,), lambda value: 0 <= value < np.inf, "a finite number of at least 0")
-_SHARE = Rule((Real,), lambda value: 0 <= value < 1, "a number in [0, 1)")
+#: Rules of sizes and shares.
+NOT_NEGATIVE = Rule((Real,), lambda value: 0 <= value < np.inf, "a finite number of at least 0")
+SHARE = Rule((Real,), lambda value: 0 <= value < 1, "a number in [0, 1)")
 
 #: The rule of the levels of quantiles.
 LEVELS = Rule(
@@ -82,8 +83,8 @@ LEVELS = Rule(
 )
 
 
-def _is_pair(value: Any) -> bool:
-    """Whether a value is a shortest and a longest timescale."""
+def is_pair(value: Any) -> bool:
+    """Whether a value is a pair of numbers, such as a shortest and a longest timescale."""
     return (
         isinstance(value, (tuple, list))
         and len(value) == 2
@@ -94,8 +95,8 @@ def _is_pair(value: Any) -> bool:
 def _are_timescales(value: Any) -> bool:
     if isinstance(value, str):
         return value == "auto"
-    pairs = [value] if _is_pair(value) else value
-    return len(pairs) > 0 and all(_is_pair(pair) and 0 < pair[0] <= pair[1] < np.inf for pair in pairs)
+    pairs = [value] if is_pair(value) else value
+    return len(pairs) > 0 and all(is_pair(pair) and 0 < pair[0] <= pair[1] < np.inf for pair in pairs)
 
 
 def steps_of(timescales: Any, unit: float, n_layers: int) -> tuple[Any, Any]:
@@ -106,7 +107,7 @@ def steps_of(timescales: Any, unit: float, n_layers: int) -> tuple[Any, Any]:
     ValueError
         If there are several pairs of timescales, and not one per layer.
     """
-    if _is_pair(timescales):
+    if is_pair(timescales):
         shortest, longest = timescales
         return unit / longest, unit / shortest
     if len(timescales) != n_layers:
@@ -135,7 +136,7 @@ RULES: dict[str, Rule] = {
     "d_model": _integer(1),
     "d_state": _integer(1),
     "bidirectional": _FLAG,
-    "dropout": _or_auto(_SHARE),
+    "dropout": _or_auto(SHARE),
     "norm": one_of(NORMS),
     "pooling": one_of(("auto", *POOLINGS)),
     "n_readouts": _integer(1),
@@ -148,9 +149,9 @@ RULES: dict[str, Rule] = {
     "max_steps": _optional(_integer(1)),
     "batch_size": _integer_or_auto(lambda value: value >= 1, "of at least 1"),
     "learning_rate": _POSITIVE,
-    "ssm_learning_rate": _NOT_NEGATIVE,
-    "weight_decay": _or_auto(_NOT_NEGATIVE),
-    "label_smoothing": _or_auto(_SHARE),
+    "ssm_learning_rate": NOT_NEGATIVE,
+    "weight_decay": _or_auto(NOT_NEGATIVE),
+    "label_smoothing": _or_auto(SHARE),
     "early_stopping": _FLAG,
     "validation_fraction": Rule((Real,), lambda value: 0 < value < 1, "a number in (0, 1)"),
     "n_iter_no_change": _integer(1),
@@ -187,10 +188,10 @@ RULES: dict[str, Rule] = {
 def along_rules() -> dict[str, Rule]:
     """Rules of what only estimators with answers along time take."""
     return {
-        "lookahead": _optional(_NOT_NEGATIVE),
+        "lookahead": _optional(NOT_NEGATIVE),
         "crop_length": _integer_or_auto(lambda value: value >= 2, "of at least 2"),
         "warm_up": _integer_or_auto(lambda value: value >= 0, "of at least 0"),
-        "rare_classes": _SHARE,
+        "rare_classes": SHARE,
     }
 
 
