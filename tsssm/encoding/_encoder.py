@@ -257,7 +257,7 @@ def with_mask(z: FloatArray, seen: npt.NDArray[np.bool_], since: FloatArray) -> 
     Standardised values (total, d), 0 where they are missing; whether they are there; and the logarithm of the
     time since the channel was seen before.
     """
-    return np.concatenate([np.where(seen, z, 0.0), seen, np.log1p(since)], axis=1).astype(np.float32)
+    return np.concatenate([np.where(seen, z, 0.0), seen, np.log1p(since)], axis=1, dtype=np.float32)
 
 
 def _is_mapped(array: npt.NDArray[Any] | None) -> bool:
