@@ -36,7 +36,7 @@ _LEAST_ERROR = 1e-6
 
 
 class Smoothed(NamedTuple):
-    """Forecasts of one series from W origins: averaged paths (W, H), sizes of past errors (W,)."""
+    """Forecasts from W origins of some series: averaged paths (W, H), sizes of past errors (W,)."""
 
     paths: FloatArray
     spreads: FloatArray
@@ -68,6 +68,7 @@ def _systems(m: int) -> _Systems:
         for trend in _TRENDS
         for gamma in (_SEASON_GAINS if m > 1 else (None,))
     ]
+    assert len(table) % 4 == 0  # the kernel adds four systems at a time
     gains = []
     for alpha, trend, gamma in table:
         beta, phi = (0.0, 1.0) if isinstance(trend, str) else trend
