@@ -412,6 +412,18 @@ def test_everything_that_fit_has_set_comes_back(labelled, tiny, tmp_path):
     np.testing.assert_array_equal(pickled.predict_proba(frame), clf.predict_proba(frame))
 
 
+@pytest.mark.parametrize("kind", [SSMFeaturesClassifier, SSMFeaturesRegressor])
+def test_what_a_file_would_leave_out_is_not_saved(kind, labelled, tmp_path):
+    X, y = labelled
+    model = kind(n_features=64, n_scales=2, random_state=0).fit(X, np.arange(len(y)) % 2)
+    for owner in (model, model._targets):
+        owner.forgotten = 1.0
+        with pytest.raises(UnsavableError, match="forgotten"):
+            model.save(tmp_path / "model.safetensors")
+        del owner.forgotten
+    model.save(tmp_path / "model.safetensors")
+
+
 def test_a_regressor_keeps_the_scale_and_the_columns_of_its_targets(labelled, tiny, tmp_path):
     X, _ = labelled
     y = pd.DataFrame({"level": 100 + 9 * X.mean(axis=(1, 2)), "spread": X.std(axis=(1, 2))})

@@ -55,6 +55,11 @@ class Classes(Targets):
     columns: list[Any] | None
     slopes: list[float]
 
+    def state(self) -> dict[str, Any]:
+        state = super().state()
+        del state["listed"]  # the estimator shows it
+        return state
+
     @classmethod
     def among(cls, state: dict[str, Any]) -> Classes:
         targets = super().among(state)

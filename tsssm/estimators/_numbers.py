@@ -94,10 +94,9 @@ class Numbers(Targets):
     columns: pd.Index | None
 
     def state(self) -> dict[str, Any]:
-        errors = (
-            {} if self.errors is None else {"_scores": self.errors.scores, "_score_share": self.errors.share}
-        )
-        return {**super().state(), **errors}
+        state = super().state()
+        errors = state.pop("errors", None)
+        return state if errors is None else {**state, "_scores": errors.scores, "_score_share": errors.share}
 
     @classmethod
     def among(cls, state: dict[str, Any]) -> Numbers:

@@ -47,8 +47,9 @@ class Targets:
         return targets
 
     def state(self) -> dict[str, Any]:
-        """What a model file holds."""
-        return {held: vars(self)[name] for name, held in self.held.items() if name in vars(self)}
+        """What a model file holds: all but the parameters, whether or not `restore` knows it."""
+        learned = {name: value for name, value in vars(self).items() if name not in self.parameters}
+        return {self.held.get(name, name): value for name, value in learned.items()}
 
     @classmethod
     def among(cls: type[Self], state: dict[str, Any]) -> Self:
