@@ -148,10 +148,10 @@ class SSMRegressor(NetworkEstimator, BaseRegressor, RegressorMixin, BaseEstimato
     augment : dict, optional
         How training series are changed at random, anew in every step: "crop", the share of each that is left,
         as one stretch; "drop_samples" and "drop_channels", what share of samples at most, and with which
-        probability a channel, is missing; "speed", the slowest and the fastest speed of playing; "rate", the
-        same, where targets are rates and grow with it; "gain", the
-        spread of the logarithm of factors on channels; "noise", in standard deviations of a channel. Times
-        go along. The closed form sees series as they are. Not for charts.
+        probability a channel, is missing; "speed", the slowest and the fastest speed of playing, or "rate",
+        the same where targets are rates and grow with it; "gain", the spread of the logarithm of factors on
+        channels; "noise", in standard deviations of a channel. Times go along. The closed form sees series as
+        they are. Not for charts.
     categorical : sequence of str or int, optional
         Channels, by name or number, whose values are codes: events, symbols, bytes. The networks learn an
         embedding for each value in training; others count as missing. There is then no closed form.
