@@ -1,8 +1,9 @@
 """Other recordings that might have been made of the same thing: training series are changed at every step.
 
-All of it acts on values and times, as an encoder gives them, so that what comes out is what the encoder
-would give for the changed recording. Symbols and shapes: u (batch, L, d_in) inputs, dt (batch, L) elapsed
-time since the previous sample, 1 at the first sample and 0 on padding.
+All of it acts on values and times, as an encoder gives them; what comes out of cuts and speeds is what the
+encoder would give for the changed recording. Gains are those of values without their mean. Symbols and
+shapes: u (batch, L, d_in) inputs, dt (batch, L) elapsed time since the previous sample, 1 at the first sample
+and 0 on padding.
 """
 
 from __future__ import annotations
