@@ -193,22 +193,13 @@ def test_a_regressor_learns_rates_that_it_was_not_shown(tmp_path):
 
     seen, unseen = rng.uniform(0.9, 1.1, size=60), rng.uniform(1.2, 1.4, size=40)
     X, other = sines(seen), sines(unseen)
-    settings = {
-        **TINY,
-        "n_layers": 2,
-        "d_model": 8,
-        "d_state": 8,
-        "norm": "layer",
-        "dropout": 0.0,
-        "max_steps": 250,
-    }
-    plain = SSMRegressor(**settings).fit(X, seen)
-    played = SSMRegressor(**settings, augment={"rate": (0.7, 1.5), "crop": 0.75}).fit(X, seen)
-
-    def error(model):
-        return np.sqrt(np.mean((model.predict(other) - unseen) ** 2))
-
-    assert error(played) < 0.5 * error(plain)
+    settings = {**TINY, "n_layers": 2, "d_model": 8, "d_state": 8, "norm": "layer", "dropout": 0.0}
+    played = SSMRegressor(
+        **settings, learning_rate=1e-2, max_steps=150, augment={"rate": (0.7, 1.5), "crop": 0.75}
+    )
+    played.fit(X, seen)
+    # No rate that was shown is nearer than 0.1 to one that is asked for.
+    assert np.sqrt(np.mean((played.predict(other) - unseen) ** 2)) < 0.09
     played.save(tmp_path / "model.safetensors")
     loaded = load(tmp_path / "model.safetensors")
     assert loaded.augment == played.augment
