@@ -92,8 +92,8 @@ class Augmentation(NamedTuple):
         if dt is None:
             return played, None
         valid = position < kept[:, None]
-        gaps = torch.take_along_dim(dt, place.round().long(), dim=1) / (faster / step)[:, None]
-        gaps = torch.where(steady[:, None], 1.0, gaps).to(dt)
+        gaps = torch.take_along_dim(dt, place.round().long(), dim=1) / faster[:, None]
+        gaps = torch.where(steady[:, None], 1.0, gaps)
         return played * valid[..., None], _from_first(gaps) * valid
 
     def _thinned(
