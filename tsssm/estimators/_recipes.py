@@ -109,15 +109,15 @@ def training_options(parameters: Any, seed: int, **own: Any) -> TrainingOptions:
     )
 
 
-def auto_batch_size(n: int) -> int:
-    """Crops in a step of training with n of them."""
-    return int(np.clip(n // _BATCHES, _LEAST_BATCH, _LARGEST_BATCH))
+def auto_batch_size(n: int, largest: int = _LARGEST_BATCH) -> int:
+    """Series, or crops of them, in a step of training with n of them."""
+    return int(np.clip(n // _BATCHES, _LEAST_BATCH, largest))
 
 
 def schedule_of(recipe: Recipe, parameters: Any, n: int, n_members: int) -> dict[str, Any]:
     """Return ``batch_size`` and ``least_steps`` of `TrainingOptions` for n series."""
     batch_size = parameters.batch_size
     if isinstance(batch_size, str):
-        few = np.clip(n // _BATCHES, _LEAST_BATCH, recipe.largest_batch)
-        batch_size = int(max(few, min(n // _BATCHES_OF_MANY, _LARGEST_BATCH)))
+        few = auto_batch_size(n, recipe.largest_batch)
+        batch_size = max(few, min(n // _BATCHES_OF_MANY, _LARGEST_BATCH))
     return {"batch_size": batch_size, "least_steps": _STEPS if n_members == 1 else _STEPS_OF_A_MEMBER}
