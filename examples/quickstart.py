@@ -87,7 +87,7 @@ def draw(classifiers: dict[str, SSMClassifier], path: Path) -> None:
         axes.set_title(f"Learned timescales, {name}")
     curves.set_title("Learning curves")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=120, bbox_inches="tight")  # the labels at the edges, too
     plt.close(figure)
 
 
