@@ -66,7 +66,8 @@ class TestArchives:
     @pytest.fixture
     def ucr(self, load, monkeypatch):
         module = load("ucr")
-        monkeypatch.setattr(module, "minirocket", lambda seed: Nearest())
+        monkeypatch.setitem(module.PEERS, "MiniRocket", lambda seed: Nearest())
+        monkeypatch.setitem(module.PEERS, "InceptionTime", lambda seed: Nearest())
         monkeypatch.setattr(module, "SSMClassifier", partial(SSMClassifier, **SMALL))
         return module
 
@@ -99,6 +100,8 @@ class TestArchives:
 
         with pytest.raises(ValueError, match="other max_steps; name another file"):
             ucr.run("some", ["Beef"], waves, "Doc.", [*options, "--settings", '{"max_steps": 4}'])
+        with pytest.raises(ValueError, match="no figures of InceptionTime; name another file"):
+            ucr.run("some", ["Beef"], waves, "Doc.", [*options, "--peer", "InceptionTime"])
 
     def test_accuracies_are_those_of_the_estimators(self, ucr, waves):
         train, test = waves("Beef", "train"), waves("Beef", "test")
@@ -152,7 +155,7 @@ class TestArchives:
         assert len(X) == 270 and {len(x) for x in X} == {12} and len(set(y)) == 9
         assert min(x.shape[1] for x in X) == 7 and max(x.shape[1] for x in X) == 26
         ucr = importlib.import_module("ucr")
-        monkeypatch.setattr(ucr, "minirocket", lambda seed: Nearest())
+        monkeypatch.setitem(ucr.PEERS, "MiniRocket", lambda seed: Nearest())
         monkeypatch.setattr(ucr, "SSMClassifier", partial(SSMClassifier, **SMALL))
         path = tmp_path / "uea.json"
         arguments = [

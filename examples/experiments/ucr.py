@@ -8,7 +8,8 @@ with the sets of which a seed is missing. Run as
     TSSSM_DATA=FOLDER OMP_NUM_THREADS=1 python examples/experiments/ucr.py --json ucr.json
 
 Five seeds of all 24 sets take about an hour of one core; ``--seeds 0`` a fifth of that. Other parameters than
-the defaults: ``--settings '{"dropout": 0.0}'``, into another file.
+the defaults: ``--settings '{"dropout": 0.0}'``, into another file. ``--peer InceptionTime`` trains sktime's,
+one network with its defaults (1,500 epochs), in place of MiniRocket: minutes for each of the smallest sets.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 import torch
 from experiment import parameter_count, parser, spread, write
 from scipy.stats import wilcoxon
+from sktime.classification.deep_learning.inceptiontime import InceptionTimeClassifierTorch
 from sktime.classification.kernel_based import RocketClassifier
 
 from tsssm import SSMClassifier
@@ -35,7 +37,7 @@ SETS = (
     "ItalyPowerDemand Lightning7 MoteStrain OSULeaf Plane PowerCons SonyAIBORobotSurface1 SwedishLeaf "
     "SyntheticControl ToeSegmentation1 Trace TwoLeadECG"
 ).split()
-OURS, AVERAGE, PEER = "SSMClassifier", "average of its seeds", "MiniRocket"
+OURS, AVERAGE = "SSMClassifier", "average of its seeds"
 # Parameters that do not make another model.
 _FREE = ("accelerator", "callbacks", "checkpoint_dir", "devices", "random_state", "resume_from")
 _FREE += ("trainer_kwargs", "verbose")
@@ -55,13 +57,23 @@ def minirocket(seed: int) -> Any:
     return RocketClassifier(rocket_transform="minirocket", n_jobs=1, random_state=seed)
 
 
+def inception_time(seed: int) -> Any:
+    """sktime's InceptionTime in PyTorch, one network, with its defaults."""
+    return InceptionTimeClassifierTorch(random_state=seed)
+
+
+PEERS = {"MiniRocket": minirocket, "InceptionTime": inception_time}
+
+
 def rectangular(series: list[np.ndarray], length: int) -> np.ndarray:
     """Array (n, channels, length) for a model that takes no other: cut; zeros behind the end and for NaN."""
     cut = [np.nan_to_num(x[:, :length]) for x in series]
     return np.stack([np.pad(x, ((0, 0), (0, length - x.shape[1]))) for x in cut]).astype(np.float64)
 
 
-def measure(train: Part, test: Part, seeds: Sequence[int], parameters: dict[str, Any]) -> dict[str, Any]:
+def measure(
+    train: Part, test: Part, seeds: Sequence[int], parameters: dict[str, Any], peer: str = "MiniRocket"
+) -> dict[str, Any]:
     """Accuracies and processor seconds (fit and predict, mean over the seeds) of both models on one set."""
     (X, y), (X_test, y_test) = train, test
     longest = max(9, max(x.shape[1] for x in X))  # MiniRocket takes no less
@@ -69,8 +81,9 @@ def measure(train: Part, test: Part, seeds: Sequence[int], parameters: dict[str,
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # sktime's and numba's own
         few = np.concatenate([np.flatnonzero(y == label)[:2] for label in np.unique(y)])
-        minirocket(0).fit(array[few], y[few]).predict(array[few])  # compiles; no part of its seconds
-    answers, accuracies, seconds, count = [], {OURS: [], PEER: []}, {OURS: [], PEER: []}, 0
+        if peer == "MiniRocket":
+            minirocket(0).fit(array[few], y[few]).predict(array[few])  # compiles; no part of its seconds
+    answers, accuracies, seconds, count = [], {OURS: [], peer: []}, {OURS: [], peer: []}, 0
     for seed in seeds:
         torch.set_num_threads(1)  # MiniRocket's compiled threads set it to every core
         started = time.process_time()
@@ -82,8 +95,8 @@ def measure(train: Part, test: Part, seeds: Sequence[int], parameters: dict[str,
         started = time.process_time()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            accuracies[PEER].append(np.mean(minirocket(seed).fit(array, y).predict(array_test) == y_test))
-        seconds[PEER].append(time.process_time() - started)
+            accuracies[peer].append(np.mean(PEERS[peer](seed).fit(array, y).predict(array_test) == y_test))
+        seconds[peer].append(time.process_time() - started)
     averaged = model.classes_[np.mean(answers, axis=0).argmax(axis=1)]
     return {
         "train, test": [len(y), len(y_test)],
@@ -95,24 +108,24 @@ def measure(train: Part, test: Part, seeds: Sequence[int], parameters: dict[str,
         "accuracy": {
             OURS: spread(accuracies[OURS]),
             AVERAGE: spread([np.mean(averaged == y_test)]),
-            PEER: spread(accuracies[PEER]),
+            peer: spread(accuracies[peer]),
         },
         "seconds": {name: round(float(np.mean(each)), 2) for name, each in seconds.items()},
     }
 
 
-def summary(sets: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """Means over sets of the means over seeds, and how both of our rows compare with MiniRocket.
+def summary(sets: dict[str, dict[str, Any]], peer: str = "MiniRocket") -> dict[str, Any]:
+    """Means over sets of the means over seeds, and how both of our rows compare with the peer's.
 
     The mean rank is that among two, ties shared; p is Wilcoxon's, two-sided, over the sets.
     """
     accuracy = {
         name: np.array([row["accuracy"][name]["mean"] for row in sets.values()])
-        for name in (OURS, AVERAGE, PEER)
+        for name in (OURS, AVERAGE, peer)
     }
     compared = {}
     for name in (OURS, AVERAGE):
-        gain = accuracy[name] - accuracy[PEER]
+        gain = accuracy[name] - accuracy[peer]
         wins, losses = int((gain > 0).sum()), int((gain < 0).sum())
         ties = len(gain) - wins - losses
         compared[name] = {
@@ -125,21 +138,21 @@ def summary(sets: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "sets": len(sets),
         "seeds a set": sorted({len(row["seeds"]) for row in sets.values()}),
         "accuracy": {name: round(float(each.mean()), 4) for name, each in accuracy.items()},
-        f"against {PEER}": compared,
+        f"against {peer}": compared,
         "seconds a set": {
             name: round(float(np.mean([row["seconds"][name] for row in sets.values()])), 1)
-            for name in (OURS, PEER)
+            for name in (OURS, peer)
         },
     }
 
 
-def finished(path: Path | None, model: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Sets in the file of an earlier call with the same model.
+def finished(path: Path | None, model: dict[str, Any], peer: str) -> dict[str, dict[str, Any]]:
+    """Sets in the file of an earlier call with the same model and peer.
 
     Raises
     ------
     ValueError
-        If the file has the figures of another model.
+        If the file has the figures of another model or beside another peer.
     """
     if path is None or not path.exists():
         return {}
@@ -147,13 +160,17 @@ def finished(path: Path | None, model: dict[str, Any]) -> dict[str, dict[str, An
     if report["model"] != model:
         other = sorted(name for name in model if report["model"].get(name) != model[name])
         raise ValueError(f"{path} has figures of a model with other {', '.join(other)}; name another file.")
-    return report["results"]["sets"]
+    sets = report["results"]["sets"]
+    if not all(peer in row["accuracy"] for row in sets.values()):
+        raise ValueError(f"{path} has no figures of {peer}; name another file.")
+    return sets
 
 
 def run(archive: str, sets: Sequence[str], load: Load, doc: str | None, arguments: list[str] | None) -> None:
     """Measure the sets of an archive that are not done yet, and print a row for each."""
     arguments_of = parser(doc, seeds=range(5))
     arguments_of.add_argument("--sets", nargs="+", choices=sets, default=list(sets), metavar="NAME")
+    arguments_of.add_argument("--peer", choices=list(PEERS), default="MiniRocket")
     arguments_of.add_argument("--backbone", choices=BACKBONES, default="s4d")
     arguments_of.add_argument(
         "--settings", type=json.loads, default={}, help="JSON of other parameters than the defaults"
@@ -168,24 +185,25 @@ def run(archive: str, sets: Sequence[str], load: Load, doc: str | None, argument
     }
     every = SSMClassifier(**parameters).get_params()
     model = {name: value for name, value in every.items() if name not in _FREE}
-    results = finished(options.json, model)
-    print(f"{'':24}{OURS:>16}{'averaged':>12}{PEER:>12}")
+    peer = options.peer
+    results = finished(options.json, model, peer)
+    print(f"{'':24}{OURS:>16}{'averaged':>12}{peer:>15}")
     for name in options.sets:
         done = results.get(name)
         if done is None or not set(options.seeds) <= set(done["seeds"]):
-            done = measure(load(name, "train"), load(name, "test"), options.seeds, parameters)
+            done = measure(load(name, "train"), load(name, "test"), options.seeds, parameters, peer)
             results[name] = done
             write(
                 options.json,
-                {"summary": summary(results), "sets": results},
+                {"summary": summary(results, peer), "sets": results},
                 paper={},
-                differs=f"The papers report nothing on the {archive} archive; MiniRocket is measured here.",
+                differs=f"The papers report nothing on the {archive} archive; {peer} is measured here.",
                 model=model,
                 note=options.note,
             )
-        accuracy = [done["accuracy"][row]["mean"] for row in (OURS, AVERAGE, PEER)]
-        print(f"{name:24}{accuracy[0]:16.3f}{accuracy[1]:12.3f}{accuracy[2]:12.3f}", flush=True)
-    print(json.dumps(summary(results), indent=2))
+        accuracy = [done["accuracy"][row]["mean"] for row in (OURS, AVERAGE, peer)]
+        print(f"{name:24}{accuracy[0]:16.3f}{accuracy[1]:12.3f}{accuracy[2]:15.3f}", flush=True)
+    print(json.dumps(summary(results, peer), indent=2))
 
 
 def main(arguments: list[str] | None = None) -> None:
