@@ -157,8 +157,9 @@ def finished(path: Path | None, model: dict[str, Any], peer: str) -> dict[str, d
     if path is None or not path.exists():
         return {}
     report = json.loads(path.read_text(encoding="utf-8"))
-    if report["model"] != model:
-        other = sorted(name for name in model if report["model"].get(name) != model[name])
+    before = report["model"]
+    other = sorted(name for name in model.keys() | before.keys() if before.get(name) != model.get(name))
+    if other:  # a parameter that came later is None by default, or else another model
         raise ValueError(f"{path} has figures of a model with other {', '.join(other)}; name another file.")
     sets = report["results"]["sets"]
     if not all(peer in row["accuracy"] for row in sets.values()):
