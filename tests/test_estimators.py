@@ -373,6 +373,23 @@ def test_an_lssl_has_as_many_readouts_as_asked_for(labelled, tiny, backbone, tmp
     np.testing.assert_array_equal(proba(load(tmp_path / "model.safetensors"), X), proba(clf, X))
 
 
+def test_the_default_rule_of_an_lssl_is_that_of_its_paper_where_the_grid_is_regular(labelled, tiny):
+    X, y = labelled
+    uneven = np.cumsum(np.r_[1.0, np.full(X.shape[2] - 2, 1.0), 2.5])
+
+    def fitted(times, **other):
+        panel = X if times is None else Panel.from_arrays(list(X), [times] * len(X), time_unit="s")
+        return SSMClassifier(**{**tiny, "backbone": "lssl", "max_epochs": 1, **other}).fit(panel, y)
+
+    for times, rule in ((None, "bilinear"), (0.1 * np.arange(X.shape[2]), "bilinear"), (uneven, 0.75)):
+        assert fitted(times).net_.blocks[0].layer.method == rule
+        assert fitted(times, backbone="s4").net_.blocks[0].layer.method == 0.75
+        assert fitted(times, discretization="zoh").net_.blocks[0].layer.method == "zoh"
+    warm = fitted(uneven, warm_start=True)
+    warm.fit(Panel.from_arrays(list(X), [np.arange(X.shape[2])] * len(X), time_unit="s"), y)
+    assert warm.net_.blocks[0].layer.method == 0.75  # it goes on as it began
+
+
 def test_n_features_in(labelled, tiny):
     X, y = labelled
     assert SSMClassifier(**tiny).fit(X, y).n_features_in_ == 2

@@ -159,6 +159,10 @@ class ChartEncoder(PanelEncoder):
             torch.from_numpy(line.offsets.astype(np.int64)),
         )
 
+    def regular(self, panel: Panel) -> bool:
+        """No: spans without a measurement are left out."""
+        return False
+
     def _carried(
         self, measured: Measurements, instant: IntArray, number: IntArray, offsets: IntArray
     ) -> ChartLine:

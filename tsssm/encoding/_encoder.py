@@ -228,6 +228,12 @@ class PanelEncoder:
                 f"X has {panel.n_channels} channel(s), but the training data had {self.n_channels}."
             )
 
+    def regular(self, panel: Panel) -> bool:
+        """Whether every gap between samples of the training panel, or of one like it, is one unit of time."""
+        dt = self.elapsed(panel.gaps(), panel.times if self.has_times else None)
+        dt[panel.offsets[:-1]] = 1.0
+        return bool((dt == 1.0).all())
+
     def in_training_unit(self, panel: Panel) -> Panel:
         """Return the panel with its times, if any, in the unit of the training panel."""
         if not panel.has_times or panel.time_unit == self.time_unit:

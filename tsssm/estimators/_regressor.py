@@ -69,8 +69,9 @@ class SSMRegressor(NetworkEstimator, BaseRegressor, RegressorMixin, BaseEstimato
         Summary over time before the head. The mean weights each sample by the time around it. "auto" is
         "mean", and "last" for charts.
     discretization : str or float, optional
-        "zoh", "foh" ("s4d", "dss", "s5", "linoss"), "bilinear" or "backward-euler". By default "zoh", and for
-        "s4" and "lssl" 0.75, half way from "bilinear", which never forgets, to "backward-euler".
+        "zoh", "foh" ("s4d", "dss", "s5", "linoss"), "bilinear" or "backward-euler". By default "zoh"; for
+        "s4" and "lssl" 0.75, half way from "bilinear", which never forgets, to "backward-euler", but for
+        "lssl" on a regular grid "bilinear".
     n_readouts : int, default=1
         Outputs of the system of each channel (M of the LSSL paper); only of "lssl" and "lssl-fixed".
     time_scale : "median" or float, default="median"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tsssm.backbone import Backbone
+from tsssm.backbone import BACKBONES, Backbone
 from tsssm.encoding import ChartEncoder, PanelEncoder
 from tsssm.estimators._callbacks import FitReport
 from tsssm.estimators._checks import check_validation, errors_about, seed_of
@@ -165,12 +165,13 @@ def run(
     continued, targets = fit.continued, estimator._targets
     recipe = recipe_of(estimator.encoder_, estimator)
     epochs_before = estimator.n_iter_ if continued else 0
-    net = _new_network(estimator, shape, fit.seed)
+    rule = _rule(estimator, fit)
+    net = _new_network(estimator, shape, rule, fit.seed)
     if continued:
         _adopt_weights(estimator, net)
 
     def fitted() -> dict[str, Any]:
-        current = _new_network(estimator, shape, fit.seed)
+        current = _new_network(estimator, shape, rule, fit.seed)
         current.load_state_dict(net.state_dict())
         return {"net_": current.eval(), "_is_fitted": True}
 
@@ -198,7 +199,19 @@ def run(
     return net, report
 
 
-def _new_network(estimator: Any, shape: Shape, seed: int) -> Backbone | Committee:
+def _rule(estimator: Any, fit: Fit) -> str | float | None:
+    """The discretisation; by default that of the network which is trained further, or one for the gaps."""
+    if estimator.discretization is not None:
+        return estimator.discretization
+    if fit.continued:
+        return estimator.net_.config["discretization"]
+    choice = BACKBONES.get(estimator.backbone)
+    if choice is None or choice.on_grid is None or not estimator.encoder_.regular(fit.data.panel):
+        return None
+    return choice.on_grid
+
+
+def _new_network(estimator: Any, shape: Shape, rule: str | float | None, seed: int) -> Backbone | Committee:
     recipe = recipe_of(estimator.encoder_, estimator)
     with isolated_rng(seed):
         members = [
@@ -213,7 +226,7 @@ def _new_network(estimator: Any, shape: Shape, seed: int) -> Backbone | Committe
                 dropout=recipe.dropout,
                 norm=estimator.norm,
                 pooling=shape.pooling,
-                discretization=estimator.discretization,
+                discretization=rule,
                 n_readouts=estimator.n_readouts,
                 dt_min=shape.steps[0],
                 dt_max=shape.steps[1],
