@@ -204,7 +204,7 @@ def _rule(estimator: Any, fit: Fit) -> str | float | None:
     if estimator.discretization is not None:
         return estimator.discretization
     if fit.continued:
-        return estimator.net_.config["discretization"]
+        return members_of(estimator.net_)[0].config["discretization"]
     choice = BACKBONES.get(estimator.backbone)
     if choice is None or choice.on_grid is None or not estimator.encoder_.regular(fit.data.panel):
         return None
