@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
+from docutils import nodes
+from docutils.parsers.rst import Directive
+
 from tsssm import __version__
+from tsssm.persistence import kinds
 
 project = "tsssm"
 author = "the tsssm developers"
@@ -39,3 +46,28 @@ autodoc_typehints = "none"  # numpydoc's sections have them
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False
 default_role = "code"
+
+
+class ModelFiles(Directive):
+    """What model files hold of each class, as it declares it."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return a list of fields under the name of each class."""
+        importlib.import_module("tsssm.estimators")  # which declares it
+        found: list[nodes.Node] = []
+        for name, kind in sorted(kinds.items(), key=lambda pair: pair[0].lower()):
+            fields = [
+                nodes.field(
+                    "",
+                    nodes.field_name("", "", nodes.literal(text=field)),
+                    nodes.field_body("", nodes.paragraph(text=what)),
+                )
+                for field, what in kind.holds.items()
+            ]
+            found += [nodes.rubric(text=f"{name}, version {kind.version}"), nodes.field_list("", *fields)]
+        return found
+
+
+def setup(app: Any) -> None:
+    """Let pages have it."""
+    app.add_directive("model-files", ModelFiles)

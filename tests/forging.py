@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 import safetensors
 import safetensors.numpy
+from model_files import irregular
 
 from tsssm import (
     DataWarning,
@@ -42,6 +43,8 @@ from tsssm.persistence._files import _digest
 from tsssm.streaming._layerwise import LayerwiseNetwork
 
 Arrays = dict[str, np.ndarray]
+
+OLD = Path(__file__).parent / "files" / "0.1.0"
 
 # float32, relative to the largest output, and in roundings of the model itself where that amplifies them.
 TOLERANCE, ROUNDINGS = 1e-4, 100.0
@@ -152,6 +155,11 @@ def saved(estimator: Any, folder: Path) -> Saved:
     """What `save` writes of an estimator."""
     path = folder / "whole.safetensors"
     estimator.save(path)
+    return opened(path)
+
+
+def opened(path: Path) -> Saved:
+    """What is in a file."""
     with safetensors.safe_open(path, "numpy") as file:
         metadata = file.metadata()
     return Saved(metadata, json.loads(metadata["state"]), safetensors.numpy.load_file(path))
@@ -189,8 +197,10 @@ def field(tree: Any, *names: Any) -> tuple[Any, Any]:
     parent, key = {"root": tree}, "root"
     for name in names:
         node = parent[key]
-        if "object" in node:
-            parent, key = node["object"][1], name
+        if isinstance(node, list):
+            parent, key = node, name
+        elif "object" in node:
+            parent, key = node["object"][2], name
         else:
             parent, key = next(pair for pair in node["dict"] if pair[0] == name), 1
     return parent, key
@@ -362,13 +372,16 @@ def _broken(what: str, error: Any) -> str:
 def attack(count: int, seed: int, every: bool, folder: Path) -> tuple[Counter[str], list[str], float]:
     """Try forgeries: how many came to which end, those that are broken, and the longest time of one in s."""
     models = [(saved(model, folder), panel) for model, panel in fitted(every)]
+    models += [
+        (opened(OLD / f"{name}.safetensors"), irregular(1)) for name in ("liquid", "features_regressor")
+    ]
     rng = np.random.default_rng(seed)
     ends: Counter[str] = Counter()
     broken, longest, path = [], 0.0, folder / "forged.safetensors"
     for content, panel in models:  # as they are; this also compiles what they need
         write(path, content)
         end = outcome(path, panel)
-        if end != "answers" and content.tree["object"][1]["fitted"].get("net_") is not None:
+        if end == "refused":
             broken.append(f"whole: {end}")
     for number in range(count):
         content, panel = models[number % len(models)]

@@ -1,6 +1,6 @@
 """Small models whose files stay under ``tests/files``: whatever comes after must read them, and say the same.
 
-    PYTHONPATH=tests python tests/model_files.py tests/files/0.1.0
+    PYTHONPATH=tests python tests/model_files.py tests/files/format-2
 
 writes them anew, which is for a new version of the format alone; ``test_model_files.py`` reads them all.
 """
@@ -28,6 +28,8 @@ from tsssm import (
     SSMSequenceClassifier,
     SSMSequenceRegressor,
 )
+from tsssm.estimators import _blending, _closed_form
+from tsssm.training import _dense
 
 NETWORK: dict[str, Any] = {"n_layers": 1, "d_model": 4, "d_state": 4, "max_steps": 3, "random_state": 0}
 ALONE: dict[str, Any] = {**NETWORK, "n_members": 1, "n_features": 0}
@@ -53,11 +55,11 @@ def irregular(seed: int = 0) -> Panel:
     )
 
 
-def chart(seed: int = 0) -> Panel:
+def chart(seed: int = 0, missing: float = 0.75) -> Panel:
     """24 clinical charts of five variables and a constant."""
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(24 * 20, 6)) * [1, 5, 2, 1, 3, 1]
-    values[rng.random(values.shape) < 0.75] = np.nan
+    values[rng.random(values.shape) < missing] = np.nan
     values[:, 5] = np.repeat(rng.normal(size=24), 20)
     times = np.tile(np.arange(20.0), 24) + rng.uniform(0, 0.5, size=480)
     return Panel(values, np.arange(25) * 20, times, tuple("abcdef"), time_unit="h")
@@ -75,6 +77,12 @@ def months(seed: int = 0) -> pd.Series:
     index = pd.period_range("2015-01", periods=72, freq="M")
     season = np.sin(np.arange(72) * np.pi / 6)
     return pd.Series(10 + season + 0.05 * np.arange(72) + 0.1 * rng.normal(size=72), index=index)
+
+
+def warmth(start: str = "2015-01", length: int = 72) -> pd.DataFrame:
+    """A variable of so many months."""
+    index = pd.period_range(start, periods=length, freq="M")
+    return pd.DataFrame({"warmth": np.cos(np.arange(length) ** 2.0)}, index=index)
 
 
 Y = np.where(np.arange(24) % 2, "ill", "well")
@@ -99,7 +107,7 @@ MODELS: dict[str, tuple[Fit, Ask]] = {
         lambda model: model.predict_proba(irregular(1)),
     ),
     "charts": (
-        lambda: SSMClassifier(**NETWORK).fit(chart(), Y),
+        lambda: SSMClassifier(**NETWORK, n_members=2).fit(chart(missing=0.6), Y),
         lambda model: model.predict_proba(chart(1)),
     ),
     "categories": (
@@ -130,6 +138,16 @@ MODELS: dict[str, tuple[Fit, Ask]] = {
         lambda: SSMFeaturesForecaster().fit(months(), fh=range(1, 7)),
         lambda model: model.predict_interval(coverage=0.8).to_numpy(),
     ),
+    "covariates_forecaster": (
+        lambda: SSMFeaturesForecaster().fit(
+            months() + 5 * warmth("2015-01", 72)["warmth"], warmth("2015-01", 72)
+        ),
+        lambda model: model.predict(fh=[1, 2, 3], X=warmth("2021-01", 3)).to_numpy(),
+    ),
+    "panel_forecaster": (
+        lambda: SSMFeaturesForecaster(sp=1, lags=3).fit(irregular(), fh=3.0),
+        lambda model: model.predict(irregular(1), [1.0, 2.5]).values,
+    ),
     "forecaster": (
         lambda: SSMForecaster(**{**SSMForecaster.get_test_params()[0], "random_state": 0}).fit(
             months(), fh=range(1, 7)
@@ -142,6 +160,8 @@ MODELS: dict[str, tuple[Fit, Ask]] = {
 def main(folder: Path) -> None:
     """Fit the models, and write their files and what they answer."""
     folder.mkdir(parents=True, exist_ok=True)
+    # Dense networks of charts would be most of all files.
+    _dense._UNITS = _blending.DENSE_MEMBERS = _closed_form.DENSE_MEMBERS = 2
     answers = {}
     for name, (fit, ask) in MODELS.items():
         with warnings.catch_warnings():

@@ -107,7 +107,7 @@ def test_forged_files_are_refused(data, tmp_path, monkeypatch):
     path = tmp_path / "model.safetensors"
     pipeline = make_pipeline(SSMFeatures(**FEATURES), StandardScaler(), LogisticRegression()).fit(X, y)
     save(pipeline, path)
-    whole = _composites._to_state(_composites.Composite(pipeline))
+    whole = _composites._state(_composites.Composite(pipeline))
 
     def forged(**change):
         with monkeypatch.context() as patch:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from forging import Saved, attack, field, problem, saved, write
+from forging import OLD, Saved, attack, field, opened, problem, saved, write
 
 from tsssm import SSMClassifier, SSMFeaturesClassifier, Stream, load
 from tsssm.backbone import Backbone
@@ -18,7 +18,7 @@ from tsssm.persistence import ModelFileError
 from tsssm.streaming._compiled import CompiledNetwork
 
 TINY = {"backbone": "s4d", "n_layers": 1, "d_model": 4, "d_state": 4, "bidirectional": False, "max_epochs": 1}
-ENCODER, NET, FEATURES = ("fitted", "encoder_"), ("fitted", "net_"), ("fitted", "features_")
+ENCODER, NET, FEATURES, LISTED = ("encoder_",), ("net_",), ("features_",), ("targets", "listed", 0)
 
 
 @pytest.fixture(scope="module")
@@ -69,26 +69,26 @@ NETWORK_FORGERIES = [
     ((*NET, "weights", "blocks.0.layer.log_dt"), lambda a: a * 0 + 1e3, "logarithms beyond 60"),
     ((*NET, "weights", "head.bias"), lambda a: a * np.nan, "head.bias must be finite"),
     ((*NET, "weights", "blocks.0.norm.norm.running_var"), lambda a: -a, "negative variance"),
-    (("fitted", "classes_"), {"text array": ["<U4", [2], ["low", "high"]]}, "classes_ must be sorted"),
-    (("fitted", "classes_"), {"text array": ["<U1", [3], ["a", "b", "c"]]}, "n_classes_ must be 3; got 2"),
-    (("fitted", "_optimizer_state", 0), 1, "optimiser for parameter 0 must be"),
-    (("fitted", "_is_fitted"), False, "_is_fitted must be True"),
+    (LISTED, {"text array": ["<U4", [2], ["low", "high"]]}, "listed must be sorted"),
+    (LISTED, {"text array": ["<U1", [3], ["a", "b", "c"]]}, "net_ must be for 6 inputs and 3 outputs"),
+    (("optimizer_state", 0), 1, "optimiser for parameter 0 must be"),
+    (("fit_time_",), -1, "fit_time_ must be an integer from 0"),
     (("parameters", "accelerator"), 3, "accelerator must be"),
 ]
 FEATURES_FORGERIES = [
-    ((*FEATURES, "_thresholds"), lambda a: a[:, :, :4], "_thresholds must be a tensor .2, 2, 8."),
-    ((*FEATURES, "_readouts", "C"), lambda a: a[:, :, :4], "C must be a tensor"),
-    ((*FEATURES, "_readouts", "C"), lambda a: a * np.inf, "C must be finite"),
-    ((*FEATURES, "_systems", "A"), lambda a: -a, "A must be stable"),
-    ((*FEATURES, "_systems", "B"), lambda a: a[:1], "B must be a tensor"),
-    ((*FEATURES, "_systems", "mix_u"), lambda a: np.concatenate([a, a], 1), "mix_u must be a tensor .2, 2."),
+    ((*FEATURES, "thresholds"), lambda a: a[:, :, :4], "thresholds must be a tensor .2, 2, 8."),
+    ((*FEATURES, "readouts", "C"), lambda a: a[:, :, :4], "C must be a tensor"),
+    ((*FEATURES, "readouts", "C"), lambda a: a * np.inf, "C must be finite"),
+    ((*FEATURES, "systems", "A"), lambda a: -a, "A must be stable"),
+    ((*FEATURES, "systems", "B"), lambda a: a[:1], "B must be a tensor"),
+    ((*FEATURES, "systems", "mix_u"), lambda a: np.concatenate([a, a], 1), "mix_u must be a tensor .2, 2."),
     ((*FEATURES, "n_readouts"), 16, "n_features_out must be 128"),
     ((*FEATURES, "timeline", "bend"), lambda a: a + 3, "bend must be finite, from 0 to 1"),
     ((*FEATURES, "timeline", "unit"), 1e-30, "unit must be a finite number"),
     ((*FEATURES, "timeline", "normalize"), "series", "timeline must be normalised"),
     ((*FEATURES, "pooling"), {"tuple": ["ppv", "ppv"]}, "pooling must be a tuple"),
-    (("fitted", "coef_"), lambda a: a[:10], "coef_ must be an array"),
-    (("fitted", "_slopes"), [-1.0], "_slopes must be positive"),
+    (("coef_",), lambda a: a[:10], "coef_ must be an array"),
+    (("targets", "slopes"), [-1.0], "slopes must be positive"),
     (("parameters", "n_jobs"), 10**9, "more threads than any machine"),
 ]
 
@@ -116,13 +116,12 @@ def test_forged_features_are_refused_by_field(place, value, message, features, t
 
 def test_what_would_hide_a_method_is_refused(network, tmp_path):
     content = Saved(network.metadata, copy.deepcopy(network.tree), network.arrays)
-    parent, key = field(content.tree, "fitted")
-    parent[key]["dict"].append(["predict", 1])
+    content.tree["object"][2]["predict"] = 1
     refused(content, "has 'predict', which this version", tmp_path)
 
 
 def test_a_field_that_is_missing_is_named(network, tmp_path):
-    for place in ((*ENCODER, "std"), ("fitted", "n_iter_"), (*NET, "weights", "blocks.0.mix.weight")):
+    for place in ((*ENCODER, "std"), ("n_iter_",), (*NET, "weights", "blocks.0.mix.weight")):
         content = Saved(network.metadata, copy.deepcopy(network.tree), network.arrays)
         parent, key = field(content.tree, *place)
         if isinstance(parent, dict):
@@ -209,14 +208,15 @@ def test_a_file_does_not_say_where_its_fit_wrote(tmp_path):
     assert str(tmp_path).encode() not in (tmp_path / "model.safetensors").read_bytes()
 
 
-def test_files_of_earlier_versions_are_read(network, tmp_path):
-    """They held what sktime keeps on its instances as well."""
-    content = Saved(network.metadata, copy.deepcopy(network.tree), network.arrays)
-    parent, key = field(content.tree, "fitted")
-    parent[key]["dict"] += [["_tags_dynamic", {"dict": []}], ["_class_dictionary", {"dict": [["high", 0]]}]]
+def test_files_of_earlier_versions_are_read(tmp_path):
+    """They held what sktime keeps on its instances as well; what nobody knows is refused there, too."""
+    content = opened(OLD / "sequence_classifier.safetensors")
+    fitted = content.tree["object"][1]["fitted"]["dict"]
+    fitted += [["_tags_dynamic", {"dict": []}], ["_class_dictionary", {"dict": [["high", 0]]}]]
     write(tmp_path / "old.safetensors", content)
-    loaded = load(tmp_path / "old.safetensors")
-    assert loaded._class_dictionary == {"high": 0, "low": 1}
+    assert load(tmp_path / "old.safetensors")._class_dictionary == {0: 0, 1: 1}
+    fitted.append(["predict", 1])
+    refused(content, "has 'predict', which this version", tmp_path)
 
 
 # The compiled code itself
@@ -297,7 +297,7 @@ def test_a_stream_refuses_what_predict_refuses():
 
 
 def test_moments_of_other_shapes_are_refused(network, tmp_path):
-    parent, key = field(network.tree, "fitted", "_optimizer_state", 3)
+    parent, key = field(network.tree, "optimizer_state", 3)
     node = parent[key]["dict"]
     (name,) = [value["tensor"][0]["array"] for key, value in node if key == "exp_avg"]
     arrays = {**network.arrays, name: np.zeros(1, np.float32)}

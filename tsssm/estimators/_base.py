@@ -21,6 +21,7 @@ from tsssm.encoding import PanelEncoder
 from tsssm.estimators import _saving
 from tsssm.estimators._alignment import aligned, matched
 from tsssm.estimators._checks import is_table
+from tsssm.estimators._earlier_files import targets_among
 from tsssm.estimators._familiar import Familiar, tell_of_training
 from tsssm.estimators._model_state import OF_SKTIME, register_estimator
 from tsssm.estimators._parameters import Rule, check_parameters
@@ -93,8 +94,22 @@ class PanelEstimator(SktimeEstimator):
     #: What y is to the estimator, if it is anything.
     _kind_of_targets: type[Targets] | None = None
 
-    _not_saved = _SKLEARN_STATE
-    _of_sktime = OF_SKTIME
+    #: What a model file holds, besides the parameters.
+    _holds = {
+        "channel_names": "tuple of the names of the channels, or null",
+        "n_features_in_": "number of channels; of a flat table in training, of its columns",
+        "feature_names_in_": "array of their names, if there were some",
+        "fitted_on_table": "whether X was a flat table in training, a series in each row",
+        "familiar": "Familiar or null: sizes of values and gaps in training",
+        "fit_time_": "milliseconds that the fit took",
+    }
+    _not_saved: tuple[str, ...] = (
+        *_SKLEARN_STATE,
+        *OF_SKTIME,
+        # What follows from the encoder, the targets or the features.
+        *("_is_fitted", "_n_channels", "_has_times", "time_scale_"),
+        *("classes_", "n_classes_", "n_features_out_"),
+    )
 
     n_features_in_: int
     feature_names_in_: npt.NDArray[np.object_]
@@ -170,29 +185,26 @@ class PanelEstimator(SktimeEstimator):
 
     def _restore_panel(self, fields: Fields, encoder: PanelEncoder) -> None:
         """As `_restore`: what is known of the training panel besides its encoder."""
-        channels = self._n_channels = fields.exactly("_n_channels", encoder.n_channels)
-        self._channel_names = fields.texts("_channel_names", channels)
-        self._has_times = fields.exactly("_has_times", encoder.has_times)
-        self._fitted_on_table = fields.flag("_fitted_on_table")
+        channels, self._has_times = encoder.n_channels, encoder.has_times
+        self._n_channels, self._is_fitted = channels, True
+        self._channel_names = fields.texts("channel_names", channels)
+        self._fitted_on_table = fields.flag("fitted_on_table")
         if self._fitted_on_table and channels == 1:
             self.n_features_in_ = fields.count("n_features_in_", 1)
         else:
             self.n_features_in_ = fields.exactly("n_features_in_", channels)
-        if fields.has("feature_names_in_"):
+        if fields.given("feature_names_in_"):
             self.feature_names_in_ = fields.names("feature_names_in_", self.n_features_in_)
-        self._is_fitted = fields.exactly("_is_fitted", True)
         self.fit_time_ = fields.count("fit_time_")
-        # Earlier files do not say what training showed.
-        known = fields.has("_familiar") and not fields.is_none("_familiar")
-        self._familiar = fields.instance("_familiar", Familiar) if known else None
+        self._familiar = fields.maybe("familiar", Familiar)
         if self._familiar is not None and len(self._familiar.count) != channels:
-            raise fields.refuse("_familiar", f"of {channels} channels", self._familiar)
+            raise fields.refuse("familiar", f"of {channels} channels", self._familiar)
 
     def _restore_targets(self, fields: Fields) -> Any:
         """As `_restore`: what is known of y."""
         assert self._kind_of_targets is not None
-        targets = self._targets = self._kind_of_targets.of(self)
-        targets.restore(fields)
+        targets = self._targets = fields.instance("targets", self._kind_of_targets)
+        targets.take_parameters(self)
         self.__dict__.update(targets.shown())
         return targets
 
@@ -201,7 +213,10 @@ class PanelEstimator(SktimeEstimator):
         state = {**self.get_param_defaults(), **state}
         kind = self._kind_of_targets
         if kind is not None and state.get("_is_fitted") and "_targets" not in state:
-            state["_targets"] = kind.among(state)
+            state["_targets"] = kind()
+            vars(state["_targets"]).update(
+                {name: state[name] for name in kind.parameters}, **targets_among(state)
+            )
         super().__setstate__(state)
 
     def _attached(self) -> dict[str, Any]:

@@ -117,14 +117,14 @@ def restore_blend(
     estimator: Any, targets: NetworkTargets, fields: Fields
 ) -> tuple[ClosedForm | None, FloatArray | None]:
     """Return the closed form and the weights that a file holds, checked against the network."""
-    # The first model files say nothing of a closed form.
-    if targets.single or not fields.has("closed_form_") or fields.is_none("closed_form_"):
-        fields.ignore("closed_form_", "blend_", "_slopes")
+    closed_form = fields.maybe("closed_form_", ClosedForm)
+    if closed_form is None:
+        fields.exactly("blend_", None)
         return None, None
-    closed_form = fields.instance("closed_form_", ClosedForm)
     own, known = estimator.encoder_, closed_form.features.encoder
     asked = own.n_channels, own.has_times, own.time_unit, targets.n_ridge
     if (known.n_channels, known.has_times, known.time_unit, closed_form.coef.shape[1]) != asked:
         raise fields.refuse("closed_form_", "for the panels and targets of the network", closed_form)
-    targets.restore_slopes(fields)
+    if targets.single or not targets.calibrated:
+        raise fields.refuse("closed_form_", "None for targets without slopes", closed_form)
     return closed_form, fields.array("blend_", (targets.n_columns, 2), np.float64, 0.0)

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from tsssm.encoding import Categories, ChartEncoder, NormalScores, PanelEncoder, StaticScores, unlimited
-from tsssm.estimators._categories import encoder_to_state
+from tsssm.encoding import Categories, ChartEncoder, NormalScores, PanelEncoder, StaticScores
 from tsssm.features import ChartFeatures, Ramps
 from tsssm.panel._checks import UNITS
-from tsssm.persistence import Fields, register
+from tsssm.persistence import Fields, named, register
 
 _FLOAT32 = float(np.finfo(np.float32).max)
 # Of features before they are standardised, of which the largest are logarithms and slopes.
@@ -19,16 +18,75 @@ _LARGEST = 1e18
 _LARGEST_FACTOR = 1e6
 
 
-def _scores_from_state(state: dict[str, Any]) -> NormalScores:
-    fields = Fields("NormalScores", state)
+#: What a file holds of every encoder, of d channels.
+ENCODER = {
+    "time_scale": "'median' or a number: the unit of elapsed time that was asked for",
+    "time_scale_": "that unit, in the unit of the training series' times",
+    "step": "gap between samples without times, in units of time_scale_",
+    "has_times": "whether the training series had times",
+    "time_unit": "unit of their times, or null",
+    "n_channels": "number d of channels",
+    "n_inputs": "number of inputs of a network",
+    "mean": "array (d,): mean of each channel in training, or what stands for it",
+    "std": "array (d,): scale of each channel; inputs are (value - mean) / std",
+    "limits": "array (2, d): values below the first or above the second count as missing",
+    "missing": "whether values were missing in training: then each channel has a mask and a time since seen",
+}
+# How channels of charts are told apart.
+_STATIC = "StaticScores: the channels that say something of a series as a whole"
+_VARYING = "array (c,) of int64: the other channels"
+_SCORES = "NormalScores: of these channels"
+
+
+def encoder_to_state(encoder: PanelEncoder) -> dict[str, Any]:
+    """What a file holds of an encoder: not what follows from the rest, nor what charts do without."""
+    without = {"categorical", "numeric", *(("scale", "categories") if type(encoder) is ChartEncoder else ())}
+    return {name: value for name, value in named(encoder).items() if name not in without}
+
+
+@register(
+    "Categories",
+    Categories,
+    {
+        "channels": "tuple of int: the channels whose numbers are codes, increasing",
+        "values": "tuple of arrays: values of each in training, increasing, each an input of 0 or 1",
+    },
+    to_state=lambda categories: {"channels": categories.channels, "values": categories.values},
+)
+def _categories(fields: Fields) -> Categories:
+    channels, values = fields.tuple_of("channels", int), fields.tuple_of("values", np.ndarray)
+    if len(channels) != len(values) or list(channels) != sorted({abs(number) for number in channels}):
+        raise fields.refuse("channels", "increasing numbers, as many as there are values", channels)
+    for known in values:
+        if known.dtype != np.float64 or known.ndim != 1 or not len(known):
+            raise fields.refuse("values", "arrays of float64", known)
+        if not np.isfinite(known).all() or not (np.diff(known) > 0).all():
+            raise fields.refuse("values", "arrays of increasing numbers", known)
+    return Categories(channels, values)
+
+
+@register(
+    "NormalScores",
+    NormalScores,
+    {"knots": "array (c, K): quantiles of the training values of each channel, at even steps from 0 to 1"},
+)
+def _scores(fields: Fields) -> NormalScores:
     scores = NormalScores()
     scores.knots = _knots(fields, None)
-    fields.end()
     return scores
 
 
-def _static_from_state(state: dict[str, Any]) -> StaticScores:
-    fields = Fields("StaticScores", state)
+@register(
+    "StaticScores",
+    StaticScores,
+    {
+        "channels": "array (s,) of int64: which channels",
+        "knots": "array (s, K): quantiles of their training values",
+        "categories": "list of s arrays: the values of channels with few of them, each an input of 0 or 1",
+        "n_outputs": "number of inputs: s and one for each category",
+    },
+)
+def _static(fields: Fields) -> StaticScores:
     static = StaticScores()
     static.channels = _channels(fields)
     count = len(static.channels)
@@ -42,12 +100,25 @@ def _static_from_state(state: dict[str, Any]) -> StaticScores:
         if not np.isfinite(values).all() or not (np.diff(values) > 0).all():
             raise fields.refuse("categories", "finite and increasing", values)
     static.n_outputs = fields.exactly("n_outputs", count + sum(map(len, static.categories)))
-    fields.end()
     return static
 
 
-def _charts_from_state(state: dict[str, Any]) -> ChartFeatures:
-    fields = Fields("ChartFeatures", state)
+@register(
+    "ChartFeatures",
+    ChartFeatures,
+    {
+        "encoder": "PanelEncoder: what is known of the training series",
+        "static": _STATIC,
+        "channels": _VARYING,
+        "scores": _SCORES,
+        "duration": "median duration of training series",
+        "n_features_out": "number F of features",
+        "mean": "array (F,): taken off each feature",
+        "scale": "array (F,): what it is divided by",
+        "share": "array (F,): of training series that have the feature; it is 0 in the others",
+    },
+)
+def _charts(fields: Fields) -> ChartFeatures:
     features = ChartFeatures()
     encoder = features.encoder = fields.instance("encoder", PanelEncoder)
     _take_channels(fields, features, encoder.n_channels)
@@ -56,14 +127,24 @@ def _charts_from_state(state: dict[str, Any]) -> ChartFeatures:
     features.mean = fields.array("mean", (size,), "float64", -_LARGEST, _LARGEST)
     features.scale = fields.scales("scale", (size,))
     features.share = fields.array("share", (size,), "float64", 0.0, 1.0)
-    fields.end()
     return features
 
 
-def _encoder_from_state(state: dict[str, Any]) -> ChartEncoder:
-    fields = Fields("ChartEncoder", state)
+@register(
+    "ChartEncoder",
+    ChartEncoder,
+    {
+        **ENCODER,
+        "static": _STATIC,
+        "channels": _VARYING,
+        "scores": _SCORES,
+        "grid": "time between the samples of a chart without times, in the unit of the training series",
+        "span": "length of the spans that a chart is read in, in that unit",
+    },
+    to_state=encoder_to_state,
+)
+def _encoder(fields: Fields) -> ChartEncoder:
     encoder = ChartEncoder(fields.take("time_scale"))
-    fields.ignore("scale")  # which scores have none of
     given = not isinstance(encoder.time_scale, str)
     timed = encoder.has_times = fields.flag("has_times")
     encoder.time_unit = fields.choice("time_unit", (None, *UNITS) if timed else (None,))
@@ -84,31 +165,36 @@ def _encoder_from_state(state: dict[str, Any]) -> ChartEncoder:
     else:
         encoder.time_scale_ = fields.exactly("time_scale_", encoder.span)
         encoder.step = fields.exactly("step", encoder.grid / encoder.span)
-    fields.end()
     return encoder
 
 
-def _ramps_from_state(state: dict[str, Any]) -> Ramps:
-    fields = Fields("Ramps", state)
+@register(
+    "Ramps",
+    Ramps,
+    {
+        "feature": "array (G,) of int64: the feature x of each ramp, increasing",
+        "low": "array (G,): a ramp is (min(max((x - low) / width, 0), 1) - mean) factor, 0 where x is",
+        "width": "array (G,)",
+        "mean": "array (G,)",
+        "factor": "array (G,)",
+    },
+)
+def _ramps(fields: Fields) -> Ramps:
     feature = fields.array("feature", (None,), "int64", 0)
     if (np.diff(feature) < 0).any():
         raise fields.refuse("feature", "increasing", feature)
     size = feature.shape
-    ramps = Ramps(
+    return Ramps(
         feature,
         fields.array("low", size, "float64", -_LARGEST, _LARGEST),
         fields.scales("width", size),
         fields.array("mean", size, "float64", 0.0, 1.0),
         fields.array("factor", size, "float64", 0.0, _LARGEST_FACTOR),
     )
-    fields.end()
-    return ramps
 
 
 def limits_of(fields: Fields, channels: int) -> Any:
-    """Limits of values, of which the first model files know none."""
-    if not fields.has("limits"):
-        return unlimited(channels)
+    """Limits of values."""
     limits = fields.array("limits", (2, channels), "float64")
     if not (limits[0] < limits[1]).all():
         raise fields.refuse("limits", "in order", limits)
@@ -148,12 +234,3 @@ def _knots(fields: Fields, rows: int | None) -> Any:
     if not (np.diff(knots, axis=1) >= 0).all():
         raise fields.refuse("knots", "increasing", knots)
     return knots
-
-
-def register_chart_parts() -> None:
-    """Let model files hold what charts need."""
-    register("NormalScores", NormalScores, vars, _scores_from_state)
-    register("StaticScores", StaticScores, vars, _static_from_state)
-    register("ChartEncoder", ChartEncoder, encoder_to_state, _encoder_from_state)
-    register("ChartFeatures", ChartFeatures, vars, _charts_from_state)
-    register("Ramps", Ramps, Ramps._asdict, _ramps_from_state)

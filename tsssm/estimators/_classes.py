@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,8 @@ from tsssm.features import fit_slope
 from tsssm.panel import warn_of_data
 from tsssm.persistence import Fields
 
+Self = TypeVar("Self", bound="Classes")
+
 
 class Classes(Targets):
     """Classes in one column of y or several, for a ridge regression.
@@ -48,40 +50,38 @@ class Classes(Targets):
 
     are_classes = True
     parameters = ("class_weight",)
-    held = {"columns": "_y_columns", "slopes": "_slopes"}
+    holds = {
+        "listed": "list of arrays: the classes of each column of y, sorted",
+        "columns": "list of the names of several columns of a frame, or null",
+        "slopes": "list of numbers, with a ridge regression: its decision values of a column, multiplied by "
+        "this, are logits",
+    }
 
     class_weight: str | Mapping[Any, float] | list[Mapping[Any, float]] | None
     listed: list[npt.NDArray[Any]]
     columns: list[Any] | None
     slopes: list[float]
 
-    def state(self) -> dict[str, Any]:
-        state = super().state()
-        del state["listed"]  # the estimator shows it
-        return state
-
     @classmethod
-    def among(cls, state: dict[str, Any]) -> Classes:
-        targets = super().among(state)
-        targets.listed = _as_list(state["classes_"])
-        return targets
-
-    def restore(self, fields: Fields) -> None:
-        classes, columns = fields.take("classes_"), fields.take("_y_columns")
-        listed = self.listed = _as_list(classes)
-        if not all(are_classes(labels) for labels in listed):
-            raise fields.refuse("classes_", "sorted arrays of labels, one for each column of y", classes)
-        fields.exactly("n_classes_", self.shown()["n_classes_"])
+    def read(cls: type[Self], fields: Fields) -> Self:
+        targets = cls()
+        listed, columns = fields.take("listed"), fields.take("columns")
+        if type(listed) is not list or not listed or not all(are_classes(labels) for labels in listed):
+            raise fields.refuse("listed", "sorted arrays of labels, one for each column of y", listed)
         if columns is not None and (
             type(columns) is not list or len(listed) == 1 or len(columns) != len(listed)
         ):
-            raise fields.refuse("_y_columns", f"None or the names of {len(listed)} columns", columns)
-        self.columns = columns
+            raise fields.refuse("columns", f"None or the names of {len(listed)} columns", columns)
+        targets.listed, targets.columns = listed, columns
+        if fields.given("slopes"):
+            targets.slopes = fields.numbers("slopes", len(listed))
+            if not all(0 < slope < np.inf for slope in targets.slopes):
+                raise fields.refuse("slopes", "positive and finite", targets.slopes)
+        return targets
 
-    def restore_slopes(self, fields: Fields) -> None:
-        self.slopes = fields.numbers("_slopes", self.n_columns)
-        if not all(0 < slope < np.inf for slope in self.slopes):
-            raise fields.refuse("_slopes", "positive and finite", self.slopes)
+    @property
+    def calibrated(self) -> bool:
+        return hasattr(self, "slopes")
 
     def shown(self) -> dict[str, Any]:
         """``classes_`` and ``n_classes_``, as scikit-learn has them, and what sktime needs of them."""
@@ -236,10 +236,6 @@ class NetworkClasses(Classes):
     def answers(self, outputs: FloatArray) -> FloatArray | list[FloatArray]:
         columns = [_softmax(logits) for logits in self.by_column(outputs)]
         return columns if self.several else columns[0]
-
-
-def _as_list(classes: Any) -> list[Any]:
-    return classes if isinstance(classes, list) and len(classes) > 1 else [classes]
 
 
 def _softmax(logits: FloatArray) -> FloatArray:

@@ -138,7 +138,7 @@ def _skops() -> ModuleType | None:
     return skops.io
 
 
-def _to_state(composite: Composite) -> dict[str, Any]:
+def _state(composite: Composite) -> dict[str, Any]:
     skops = _skops()
     if skops is None:
         raise UnsavableError(f"Saving estimators of scikit-learn needs skops: {_INSTALL}.")
@@ -146,12 +146,20 @@ def _to_state(composite: Composite) -> dict[str, Any]:
     return {"outside": np.frombuffer(written, dtype=np.uint8), "models": composite.models}
 
 
-def _from_state(state: dict[str, Any]) -> Composite:
-    fields = Fields("Composite", state)
+@register(
+    "Composite",
+    Composite,
+    {
+        "outside": "array of bytes: the estimator of scikit-learn as skops writes it, an archive without "
+        "compression, with a Placeholder and its number where one of ours is",
+        "models": "tuple of ours: estimators, and Template for those that are not fitted",
+    },
+    to_state=_state,
+)
+def _composite(fields: Fields) -> Composite:
     written = fields.array("outside", (None,), np.uint8).tobytes()
     composite = object.__new__(Composite)
     composite.models = fields.tuple_of("models")
-    fields.end()
     with ZipFile(io.BytesIO(written)) as parts:
         # What is compressed may take any memory.
         if any(part.compress_type != ZIP_STORED for part in parts.infolist()):
@@ -167,10 +175,11 @@ def _from_state(state: dict[str, Any]) -> Composite:
     return composite
 
 
-register(
+@register(
     "Template",
     Template,
-    lambda template: template_state(template.estimator),
-    lambda state: Template(template_from(Fields("Template", state))),
+    {"name": "its class, by the name that files have for it", "parameters": "dict of its parameters"},
+    to_state=lambda template: template_state(template.estimator),
 )
-register("Composite", Composite, _to_state, _from_state)
+def _template(fields: Fields) -> Template:
+    return Template(template_from(fields))

@@ -182,12 +182,19 @@ def _sizes(panel: Panel, limits: FloatArray | None = None) -> Sizes:
     return Sizes(count, low, high, np.concatenate(gaps))
 
 
-def _to_state(familiar: Familiar) -> dict[str, Any]:
-    return dict(vars(familiar))
-
-
-def _from_state(state: dict[str, Any]) -> Familiar:
-    fields = Fields("Familiar", state)
+@register(
+    "Familiar",
+    Familiar,
+    {
+        "count": "array (d,) of int64: number of values of each channel in training",
+        "low": "array (d,): the least of them, 0 without any",
+        "high": "array (d,): the largest",
+        "usual": "median of the positive gaps between samples, 0 without times",
+        "longest": "the longest of them",
+        "unit": "unit of the gaps, or null",
+    },
+)
+def _familiar(fields: Fields) -> Familiar:
     count = fields.array("count", (None,), "int64", 0)
     familiar = Familiar(
         count,
@@ -197,10 +204,6 @@ def _from_state(state: dict[str, Any]) -> Familiar:
         fields.number("longest", 0.0),
         fields.choice("unit", (None, *UNITS)),
     )
-    fields.end()
     if (familiar.low > familiar.high).any() or familiar.usual > familiar.longest:
         raise fields.refuse("low", "no larger than high, and usual no larger than longest", familiar.low)
     return familiar
-
-
-register("Familiar", Familiar, _to_state, _from_state)

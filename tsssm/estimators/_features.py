@@ -173,6 +173,7 @@ class SSMFeatures(PanelEstimator, BaseTransformer, TransformerMixin, BaseEstimat
         },
     )
     rules = FEATURE_RULES
+    _holds = {"features_": "StateSpaceFeatures or ChartFeatures: features of a series"}
 
     features_: Features
 
@@ -228,7 +229,7 @@ class SSMFeatures(PanelEstimator, BaseTransformer, TransformerMixin, BaseEstimat
 
     def _restore(self, fields: Fields) -> None:
         self.features_ = restored_features(self, fields)
-        self.n_features_out_ = fields.exactly("n_features_out_", self.features_.n_features_out)
+        self.n_features_out_ = self.features_.n_features_out
 
     @of_one_fit
     def transform(self, X: Any, y: Any = None) -> npt.NDArray[np.float32] | pd.DataFrame:

@@ -16,7 +16,7 @@ from sktime.utils.validation.forecasting import check_fh
 from tsssm.estimators import _saving
 from tsssm.estimators._base import NotFittedError
 from tsssm.estimators._forecaster_covariates import Target, fit_target
-from tsssm.estimators._forecaster_files import restore
+from tsssm.estimators._forecaster_files import HOLDS, IMPLIED, restore
 from tsssm.estimators._forecaster_panel import PanelGrid
 from tsssm.estimators._forecaster_series import Histories, read_histories
 from tsssm.estimators._forecaster_time import FloatArray
@@ -70,9 +70,8 @@ class ForecasterBase(BaseForecaster):
     #: What `pretrain` sets.
     _pretrained: tuple[str, ...] = ("pretrained_clock_", "pretrained_targets_")
 
-    # sktime needs what it knows of the containers of y to give forecasts back in them.
-    _of_sktime = ("_config_dynamic", "_tags_dynamic")
-    _not_saved: tuple[str, ...] = ()
+    _holds = HOLDS
+    _not_saved = ("_config_dynamic", "_tags_dynamic", *IMPLIED)
 
     __hash__ = object.__hash__
 

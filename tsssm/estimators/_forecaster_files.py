@@ -1,43 +1,40 @@
-"""What model files hold of forecasters: records of numbers, and the time indices that forecasts need.
-
-A file may come from anybody: every record reads its fields by name, each against the others, so that its
-parts fit together. Records of several records check those in a field against each other.
-"""
+"""What model files hold of forecasters, and of the time indices that forecasts need."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from sktime.datatypes import MTYPE_REGISTER
 from sktime.datatypes._dtypekind import DtypeKind
 from sktime.forecasting.base import ForecastingHorizon
 
-from tsssm.estimators._forecaster_covariates import Effect, Target
+from tsssm.estimators._forecaster_covariates import Target
 from tsssm.estimators._forecaster_panel import PanelGrid
-from tsssm.estimators._forecaster_series import Histories, History
+from tsssm.estimators._forecaster_series import Histories
 from tsssm.estimators._forecaster_time import Clock
-from tsssm.forecasting import (
-    CLOSED_LOSSES,
-    LONGEST_SEASON,
-    SCALINGS,
-    TRANSFORMS,
-    Candidate,
-    Errors,
-    ForecastModel,
-    Inputs,
-    Part,
-)
-from tsssm.panel._checks import UNITS
+from tsssm.forecasting import ForecastModel
 from tsssm.persistence import Fields, register
 
-_KINDS = ("integer", "period", "datetime", "timedelta")
-
-
-# Forecasters
+#: What a model file holds of a forecaster.
+HOLDS = {
+    "state": "'fitted' or 'pretrained'",
+    "targets_": "tuple of forecasting.Target: a model for each target of series",
+    "histories": "forecasting.Histories: the series that forecasts go on from",
+    "cutoff": "index of one stamp, the last of the series, or null",
+    "fh": "ForecastingHorizon of the fit, or null",
+    "y": "null: histories have the series, and no copy is kept",
+    "X": "null, as y",
+    "y_metadata": "dict: what sktime knows of the container of y, which forecasts come back in",
+    "converter_store_y": "dict: what its conversion keeps of it",
+    "panel_grid": "forecasting.PanelGrid: how panels are read, or null after a fit to series",
+    "channels_": "tuple of forecasting.ForecastModel: one for each channel of a panel",
+    "pretrained_targets_": "tuple of forecasting.Target, of a pretraining",
+    "pretrained_clock_": "forecasting.Clock of that",
+}
+#: What follows from it.
+IMPLIED = ("_is_fitted", "_pretrained_attrs", "_y_mtype_last_seen", "_is_vectorized")
 
 
 def restore(forecaster: Any, fields: Fields, pretrained: Sequence[str]) -> None:
@@ -45,51 +42,50 @@ def restore(forecaster: Any, fields: Fields, pretrained: Sequence[str]) -> None:
 
     ``pretrained`` are the names of what a pretraining sets.
     """
-    state = fields.choice("_state", ("fitted", "pretrained"))
+    state = fields.choice("state", ("fitted", "pretrained"))
     found: dict[str, Any] = {"_state": state}
-    for name in ("_X", "_y"):
-        found[name] = fields.exactly(name, None)
-    if fields.has("_is_fitted"):  # of sktime before 1.0
-        found["_is_fitted"] = fields.exactly("_is_fitted", state == "fitted")
-    if fields.has("_pretrained_attrs"):
-        found["_pretrained_attrs"] = fields.exactly("_pretrained_attrs", sorted(pretrained))
+    for name in ("y", "X"):
+        found[f"_{name}"] = fields.exactly(name, None)
     if state == "pretrained" or fields.has("pretrained_targets_"):
         found["pretrained_clock_"] = fields.instance("pretrained_clock_", Clock)
         found["pretrained_targets_"] = fields.tuple_of("pretrained_targets_", Target)
-    if fields.has("_panel_grid") and not fields.is_none("_panel_grid"):
-        grid = found["_panel_grid"] = fields.instance("_panel_grid", PanelGrid)
+        found["_pretrained_attrs"] = sorted(pretrained)
+    grid = found["_panel_grid"] = fields.maybe("panel_grid", PanelGrid)
+    if grid is not None:
         found["channels_"] = channels = fields.tuple_of("channels_", ForecastModel)
         if len(channels) != grid.n_channels:
             raise fields.refuse("channels_", f"{grid.n_channels} models, one for each channel", channels)
-    else:
-        found["_panel_grid"] = None
-    if fields.has("_histories"):
-        histories = found["_histories"] = fields.instance("_histories", Histories)
+    histories = fields.maybe("histories", Histories)
+    if histories is not None:
+        found["_histories"] = histories
         found["targets_"] = targets = fields.tuple_of("targets_", Target)
         width = len(histories.variables)
         if len(targets) != len(histories.targets) or any(
             width and target.effect is not None and len(target.effect.coef) != width for target in targets
         ):
             raise fields.refuse("targets_", f"a model for each target, of {width} variables", targets)
-        cutoff = found["_cutoff"] = fields.take("_cutoff")
+        cutoff = found["_cutoff"] = fields.take("cutoff")
         if not isinstance(cutoff, pd.Index) or len(cutoff) != 1:
-            raise fields.refuse("_cutoff", "an index of one stamp", cutoff)
+            raise fields.refuse("cutoff", "an index of one stamp", cutoff)
         histories.clock.places(cutoff)
-    elif state == "fitted" and found["_panel_grid"] is None:
-        fields.take("_histories", "there")
+    elif state == "fitted" and grid is None:
+        raise fields.refuse("histories", "there after a fit to series", None)
     else:
-        found["_cutoff"] = fields.exactly("_cutoff", None)
-    found["_fh"] = None if fields.is_none("_fh") else fields.instance("_fh", ForecastingHorizon)
-    vars(forecaster).update(found | _containers(fields, found.get("_histories")))
+        found["_cutoff"] = fields.exactly("cutoff", None)
+    found["_fh"] = fields.maybe("fh", ForecastingHorizon)
+    vars(forecaster).update(found | _containers(fields, histories))
+    if state == "fitted":
+        forecaster._is_fitted = True
 
 
 def _containers(fields: Fields, histories: Histories | None) -> dict[str, Any]:
     """What sktime knows of the container of y, which it gives forecasts back in."""
-    found: dict[str, Any] = {}
-    if histories is None:
-        fields.ignore("_y_metadata", "_y_mtype_last_seen", "_converter_store_y", "_is_vectorized")
-        return found
-    known = fields.mapping("_y_metadata")
+    if histories is None:  # there is nothing to give back
+        for name in ("y_metadata", "converter_store_y"):
+            fields.given(name) and fields.take(name)
+        return {}
+    found: dict[str, Any] = {"_converter_store_y": fields.mapping("converter_store_y").rest()}
+    known = fields.mapping("y_metadata")
     scitypes = ("Panel", "Hierarchical") if histories.levels else ("Series",)
     scitype = known.choice("scitype", scitypes)
     mtype = known.choice("mtype", [name for name, kind, *_ in MTYPE_REGISTER if kind == scitype])
@@ -106,175 +102,13 @@ def _containers(fields: Fields, histories: Histories | None) -> dict[str, Any]:
         "mtype": mtype,
         "scitype": scitype,
     }
-    found["_y_mtype_last_seen"] = fields.exactly("_y_mtype_last_seen", mtype)
-    found["_converter_store_y"] = fields.mapping("_converter_store_y").rest()
-    found["_is_vectorized"] = fields.exactly("_is_vectorized", False)
-    return found
-
-
-# Records
-
-
-def _candidate(fields: Fields) -> Candidate:
-    return Candidate(
-        fields.choice("transform", TRANSFORMS),
-        fields.choice("base", ("smooth", "season", *SCALINGS)),
-        fields.count("lags"),
-        fields.number("overlap", 1.0),
-    )
-
-
-def _part(fields: Fields) -> Part:
-    return Part(
-        fields.choice("transform", TRANSFORMS),
-        fields.number("weight", 0.0, 1.0 + 1e-6),
-        fields.number("smooth", 0.0, 1.0 + 1e-6),
-        fields.number("last", -1e-6, 1.0),
-        fields.array("coef", (None, None), np.float64),
-    )
-
-
-def _errors(fields: Fields) -> Errors:
-    growth = fields.array("growth", (None,), np.float64, 0.0)
-    pooled = fields.array("pooled", (None,), np.float64)
-    if (np.diff(pooled) < 0).any():
-        raise fields.refuse("pooled", "sorted", pooled)
-    # The first files do without.
-    errors = Errors(growth, pooled)
-    return errors._replace(power=fields.number("power", 0.0, 1.0)) if fields.has("power") else errors
-
-
-def _model(fields: Fields) -> ForecastModel:
-    horizon = fields.count("horizon", 1)
-    season = fields.count("season", 1, LONGEST_SEASON)
-    lags = fields.tuple_of("lags", int)
-    if not lags or lags[0] < 2 or any(b <= a for a, b in zip(lags[:-1], lags[1:], strict=True)):
-        raise fields.refuse("lags", "an increasing tuple of integers of at least 2", lags)
-    parts = fields.tuple_of("parts", Part)
-    transforms = [part.transform for part in parts]
-    # Intervals are in units of the errors of the part without a transform.
-    if "none" not in transforms or len(set(transforms)) < len(parts):
-        raise fields.refuse("parts", "one for each of some transforms, with 'none' among them", transforms)
-    if lags[-1] > len(parts[0].coef):
-        raise fields.refuse("lags", "no more than there are inputs", lags)
-    shape = (Inputs(lags, season).width, horizon)
-    for part in parts:
-        if part.coef.shape != shape:
-            raise fields.refuse("parts", f"of coefficients {shape}", part.coef)
-    errors = fields.instance("errors", Errors)
-    if len(errors.growth) != horizon:
-        raise fields.refuse("errors", f"of {horizon} horizons", errors.growth)
-    candidates = fields.tuple_of("candidates", Candidate)
-    weights = fields.array("weights", (len(candidates),), np.float64, 0.0, 1.0 + 1e-6)
-    # The first files do without.
-    loss = fields.choice("loss", CLOSED_LOSSES) if fields.has("loss") else CLOSED_LOSSES[0]
-    return ForecastModel(horizon, season, lags, parts, errors, candidates, weights, loss)
-
-
-def _effect(fields: Fields) -> Effect:
-    centre = fields.array("centre", (None,), np.float64)
-    return Effect(centre, fields.array("coef", centre.shape, np.float64))
-
-
-def _target(fields: Fields) -> Target:
-    alone = fields.instance("alone", ForecastModel)
-    if fields.is_none("effect"):
-        return Target(alone, None, fields.exactly("beside", None))
-    return Target(alone, fields.instance("effect", Effect), fields.instance("beside", ForecastModel))
-
-
-def _clock(fields: Fields) -> Clock:
-    kind = fields.choice("kind", _KINDS)
-    freq = None
-    if kind == "period" or not fields.is_none("freq"):
-        freq = str(fields.instance("freq", str))
-        # Which of the two is asked decides what a frequency may be called.
-        pd.Period(ordinal=0, freq=freq) if kind == "period" else pd.tseries.frequencies.to_offset(freq)
-    origin = fields.count("origin", -(2**63), 2**63 - 1)
-    return Clock(kind, freq, origin, fields.positive("step"), fields.flag("wall"))
-
-
-def _history(fields: Fields) -> History:
-    key = fields.take("key")
-    hash(key)
-    first = fields.count("first", -(2**53))
-    y, X = (_cells(fields, name) for name in ("y", "X"))
-    if len(X) != len(y):
-        raise fields.refuse("X", f"an array of {len(y)} rows", X)
-    if not np.isfinite(y).any(axis=0).all():
-        raise fields.refuse("y", "with a value in every column", y)
-    end = fields.take("end")
-    if not isinstance(end, pd.Index) or len(end) != 1:
-        raise fields.refuse("end", "an index of one stamp", end)
-    # The first files do without: every sample was taken to be at its cell.
-    shift = fields.array("shift", (len(y),), np.float64, -1.0, 1.0) if fields.has("shift") else None
-    return History(key, first, y, X, end, np.zeros(len(y)) if shift is None else shift)
-
-
-def _histories(fields: Fields) -> Histories:
-    each = fields.tuple_of("each", History)
-    clock = fields.instance("clock", Clock)
-    targets, variables, levels = (fields.tuple_of(name) for name in ("targets", "variables", "levels"))
-    keys = [history.key for history in each]
-    lengths = {len(key) if isinstance(key, tuple) else 1 for key in keys}
-    if not each or len(set(keys)) < len(each) or (levels and lengths != {len(levels) - 1}):
-        raise fields.refuse("each", "series with a key each, of as many parts as there are levels", keys)
-    if not levels and keys != [None]:
-        raise fields.refuse("levels", "the names of the levels of a panel", levels)
-    for history in each:
-        if history.y.shape[1] != len(targets) or history.X.shape[1] != len(variables):
-            raise fields.refuse("each", "of as many columns as there are targets and variables", history.y)
-        clock.places(history.end)
-    return Histories(each, clock, targets, variables, levels)
-
-
-def _panel_grid(fields: Fields) -> PanelGrid:
-    step = fields.positive("step")
-    unit = fields.choice("unit", (None, *UNITS))
-    has_times, n_channels = fields.flag("has_times"), fields.count("n_channels", 1)
-    if unit is not None and not has_times:
-        raise fields.refuse("unit", "None where there are no times", unit)
-    return PanelGrid(step, unit, has_times, n_channels, fields.texts("names", n_channels))
-
-
-def _cells(fields: Fields, name: str) -> npt.NDArray[np.float64]:
-    """Values (T, columns), NaN where missing; there may be no columns."""
-    value = fields.take(name, "an array of numbers")
-    if not isinstance(value, np.ndarray) or value.dtype != np.float64 or value.ndim != 2 or not len(value):
-        raise fields.refuse(name, "an array (any, columns) of float64", value)
-    if np.isinf(value).any():
-        raise fields.refuse(name, "finite, NaN where missing", value)
-    return value
-
-
-def register_record(record: Any, read: Callable[[Fields], Any]) -> None:
-    """Let model files hold a record, a named tuple, which ``read`` reads field by field."""
-
-    def from_state(state: dict[str, Any]) -> Any:
-        fields = Fields(record.__name__, state)
-        found = read(fields)
-        fields.end()
-        return found
-
-    register(f"forecasting.{record.__name__}", record, record._asdict, from_state)
-
-
-for _record, _read in {
-    Candidate: _candidate,
-    Part: _part,
-    Errors: _errors,
-    ForecastModel: _model,
-    Effect: _effect,
-    Target: _target,
-    Clock: _clock,
-    History: _history,
-    Histories: _histories,
-    PanelGrid: _panel_grid,
-}.items():
-    register_record(_record, _read)
+    return {**found, "_y_mtype_last_seen": mtype, "_is_vectorized": False}
 
 
 # Indices of time, whose constructors refuse what makes no sense
+
+_NUMBER = "array of int64: places of the stamps"
+_NAME = "name of the index, or null"
 
 
 def _dates_to_state(index: pd.DatetimeIndex) -> dict[str, Any]:
@@ -282,30 +116,48 @@ def _dates_to_state(index: pd.DatetimeIndex) -> dict[str, Any]:
     return {"number": index.asi8, "unit": index.unit, "zone": zone, "freq": index.freqstr, "name": index.name}
 
 
-def _dates_from_state(state: dict[str, Any]) -> pd.DatetimeIndex:
-    index = pd.DatetimeIndex(state["number"].view(f"datetime64[{state['unit']}]"), name=state["name"])
-    if state["zone"] is not None:
-        index = index.tz_localize("UTC").tz_convert(state["zone"])
-    if state["freq"] is not None:
-        index.freq = state["freq"]
+@register(
+    "DatetimeIndex",
+    pd.DatetimeIndex,
+    {
+        "number": f"{_NUMBER}, counted from 1970 in UTC",
+        "unit": "'s', 'ms', 'us' or 'ns'",
+        "zone": "name of the time zone, or null",
+        "freq": "pandas' name of the frequency, or null",
+        "name": _NAME,
+    },
+    to_state=_dates_to_state,
+)
+def _dates(fields: Fields) -> pd.DatetimeIndex:
+    number = fields.take("number").view(f"datetime64[{fields.take('unit')}]")
+    index = pd.DatetimeIndex(number, name=fields.take("name"))
+    if fields.given("zone"):
+        index = index.tz_localize("UTC").tz_convert(fields.take("zone"))
+    if fields.given("freq"):
+        index.freq = fields.take("freq")
     return index
 
 
-def _periods_to_state(index: pd.PeriodIndex) -> dict[str, Any]:
-    return {"number": index.asi8, "freq": index.freqstr, "name": index.name}
+@register(
+    "PeriodIndex",
+    pd.PeriodIndex,
+    {"number": f"{_NUMBER}, in periods since 1970", "freq": "pandas' name of the frequency", "name": _NAME},
+    to_state=lambda index: {"number": index.asi8, "freq": index.freqstr, "name": index.name},
+)
+def _periods(fields: Fields) -> pd.PeriodIndex:
+    index = pd.PeriodIndex.from_ordinals(fields.take("number"), freq=fields.take("freq"))
+    return index.rename(fields.take("name"))
 
 
-def _periods_from_state(state: dict[str, Any]) -> pd.PeriodIndex:
-    index = pd.PeriodIndex.from_ordinals(state["number"], freq=state["freq"])
-    return index.rename(state["name"])
-
-
-def _differences_to_state(index: pd.TimedeltaIndex) -> dict[str, Any]:
-    return {"number": index.asi8, "unit": index.unit, "name": index.name}
-
-
-def _differences_from_state(state: dict[str, Any]) -> pd.TimedeltaIndex:
-    return pd.TimedeltaIndex(state["number"].view(f"timedelta64[{state['unit']}]"), name=state["name"])
+@register(
+    "TimedeltaIndex",
+    pd.TimedeltaIndex,
+    {"number": _NUMBER, "unit": "'s', 'ms', 'us' or 'ns'", "name": _NAME},
+    to_state=lambda index: {"number": index.asi8, "unit": index.unit, "name": index.name},
+)
+def _differences(fields: Fields) -> pd.TimedeltaIndex:
+    number = fields.take("number").view(f"timedelta64[{fields.take('unit')}]")
+    return pd.TimedeltaIndex(number, name=fields.take("name"))
 
 
 def _horizon_to_state(fh: ForecastingHorizon) -> dict[str, Any]:
@@ -317,17 +169,26 @@ def _horizon_to_state(fh: ForecastingHorizon) -> dict[str, Any]:
     }
 
 
-def _horizon_from_state(state: dict[str, Any]) -> ForecastingHorizon:
-    return ForecastingHorizon(state["values"], is_relative=state["relative"], freq=state["freq"])
+@register(
+    "ForecastingHorizon",
+    ForecastingHorizon,
+    {
+        "values": "index of the times",
+        "relative": "whether they are counted from the end of y",
+        "freq": "pandas' name of the frequency, or null",
+    },
+    to_state=_horizon_to_state,
+)
+def _horizon(fields: Fields) -> ForecastingHorizon:
+    values, relative, freq = (fields.take(name) for name in ("values", "relative", "freq"))
+    return ForecastingHorizon(values, is_relative=relative, freq=freq)
 
 
-register("DatetimeIndex", pd.DatetimeIndex, _dates_to_state, _dates_from_state)
-register("PeriodIndex", pd.PeriodIndex, _periods_to_state, _periods_from_state)
-register("TimedeltaIndex", pd.TimedeltaIndex, _differences_to_state, _differences_from_state)
-register("ForecastingHorizon", ForecastingHorizon, _horizon_to_state, _horizon_from_state)
-register(
+@register(
     "DtypeKind",
     DtypeKind,
-    lambda kind: {"value": np.int64(kind.value)},
-    lambda state: DtypeKind(int(state["value"])),
+    {"value": "number of sktime's kind of a column: 0 and 1 for integers, 2 for floats, 20 for booleans"},
+    to_state=lambda kind: {"value": int(kind)},
 )
+def _dtype_kind(fields: Fields) -> DtypeKind:
+    return DtypeKind(fields.count("value"))

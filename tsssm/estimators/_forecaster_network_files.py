@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from tsssm.estimators._forecaster_files import register_record
-from tsssm.estimators._parts import network_from_state, network_to_state
+from tsssm.estimators._forecaster_records import record
+from tsssm.estimators._parts import NETWORK, network_of, network_to_state
 from tsssm.forecasting import (
     LONGEST_SEASON,
     LOSSES,
@@ -23,14 +23,35 @@ from tsssm.persistence import Fields, register
 _LONGEST = 10**7
 
 
+#: What a model file holds of a forecaster with a network, besides what it does of any.
+HOLDS = {
+    "network_": "forecasting.Correction, or null where series were too short to train one",
+    "pretrained_network_": "the same, of a pretraining",
+}
+
+
 def restore_network(forecaster: Any, fields: Fields) -> None:
     """Set ``network_`` and ``pretrained_network_``, as far as a file has them."""
     for name in ("network_", "pretrained_network_"):
         if fields.has(name):
-            value = None if fields.is_none(name) else fields.instance(name, Correction)
-            setattr(forecaster, name, value)
+            setattr(forecaster, name, fields.maybe(name, Correction))
 
 
+@record(
+    View,
+    {
+        "look_back": "samples that the network reads",
+        "horizon": "steps ahead that it was trained for",
+        "season": "samples per season, 1 without",
+        "scaling": "what a window is centred at: 'last', 'mean', 'robust' or 'none'",
+        "level": "array (n_targets,): mean of each target in training",
+        "spread": "array (n_targets,): its standard deviation",
+        "centre": "array (k,): mean of each variable",
+        "unit": "array (k,): its scale",
+        "static": "array (k,) of 0 or 1: which variables do not change within a series",
+        "n_ahead": "how many variables, the first ones, may be known ahead",
+    },
+)
 def _view(fields: Fields) -> View:
     look_back = fields.count("look_back", 1, _LONGEST)
     horizon = fields.count("horizon", 1, _LONGEST)
@@ -61,6 +82,21 @@ def _numbers(fields: Fields, name: str, length: int | None) -> Any:
     return value
 
 
+@record(
+    Correction,
+    {
+        "net": "ForecastNetwork",
+        "view": "forecasting.View: what it sees of a series",
+        "loss": "the loss that it was trained with",
+        "levels": "tuple of the levels of its quantiles",
+        "weight": "number in (0, 1] that its corrections are multiplied by",
+        "shares": "array (n_targets,): and these, for each target",
+        "widths": "array (n_targets,): by how much distances from the middle are multiplied",
+        "errors": "forecasting.Errors of the middle on held-out windows",
+        "loss_curve": "tuple: mean training loss of each epoch",
+        "validation_scores": "tuple: minus the loss on held-out windows after each epoch",
+    },
+)
 def _correction(fields: Fields) -> Correction:
     view = fields.instance("view", View)
     loss = fields.choice("loss", LOSSES)
@@ -91,11 +127,6 @@ def _correction(fields: Fields) -> Correction:
     return Correction(net, view, loss, levels, weight, shares, widths, errors, *curves)
 
 
-register(
-    "ForecastNetwork",
-    ForecastNetwork,
-    network_to_state,
-    lambda state: network_from_state(ForecastNetwork, state),
-)
-register_record(View, _view)
-register_record(Correction, _correction)
+@register("ForecastNetwork", ForecastNetwork, NETWORK, to_state=network_to_state)
+def _network(fields: Fields) -> ForecastNetwork:
+    return network_of(ForecastNetwork, fields)

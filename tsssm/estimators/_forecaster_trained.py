@@ -14,7 +14,7 @@ from tsssm.estimators._base import declared_tags
 from tsssm.estimators._checks import seed_of
 from tsssm.estimators._forecaster_base import FORECASTER_TAGS, PRETRAIN_TAGS, ForecasterBase
 from tsssm.estimators._forecaster_covariates import Target, fit_target
-from tsssm.estimators._forecaster_network_files import restore_network
+from tsssm.estimators._forecaster_network_files import HOLDS, restore_network
 from tsssm.estimators._forecaster_recipe import new_network, options_of, steps_back
 from tsssm.estimators._forecaster_series import Histories
 from tsssm.estimators._forecaster_time import FloatArray
@@ -130,6 +130,7 @@ class SSMForecaster(ForecasterBase):
         **PRETRAIN_TAGS,
     }
     rules: dict[str, Rule] = {**RULES, **forecast_rules()}
+    _holds = HOLDS
     _pretrained = ("pretrained_clock_", "pretrained_network_", "pretrained_targets_")
 
     network_: Correction | None

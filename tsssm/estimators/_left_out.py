@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tsssm.estimators._checks import FloatArray
-from tsssm.persistence import Fields
+from tsssm.persistence import Fields, register
 
 
 class Errors(NamedTuple):
@@ -42,18 +42,6 @@ class Errors(NamedTuple):
         codes = np.arange(len(error)) if groups is None else np.unique(groups, return_inverse=True)[1]
         sizes = np.bincount(codes.reshape(-1))
         return cls(np.abs(error), 1 / ((len(sizes) + 1) * sizes[codes]))
-
-    @classmethod
-    def read(cls, fields: Fields, n_targets: int) -> Errors | None:
-        """From a model file; those of earlier versions have none."""
-        if not fields.has("_scores") or fields.is_none("_scores"):
-            fields.ignore("_scores", "_score_share")
-            return None
-        scores = fields.array("_scores", (None, n_targets), np.float64, 0.0)
-        share = fields.array("_score_share", (len(scores),), np.float64, 0.0, 0.5)
-        if not 0 < share.sum() < 1:
-            raise fields.refuse("_score_share", "with a sum below 1", share)
-        return cls(scores, share)
 
     def reach(self, coverage: float) -> FloatArray:
         """How far intervals reach (m,), in units of the scores.
@@ -74,3 +62,19 @@ class Errors(NamedTuple):
         order = np.argsort(scores, axis=0)
         reached = np.cumsum(share[order], axis=0) >= coverage * (1 - 1e-12)
         return np.take_along_axis(scores, order, axis=0)[reached.argmax(axis=0), np.arange(scores.shape[1])]
+
+
+@register(
+    "LeftOut",
+    Errors,
+    {
+        "scores": "array (k, m): sizes of the errors of k left-out series",
+        "share": "array (k,): by how much each counts, with a sum below 1",
+    },
+)
+def _errors(fields: Fields) -> Errors:
+    scores = fields.array("scores", (None, None), np.float64, 0.0)
+    share = fields.array("share", (len(scores),), np.float64, 0.0, 0.5)
+    if not 0 < share.sum() < 1:
+        raise fields.refuse("share", "with a sum below 1", share)
+    return Errors(scores, share)

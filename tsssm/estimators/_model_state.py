@@ -1,8 +1,9 @@
 """What a model file says of an estimator, and how an estimator is made of that again.
 
-A file holds the parameters and whatever ``fit`` has set. A class says in ``_restore`` how what was set is
-read back and checked: a file may come from anybody. Subclasses outside of this package may leave that out;
-what they set is then taken as it is, unless it would hide what the class defines.
+A file holds the parameters and whatever ``fit`` has set, but for what follows from the rest. A class
+declares that in ``_holds``, by the names of attributes without a leading underscore, and says in ``_restore``
+how it is read back and checked: a file may come from anybody. Subclasses outside of this package may leave
+both out; what they set is then taken as it is, unless it would hide what the class defines.
 """
 
 from __future__ import annotations
@@ -12,12 +13,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tsssm.estimators._parameters import check_parameters
-from tsssm.estimators._parts import register_parts
-from tsssm.persistence import Fields, ModelFileError, can_hold, register
+from tsssm.persistence import Fields, ModelFileError, can_hold, public, register
 
-register_parts()
-
-#: What sktime keeps on every instance: its constructor sets them anew. Files of earlier versions have them.
+#: What sktime keeps on every instance: its constructor sets them anew.
 OF_SKTIME = (
     "_X_metadata",
     "_class_dictionary",
@@ -36,13 +34,20 @@ _names: dict[type, str] = {}
 def register_estimator(cls: Any) -> None:
     """Let model files hold estimators of a class, which they know by its name.
 
-    The class has ``rules`` for its parameters, ``_parameters_of_a_model``, ``_restore``, and names of
-    attributes that are left out: ``_not_saved`` are of the program and not of the model, ``_of_sktime`` are
-    in files of earlier versions.
+    The class has ``rules`` for its parameters, ``_parameters_of_a_model``, ``_holds``, to which those of its
+    bases are added, ``_restore``, and in ``_not_saved`` the names of attributes that are of the program and
+    not of the model, or follow from others.
     """
-    name = cls.__name__ if _is_own(cls) else f"{cls.__module__}.{cls.__qualname__}"
+    if is_own(cls) and not cls.__name__.startswith("SSM"):
+        return  # what they share
+    name = cls.__name__ if is_own(cls) else f"{cls.__module__}.{cls.__qualname__}"
     _names[cls] = name
-    register(name, cls, to_state, lambda state: _from_state(cls, state))
+    holds = {"parameters": "dict: the arguments of the constructor, by their names"}
+    for base in reversed(cls.__mro__):
+        holds |= vars(base).get("_holds", {})
+    if not is_own(cls):
+        holds["others"] = "dict: attributes that are declared nowhere"
+    register(name, cls, holds, to_state=lambda one: _state(one, holds))(lambda fields: _read(cls, fields))
 
 
 def is_ours(value: Any) -> bool:
@@ -81,38 +86,32 @@ def template_from(fields: Fields) -> Any:
     """Return an estimator that is not fitted."""
     classes = {name: cls for cls, name in _names.items()}
     name = fields.choice("name", list(classes))
-    parameters = fields.mapping("parameters").rest()
-    fields.end()
-    return unfitted(classes[name], parameters)
+    return unfitted(classes[name], fields.mapping("parameters").rest())
 
 
-def to_state(estimator: Any) -> Mapping[str, Any]:
+def is_own(cls: type) -> bool:
+    """Whether a class is of this package."""
+    return cls.__module__.partition(".")[0] == "tsssm"
+
+
+def _state(estimator: Any, holds: Mapping[str, str]) -> Mapping[str, Any]:
     """What a file holds of a fitted estimator."""
-    parameters = held_parameters(estimator)
-    apart = {*estimator.get_params(deep=False), *estimator._not_saved, *estimator._of_sktime}
+    apart = {*estimator.get_params(deep=False), *estimator._not_saved}
     fitted = {name: value for name, value in vars(estimator).items() if name not in apart}
-    targets = fitted.pop("_targets", None)
-    if targets is not None:
-        fitted.update(targets.state())
-    return {"parameters": parameters, "fitted": fitted}
+    undeclared = [] if is_own(type(estimator)) else [name for name in fitted if public(name) not in holds]
+    others = {name: fitted.pop(name) for name in undeclared}
+    state = {"parameters": held_parameters(estimator)}
+    state |= {public(name): value for name, value in fitted.items()}
+    return {**state, "others": others} if others else state
 
 
-def _from_state(cls: Any, state: dict[str, Any]) -> Any:
-    fields = Fields(cls.__name__, state)
-    parameters, fitted = fields.mapping("parameters").rest(), fields.mapping("fitted")
-    fields.end()
-    estimator = unfitted(cls, parameters)
-    fitted.ignore(*cls._of_sktime)
-    estimator._restore(fitted)
-    if not _is_own(cls):
-        others = fitted.rest()
-        hidden = [name for name in others if hasattr(cls, name) or name in parameters]
+def _read(cls: Any, fields: Fields) -> Any:
+    estimator = unfitted(cls, fields.mapping("parameters").rest())
+    estimator._restore(fields)
+    if not is_own(cls) and fields.given("others"):
+        others = fields.mapping("others").rest()
+        hidden = [name for name in others if hasattr(cls, name) or name in estimator.get_params(deep=False)]
         if hidden:
             raise ModelFileError(f"its {cls.__name__} would override {', '.join(hidden)} of the class.")
         vars(estimator).update(others)
-    fitted.end()
     return estimator
-
-
-def _is_own(cls: type) -> bool:
-    return cls.__module__.partition(".")[0] == "tsssm"

@@ -42,6 +42,11 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
     _targets: _blending.NetworkTargets
 
     rules: dict[str, Rule] = RULES
+    _holds = {
+        **_trained.HOLDS,
+        "closed_form_": "ClosedForm or null: what is beside the network",
+        "blend_": "array (columns of y, 2): weights of the closed form and of the network, or null",
+    }
 
     @with_callbacks
     def fit(
@@ -214,7 +219,6 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
     def _restore(self, fields: Fields) -> None:
         _trained.restore_network(self, fields)
         self.closed_form_, self.blend_ = _blending.restore_blend(self, self._targets, fields)
-        self._targets.restore_errors(fields)
 
     @classmethod
     def get_test_params(cls, parameter_set: str = "default") -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ Symbols and shapes: m targets per series, k outputs of a network per target::
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ from tsssm.estimators._left_out import Errors
 from tsssm.estimators._recipes import Recipe
 from tsssm.estimators._targets import Targets
 from tsssm.persistence import Fields
+
+Self = TypeVar("Self", bound="Numbers")
 
 #: Smallest variance of a standardised target: a constant one would have none, and an infinite likelihood.
 LEAST_VARIANCE = 1e-6
@@ -79,12 +81,13 @@ class Numbers(Targets):
     """
 
     are_classes = False
-    held = {
-        "mean": "_y_mean",
-        "std": "_y_std",
-        "ndim": "_y_ndim",
-        "columns": "_y_columns",
-        "n_columns": "_n_targets",
+    holds = {
+        "mean": "array (m,): mean of each target in training",
+        "std": "array (m,): its standard deviation, 1 for a constant; outputs are in these units",
+        "n_columns": "number m of targets",
+        "ndim": "1 or 2: dimensions of y",
+        "columns": "index of the names of several columns of a frame, or null",
+        "errors": "LeftOut or null: how wrong answers were for series that were left out",
     }
 
     mean: FloatArray
@@ -93,30 +96,21 @@ class Numbers(Targets):
     ndim: int
     columns: pd.Index | None
 
-    def state(self) -> dict[str, Any]:
-        state = super().state()
-        errors = state.pop("errors", None)
-        return state if errors is None else {**state, "_scores": errors.scores, "_score_share": errors.share}
-
     @classmethod
-    def among(cls, state: dict[str, Any]) -> Numbers:
-        targets = super().among(state)
-        scores, share = state.pop("_scores", None), state.pop("_score_share", None)
-        targets.errors = None if scores is None else Errors(scores, share)
-        return targets
-
-    def restore(self, fields: Fields) -> None:
-        count = self.n_columns = fields.count("_n_targets", 1)
-        self.ndim = fields.choice("_y_ndim", (1, 2) if count == 1 else (2,))
-        self.mean = fields.array("_y_mean", (count,), np.float64)
-        self.std = fields.array("_y_std", (count,), np.float64, np.finfo(np.float64).tiny)
-        columns: Any = fields.take("_y_columns")
+    def read(cls: type[Self], fields: Fields) -> Self:
+        targets = cls()
+        count = targets.n_columns = fields.count("n_columns", 1)
+        targets.ndim = fields.choice("ndim", (1, 2) if count == 1 else (2,))
+        targets.mean = fields.array("mean", (count,), np.float64)
+        targets.std = fields.array("std", (count,), np.float64, np.finfo(np.float64).tiny)
+        columns: Any = fields.take("columns")
         if columns is not None and (not isinstance(columns, pd.Index) or count == 1 or len(columns) != count):
-            raise fields.refuse("_y_columns", f"None or an index of {count} columns", columns)
-        self.columns = columns
-
-    def restore_errors(self, fields: Fields) -> None:
-        self.errors = Errors.read(fields, self.n_columns)
+            raise fields.refuse("columns", f"None or an index of {count} columns", columns)
+        targets.columns = columns
+        targets.errors = fields.maybe("errors", Errors)
+        if targets.errors is not None and targets.errors.scores.shape[1] != count:
+            raise fields.refuse("errors", f"of {count} targets", targets.errors.scores)
+        return targets
 
     @property
     def n_ridge(self) -> int:

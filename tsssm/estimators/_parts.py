@@ -8,9 +8,8 @@ import numpy as np
 import torch
 
 from tsssm.backbone import BACKBONES, NORMS, POOLINGS, Backbone
-from tsssm.encoding import SCALES, PanelEncoder
-from tsssm.estimators._categories import categories_from, encoder_to_state
-from tsssm.estimators._chart_parts import limits_of, register_chart_parts
+from tsssm.encoding import SCALES, Categories, PanelEncoder
+from tsssm.estimators._chart_parts import ENCODER, encoder_to_state, limits_of
 from tsssm.estimators._closed_form import ClosedForm
 from tsssm.features import BASES, ChartFeatures, Ramps, StateSpaceFeatures, Timeline
 from tsssm.features import POOLINGS as KEPT
@@ -29,9 +28,11 @@ _LARGEST_MEAN = 1e18
 # Values of a panel are float32.
 _RANGE = (float(torch.finfo(torch.float32).min), float(torch.finfo(torch.float32).max))
 
-# What the default of ``discretization`` was while files did not name the rule of a network.
-_FIRST_RULES = {"s4": "bilinear", "lssl": "bilinear", "lssl-fixed": "bilinear"}
-
+#: What a file holds of a network.
+NETWORK = {
+    "config": "dict: the arguments that the network was made with, by their names",
+    "weights": "dict of tensors: its parameters and buffers, by the names of state_dict",
+}
 
 Net = TypeVar("Net", bound=Backbone)
 
@@ -41,12 +42,10 @@ def network_to_state(net: Backbone) -> dict[str, Any]:
     return {"config": net.config, "weights": dict(net.state_dict())}
 
 
-def network_from_state(kind: type[Net], state: dict[str, Any]) -> Net:
+def network_of(kind: type[Net], fields: Fields) -> Net:
     """Return a network of a class; its arguments are checked against the shapes of its weights."""
     owner = kind.__name__
-    fields = Fields(owner, state)
     config, weights = fields.mapping("config"), fields.mapping("weights").rest()
-    fields.end()
     options: dict[str, Any] = {
         **_sizes(config, weights, owner),
         "backbone": config.choice("backbone", BACKBONES),
@@ -57,14 +56,8 @@ def network_from_state(kind: type[Net], state: dict[str, Any]) -> Net:
     if kind is Backbone:
         options["pooling"] = config.choice("pooling", POOLINGS)
     # The network itself checks the others.
-    others = config.rest()
-    if others.get("discretization") is None:
-        others["discretization"] = _FIRST_RULES.get(options["backbone"])
     with isolated_rng(0):
-        net = kind(**options, **others).float()
-    for name, own in net.state_dict().items():
-        if name.endswith(".layer.scale"):  # which the first files do without: it was 1
-            weights.setdefault(name, torch.ones_like(own))
+        net = kind(**options, **config.rest()).float()
     found = Fields(owner, {"weights": weights}).tensors("weights", net.state_dict(), _LARGEST)
     for name, weight in found.items():
         if name.endswith("running_var") and bool((weight < 0).any()):
@@ -75,6 +68,11 @@ def network_from_state(kind: type[Net], state: dict[str, Any]) -> Net:
             raise ModelFileError(f"its {owner} has logarithms beyond {_LARGEST_LOGARITHM:g} in {name!r}.")
     net.load_state_dict(found)
     return net.eval()
+
+
+@register("Backbone", Backbone, NETWORK, to_state=network_to_state)
+def _backbone(fields: Fields) -> Backbone:
+    return network_of(Backbone, fields)
 
 
 def _sizes(config: Fields, weights: dict[str, Any], owner: str) -> dict[str, int]:
@@ -101,10 +99,14 @@ def _sizes(config: Fields, weights: dict[str, Any], owner: str) -> dict[str, int
     }
 
 
-def _committee_from_state(state: dict[str, Any]) -> Committee:
-    fields = Fields("Committee", state)
+@register(
+    "Committee",
+    Committee,
+    {"members": "list of two Backbone or more, of one shape, whose outputs are averaged"},
+    to_state=lambda net: {"members": list(net.members)},
+)
+def _committee(fields: Fields) -> Committee:
     members = fields.take("members")
-    fields.end()
     if type(members) is not list or len(members) < 2 or any(type(one) is not Backbone for one in members):
         raise fields.refuse("members", "a list of two networks or more", members)
     if any(one.config != members[0].config for one in members):
@@ -112,32 +114,43 @@ def _committee_from_state(state: dict[str, Any]) -> Committee:
     return Committee(members).eval()
 
 
-def _closed_form_from_state(state: dict[str, Any]) -> ClosedForm:
-    fields = Fields("ClosedForm", state)
+@register(
+    "ClosedForm",
+    ClosedForm,
+    {
+        "features": "StateSpaceFeatures or ChartFeatures: F features of a series",
+        "coef": "array (F, m): outputs are features @ coef + intercept",
+        "intercept": "array (m,)",
+        "dense": "DenseCommittee or null: networks on features of charts, averaged with the linear outputs",
+        "ramps": "Ramps or null: what these networks read of the features; null is the features themselves",
+    },
+)
+def _closed_form(fields: Fields) -> ClosedForm:
     features: Any = fields.instance("features", StateSpaceFeatures, ChartFeatures)
     coef = fields.array("coef", (features.n_features_out, None), "float64")
     intercept = fields.array("intercept", (coef.shape[1],), "float64")
-    dense = ramps = None
-    # The first model files know of no dense networks, those after them of no ramps.
-    if fields.has("dense") and not fields.is_none("dense"):
-        dense = fields.instance("dense", DenseCommittee)
-        if fields.has("ramps") and not fields.is_none("ramps"):
-            ramps = fields.instance("ramps", Ramps)
-            if ramps.feature.max() >= len(coef):
-                raise fields.refuse("ramps", f"of {len(coef)} features", ramps.feature)
+    dense, ramps = fields.maybe("dense", DenseCommittee), fields.maybe("ramps", Ramps)
+    if ramps is not None and ramps.feature.max() >= len(coef):
+        raise fields.refuse("ramps", f"of {len(coef)} features", ramps.feature)
+    if dense is not None:
         read = len(coef) if ramps is None else len(ramps.feature)
         sizes = dense.n_inputs, dense.weights["c"].shape[2]
         if not isinstance(features, ChartFeatures) or sizes != (read, coef.shape[1]):
             raise fields.refuse("dense", "for the features of charts and the outputs beside them", sizes)
-    fields.ignore("dense", "ramps")
-    fields.end()
     return ClosedForm(features, coef, intercept, dense, ramps)
 
 
-def _dense_from_state(state: dict[str, Any]) -> DenseCommittee:
-    fields = Fields("DenseCommittee", state)
+@register(
+    "DenseCommittee",
+    DenseCommittee,
+    {
+        "weights": "dict of tensors: W (K, F, h), b (K, 1, h), V (K, h, m), S (K, F, m), c (K, 1, m) of K "
+        "members with h units; of features x they make x S + c + max(x W + b, 0) V, and the mean counts",
+        "unit": "number that features are divided by",
+    },
+)
+def _dense(fields: Fields) -> DenseCommittee:
     weights, unit = fields.mapping("weights"), fields.positive("unit")
-    fields.end()
     W = weights.tensor("W", (None, None, None), torch.float32, _LARGEST)
     members, size, units = W.shape
     c = weights.tensor("c", (members, 1, None), torch.float32, _LARGEST)
@@ -148,11 +161,18 @@ def _dense_from_state(state: dict[str, Any]) -> DenseCommittee:
     return DenseCommittee({"W": W, "c": c, **others}, unit)
 
 
-def _encoder_from_state(state: dict[str, Any]) -> PanelEncoder:
-    fields = Fields("PanelEncoder", state)
-    # The first model files name no scale.
-    scale = fields.choice("scale", SCALES) if fields.has("scale") else "auto"
-    encoder = PanelEncoder(fields.take("time_scale"), scale)
+@register(
+    "PanelEncoder",
+    PanelEncoder,
+    {
+        **ENCODER,
+        "scale": "'auto', 'standard' or 'robust': which scale std is",
+        "categories": "Categories: the values of the channels whose numbers are codes",
+    },
+    to_state=encoder_to_state,
+)
+def _encoder(fields: Fields) -> PanelEncoder:
+    encoder = PanelEncoder(fields.take("time_scale"), fields.choice("scale", SCALES))
     given = not isinstance(encoder.time_scale, str)
     timed = encoder.has_times = fields.flag("has_times")
     encoder.time_unit = fields.choice("time_unit", (None, *UNITS) if timed else (None,))
@@ -163,10 +183,13 @@ def _encoder_from_state(state: dict[str, Any]) -> PanelEncoder:
     if bool(((np.abs(encoder.mean) > _LARGEST_MEAN * encoder.std) & (encoder.std != 1.0)).any()):
         raise fields.refuse("mean", f"no more than {_LARGEST_MEAN:g} times std", encoder.mean)
     encoder.limits = limits_of(fields, channels)
-    encoder.set_categories(categories_from(fields, channels))
-    encoder.categorical = encoder.categories.channels
+    categories = fields.instance("categories", Categories)
+    if not set(categories.channels) <= set(range(channels)):
+        raise fields.refuse("categories", f"of some of the {channels} channels", categories.channels)
+    encoder.set_categories(categories)
+    encoder.categorical = categories.channels
     encoder.missing = fields.flag("missing")
-    inputs = len(encoder.numeric) * (3 if encoder.missing else 1) + encoder.categories.size
+    inputs = len(encoder.numeric) * (3 if encoder.missing else 1) + categories.size
     encoder.n_inputs = fields.exactly("n_inputs", inputs)
     if given:
         encoder.time_scale_ = fields.exactly("time_scale_", float(encoder.time_scale))
@@ -175,18 +198,32 @@ def _encoder_from_state(state: dict[str, Any]) -> PanelEncoder:
     else:
         encoder.time_scale_ = fields.exactly("time_scale_", 1.0)
     encoder.step = fields.positive("step") if timed else fields.exactly("step", 1.0)
-    fields.end()
     return encoder
 
 
-def _timeline_from_state(state: dict[str, Any]) -> Timeline:
-    fields = Fields("Timeline", state)
+@register(
+    "Timeline",
+    Timeline,
+    {
+        "encoder": "PanelEncoder: what is known of the training series",
+        "normalize": "'series' (every series has mean 0 and variance 1), 'global' (mean and std) or null",
+        "normalize_slopes": "'series' or 'global' (slope_scale): what slopes are divided by",
+        "mean": "array (d,): what is taken off the values of each channel",
+        "std": "array (d,): what they are divided by",
+        "unit": "unit of time, in that of the training series; 1 without times",
+        "resolution": "mean time between training samples, in units",
+        "duration": "median duration of training series, in units",
+        "bend": "array (d,): how far channels are bent from straight lines between samples, 0 to 1",
+        "slope_scale": "array (d,): root mean square of the slopes of the training series",
+    },
+)
+def _timeline(fields: Fields) -> Timeline:
     normalize = fields.choice("normalize", ("series", "global", None))
     timeline = Timeline(normalize, fields.choice("normalize_slopes", ("series", "global")))
     encoder = timeline.encoder = fields.instance("encoder", PanelEncoder)
     shape = (encoder.n_channels,)
-    timeline._mean = fields.array("_mean", shape, "float64", *_RANGE)
-    timeline._std = fields.scales("_std", shape)
+    timeline._mean = fields.array("mean", shape, "float64", *_RANGE)
+    timeline._std = fields.scales("std", shape)
     if encoder.has_times:
         # The unit is at least an eighth of the mean gap, and that at least half of the median.
         timeline.unit = fields.number("unit", encoder.time_scale_ / 17, 1e300)
@@ -197,12 +234,31 @@ def _timeline_from_state(state: dict[str, Any]) -> Timeline:
     timeline.duration = fields.number("duration", 1.0, _RANGE[1])
     timeline.bend = fields.array("bend", shape, "float64", 0.0, 1.0)
     timeline.slope_scale = fields.scales("slope_scale", shape)
-    fields.end()
     return timeline
 
 
-def _features_from_state(state: dict[str, Any]) -> StateSpaceFeatures:
-    fields = Fields("StateSpaceFeatures", state)
+@register(
+    "StateSpaceFeatures",
+    StateSpaceFeatures,
+    {
+        "n_features": "number of features that was asked for",
+        "basis": "'diagonal', 'legt' or 'legs': kind of the systems",
+        "n_scales": "number of timescales",
+        "pooling": "tuple of 'ppv', 'competition' or both: what is kept of a readout",
+        "normalize": "'auto', 'series', 'global' or null, as it was asked for",
+        "seed": "of the random numbers",
+        "kinds": "features of a readout: 2 for each of pooling",
+        "n_groups": "number g of systems",
+        "n_readouts": "number r of readouts of a system, in competition by eights",
+        "n_features_out": "g r kinds",
+        "timeline": "Timeline: how series become functions of time",
+        "systems": "dict of tensors: x' = A x + B u, A (g, N) complex or (g, N, N), B (g, N), and "
+        "u = mix_u values + mix_held slopes, both (g, d)",
+        "readouts": "dict of tensors: y = C x + D u, C (g, r, N), D (g, r)",
+        "thresholds": "tensor (g, 2, r) that the time above is counted of",
+    },
+)
+def _features(fields: Fields) -> StateSpaceFeatures:
     pooling = fields.take("pooling")
     if (
         type(pooling) is not tuple
@@ -231,7 +287,7 @@ def _features_from_state(state: dict[str, Any]) -> StateSpaceFeatures:
         raise fields.refuse("n_readouts", "a multiple of 8", readouts)
     features.n_features_out = fields.exactly("n_features_out", groups * readouts * features.kinds)
     diagonal = features.basis == "diagonal"
-    systems, outputs = fields.mapping("_systems"), fields.mapping("_readouts")
+    systems, outputs = fields.mapping("systems"), fields.mapping("readouts")
     dtype = torch.complex128 if diagonal else torch.float64
     A = systems.tensor("A", (groups, None) if diagonal else (groups, None, None), dtype)
     shape = (groups, A.shape[-1])
@@ -254,18 +310,5 @@ def _features_from_state(state: dict[str, Any]) -> StateSpaceFeatures:
         "D": outputs.tensor("D", (groups, readouts), torch.float32, _LARGEST),
     }
     outputs.end()
-    features._thresholds = fields.tensor("_thresholds", (groups, 2, readouts), torch.float32)
-    fields.end()
+    features._thresholds = fields.tensor("thresholds", (groups, 2, readouts), torch.float32)
     return features
-
-
-def register_parts() -> None:
-    """Let model files hold what estimators are made of."""
-    register("Backbone", Backbone, network_to_state, lambda state: network_from_state(Backbone, state))
-    register("PanelEncoder", PanelEncoder, encoder_to_state, _encoder_from_state)
-    register("Committee", Committee, lambda net: {"members": list(net.members)}, _committee_from_state)
-    register("ClosedForm", ClosedForm, vars, _closed_form_from_state)
-    register("DenseCommittee", DenseCommittee, vars, _dense_from_state)
-    register("Timeline", Timeline, vars, _timeline_from_state)
-    register("StateSpaceFeatures", StateSpaceFeatures, vars, _features_from_state)
-    register_chart_parts()

@@ -9,6 +9,7 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 from tsssm.estimators._composites import Composite
+from tsssm.estimators._earlier_files import upgrade
 from tsssm.estimators._model_state import is_ours
 from tsssm.persistence import SUFFIX, ModelFileError, read, write
 
@@ -85,7 +86,7 @@ def load(path: str | os.PathLike[str]) -> Any:
             f"because the name had no ending. It holds pickles: read it with sktime.base.load. For a file "
             f"that tsssm.load reads, save to a name that ends in {SUFFIX!r}."
         )
-    estimator = read(path)
+    estimator = read(path, upgrade)
     if isinstance(estimator, Composite):
         return estimator.put_together()
     if not is_ours(estimator):

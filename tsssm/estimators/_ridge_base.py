@@ -29,6 +29,15 @@ class RidgeEstimator(PanelEstimator):
     intercept_: FloatArray
     _targets: Classes | Numbers
 
+    _holds = {
+        "targets": "Classes or Numbers: what is known of y",
+        "features_": "StateSpaceFeatures or ChartFeatures: F features of a series",
+        "coef_": "array (F, m): outputs are features @ coef_ + intercept_, numbers in standard units, or "
+        "decision values of classes",
+        "intercept_": "array (m,)",
+        "alpha_": "the penalty",
+    }
+
     def fit(
         self: Estimator,
         X: Any,
@@ -90,8 +99,8 @@ class RidgeEstimator(PanelEstimator):
         self.alpha_ = fields.number("alpha_", 0.0)
         self.coef_ = fields.array("coef_", (self.features_.n_features_out, targets.n_ridge), np.float64)
         self.intercept_ = fields.array("intercept_", (targets.n_ridge,), np.float64)
-        targets.restore_slopes(fields)
-        targets.restore_errors(fields)
+        if not targets.calibrated:
+            raise fields.refuse("targets", "with slopes", targets)
 
     def _outputs(self, X: Any) -> FloatArray:
         """Outputs (n, m) of the ridge regression."""

@@ -93,6 +93,7 @@ class SequenceEstimator(PanelEstimator, CallbackSupportMixin):
     _targets: NetworkClasses | NumbersAlongTime
 
     rules: dict[str, Rule] = {**RULES, **along_rules()}
+    _holds = _trained.HOLDS
 
     def _looks_ahead(self) -> bool:
         return self.lookahead is None

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tsssm.estimators._checks import FloatArray
 from tsssm.estimators._left_out import Errors
-from tsssm.persistence import Fields
+from tsssm.persistence import Fields, register
 
 Self = TypeVar("Self", bound="Targets")
 
@@ -32,42 +32,40 @@ class Targets:
     are_classes: ClassVar[bool]
     #: Parameters of estimators that say what targets mean.
     parameters: ClassVar[tuple[str, ...]] = ()
-    #: What is learned, and what model files call it.
-    held: ClassVar[dict[str, str]] = {}
+    #: What a model file holds, by name; the parameters are those of the estimator.
+    holds: ClassVar[dict[str, str]] = {}
 
     #: Those of series that were left out of a fit, if they say how wrong answers are.
     errors: Errors | None = None
+
+    def __init_subclass__(cls) -> None:
+        register(cls.__name__, cls, cls.holds, to_state=cls.learned)(cls.read)
 
     @classmethod
     def of(cls: type[Self], estimator: Any, known: Self | None = None) -> Self:
         """Targets of an estimator that is to be fitted; one that goes on knows those of its last fit."""
         targets = cls() if known is None else copy.copy(known)
         vars(targets).pop("errors", None)
-        vars(targets).update({name: getattr(estimator, name) for name in cls.parameters})
+        targets.take_parameters(estimator)
         return targets
 
-    def state(self) -> dict[str, Any]:
-        """What a model file holds: all but the parameters, whether or not `restore` knows it."""
-        learned = {name: value for name, value in vars(self).items() if name not in self.parameters}
-        return {self.held.get(name, name): value for name, value in learned.items()}
+    def take_parameters(self, estimator: Any) -> None:
+        """Know what the parameters of an estimator say of targets."""
+        vars(self).update({name: getattr(estimator, name) for name in self.parameters})
+
+    def learned(self) -> dict[str, Any]:
+        """All but the parameters: what a model file holds."""
+        return {name: value for name, value in vars(self).items() if name not in self.parameters}
 
     @classmethod
-    def among(cls: type[Self], state: dict[str, Any]) -> Self:
-        """Targets in the state of a pickled estimator of version 0.1.0, which had all this for itself."""
-        targets = cls()
-        found = {name: state.pop(held) for name, held in cls.held.items() if held in state}
-        vars(targets).update({name: state[name] for name in cls.parameters}, **found)
-        return targets
-
-    def restore(self, fields: Fields) -> None:
-        """As `PanelEstimator._restore`."""
+    def read(cls: type[Self], fields: Fields) -> Self:
+        """Targets in a model file, without the parameters."""
         raise NotImplementedError
 
-    def restore_slopes(self, fields: Fields) -> None:
-        """As `restore`, of a model with a ridge regression: how much its outputs say."""
-
-    def restore_errors(self, fields: Fields) -> None:
-        """As `restore`, of a model that judges itself by series that were left out."""
+    @property
+    def calibrated(self) -> bool:
+        """Whether it is known how much the outputs of a ridge regression say."""
+        return True
 
     def shown(self) -> dict[str, Any]:
         """What estimators show as attributes of their own."""

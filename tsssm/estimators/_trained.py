@@ -35,6 +35,18 @@ from tsssm.training import (
 _WHERE = ("checkpoint_dir", "resume_from")
 _WRITING = ("default_root_dir", "enable_checkpointing", "logger")
 
+#: What a model file holds of a trained network.
+HOLDS = {
+    "targets": "NetworkClasses or NetworkNumbers, along time NumbersAlongTime: what is known of y",
+    "encoder_": "PanelEncoder or ChartEncoder: how series become inputs",
+    "net_": "Backbone, or Committee of several; null for a single class",
+    "optimizer_state": "dict: step, exp_avg and exp_avg_sq of AdamW, by the number of a parameter, or null",
+    "n_iter_": "number of epochs",
+    "loss_curve_": "list: mean training loss of each epoch",
+    "validation_scores_": "list: score on held-out series after each epoch, or null",
+    "best_validation_score_": "the largest of them, or null",
+}
+
 #: The smallest initial step, as a share of the typical duration of a series, and the largest in time units.
 SLOWEST, FASTEST_EVER = 0.5, 0.5
 
@@ -272,30 +284,29 @@ def restore_network(estimator: Any, fields: Fields) -> None:
     targets = estimator._restore_targets(fields)
     encoder: Any = fields.instance("encoder_", PanelEncoder, ChartEncoder)
     estimator.encoder_ = encoder
-    estimator.time_scale_ = fields.exactly("time_scale_", encoder.time_scale_)
+    estimator.time_scale_ = encoder.time_scale_
     estimator._restore_panel(fields, encoder)
     net: Any = None
     moments = None
     if targets.single:
         fields.exactly("net_", None)
-        fields.ignore("_optimizer_state")
     else:
         net = fields.instance("net_", Backbone, Committee)
         for member in members_of(net):
             sizes, wanted = (member.config["d_in"], member.config["n_outputs"]), targets.n_outputs
             if sizes != (encoder.n_inputs, wanted):
                 raise fields.refuse("net_", f"for {encoder.n_inputs} inputs and {wanted} outputs", sizes)
-        moments = fields.take("_optimizer_state", "None or that of AdamW")
-        if moments is not None:
-            groups = net.parameter_groups(0.0, 0.0, 0.0)
-            check_moments(moments, [one for group in groups for one in group["params"]])
+    if fields.given("optimizer_state"):
+        moments = fields.take("optimizer_state")
+        groups = [] if net is None else net.parameter_groups(0.0, 0.0, 0.0)
+        check_moments(moments, [one for group in groups for one in group["params"]])
     estimator.net_, estimator._optimizer_state = net, moments
     estimator.n_iter_ = fields.count("n_iter_")
     estimator.loss_curve_ = fields.numbers("loss_curve_")
     estimator.validation_scores_ = estimator.best_validation_score_ = None
-    if fields.is_none("validation_scores_"):
-        fields.exactly("best_validation_score_", None)
-    else:
+    if fields.given("validation_scores_"):
         estimator.validation_scores_ = fields.numbers("validation_scores_")
-        if not fields.is_none("best_validation_score_"):
+        if fields.given("best_validation_score_"):
             estimator.best_validation_score_ = fields.number("best_validation_score_")
+    else:
+        fields.exactly("best_validation_score_", None)

@@ -26,7 +26,7 @@ from tsssm.forecasting._model import (
 from tsssm.forecasting._network import ForecastNetwork
 from tsssm.forecasting._running import RunningForecast
 from tsssm.forecasting._tracks import Track, Tracks, View
-from tsssm.forecasting._trials import Candidate
+from tsssm.forecasting._trials import SMOOTH, Candidate
 
 __all__ = [
     "CLOSED_LOSSES",
@@ -34,6 +34,7 @@ __all__ = [
     "LONGEST_SEASON",
     "LOSSES",
     "SCALINGS",
+    "SMOOTH",
     "TRANSFORMS",
     "Candidate",
     "Correction",

@@ -10,22 +10,28 @@ nonsense, and takes no more memory than a multiple of its size. What is written:
     arrays             one after another
 
 The tree holds null, booleans, strings, integers, finite floats and lists as JSON does, and everything else as
-an object with one key, the row of ``_trees._READERS`` that reads it. The digest (SHA-256 of tree and arrays)
-tells damage from intent as little as any checksum without a key: it is no signature.
+an object with one key, the row of ``_trees._READERS`` that reads it. An object of a class is ``{"object":
+[name, version, {field: value, ...}]}``, with fields that the class declares where it is registered, and the
+version of that declaration. The digest (SHA-256 of tree and arrays) tells damage from intent as little as any
+checksum without a key: it is no signature.
 """
 
-from tsssm.persistence._fields import Fields
+from tsssm.persistence._fields import Fields, ModelFileError
 from tsssm.persistence._files import FORMAT_VERSION, SUFFIX, can_hold, read, write, write_atomically
-from tsssm.persistence._kinds import ModelFileError, UnsavableError, kinds, register
+from tsssm.persistence._kinds import Kind, Read, UnsavableError, kinds, named, public, register
 
 __all__ = [
     "FORMAT_VERSION",
     "SUFFIX",
     "Fields",
+    "Kind",
     "ModelFileError",
+    "Read",
     "UnsavableError",
     "can_hold",
     "kinds",
+    "named",
+    "public",
     "read",
     "register",
     "write",

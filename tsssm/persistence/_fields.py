@@ -17,12 +17,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from tsssm.persistence._kinds import ModelFileError
-
 T = TypeVar("T")
 Shape = tuple[int | None, ...]
 
 _LARGEST_COUNT = 2**53
+
+
+class ModelFileError(ValueError):
+    """Raised for a file that is no model file of this package, is damaged, or is too new."""
 
 
 class Fields:
@@ -57,16 +59,11 @@ class Fields:
         """Whether there is a field of a name that nothing has asked for."""
         return name in self._left
 
-    def is_none(self, name: str) -> bool:
-        """Whether a field is None; then it has been asked for."""
-        if name in self._left and self._left[name] is None:
-            return self._left.pop(name) is None
-        return False
-
-    def ignore(self, *names: str) -> None:
-        """Leave fields out, if there are any of these names, that are of no use."""
-        for name in names:
-            self._left.pop(name, None)
+    def given(self, name: str) -> bool:
+        """Whether a field that may be left out is there and not None, which has then been asked for."""
+        if self._left.get(name, ...) is None:
+            del self._left[name]
+        return name in self._left
 
     def rest(self) -> dict[str, Any]:
         """Return what no method has asked for."""
@@ -161,6 +158,10 @@ class Fields:
         if type(value) not in classes:
             raise self.refuse(name, expected, value)
         return value
+
+    def maybe(self, name: str, *classes: type[T]) -> T | None:
+        """As `instance`, or None, also where there is no such field."""
+        return self.instance(name, *classes) if self.given(name) else None
 
     def tuple_of(self, name: str, cls: type[Any] = object) -> tuple[Any, ...]:
         """A tuple of objects of exactly one class, or of any."""

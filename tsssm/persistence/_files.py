@@ -16,11 +16,12 @@ import safetensors
 import safetensors.numpy
 
 from tsssm._version import __version__
-from tsssm.persistence._kinds import ModelFileError, UnsavableError
-from tsssm.persistence._trees import Arrays, TreeReader, to_tree
+from tsssm.persistence._fields import ModelFileError
+from tsssm.persistence._kinds import UnsavableError
+from tsssm.persistence._trees import Arrays, TreeReader, Upgrade, to_tree
 
 #: What is written; older formats are read, newer ones refused.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 #: How the name of a model file ends.
 SUFFIX = ".safetensors"
 
@@ -60,21 +61,24 @@ def write(path: str | os.PathLike[str], obj: Any, name: str | None = None) -> No
     write_atomically(Path(path), data)
 
 
-def read(path: str | os.PathLike[str]) -> Any:
+def read(path: str | os.PathLike[str], upgrade: Upgrade | None = None) -> Any:
     """Return the object that `write` wrote; every tensor is on the CPU.
+
+    ``upgrade(kind, version, state)`` returns what a kind holds today, of what it held in an earlier version.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ModelFileError
-        If it is no model file, is damaged, of a newer format, or holds a class that is not registered.
+        If it is no model file, is damaged, of a newer format, or holds a class that is not registered, or
+        that is of a newer version.
     """
     path = Path(path)
     data = path.read_bytes()
     metadata, arrays = _contents(path, data)
     try:
-        return TreeReader(arrays, len(data)).read(json.loads(metadata["state"]))
+        return TreeReader(arrays, len(data), upgrade).read(json.loads(metadata["state"]))
     except ModelFileError as error:
         raise ModelFileError(f"{path} cannot be read: {error}") from None
     # Whatever nonsense a forged state leads to, the answer is that the file is no good.

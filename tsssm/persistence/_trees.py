@@ -12,9 +12,13 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from tsssm.persistence._kinds import ModelFileError, UnsavableError, kinds
+from tsssm._version import __version__
+from tsssm.persistence._fields import ModelFileError
+from tsssm.persistence._kinds import Kind, UnsavableError, kinds
 
 Arrays = dict[str, npt.NDArray[Any]]
+#: Brings what an earlier version of a kind held, in files of that version, to what this one holds.
+Upgrade = Callable[[Kind, int, Any], Any]
 
 # Every text in an array is as wide as the longest. So many bytes may come of a byte of the file, and so many
 # of any file.
@@ -38,8 +42,8 @@ def to_tree(value: Any, where: str, arrays: Arrays) -> Any:
         return {"dict": [_itemsto_tree(item, f"{where}[{item[0]!r}]", arrays) for item in value.items()]}
     for name, kind in kinds.items():
         if type(value) is kind.cls:
-            state = kind.to_state(value)
-            return {"object": [name, {key: to_tree(v, f"{where}.{key}", arrays) for key, v in state.items()}]}
+            state = {k: to_tree(v, f"{where}.{k}", arrays) for k, v in kind.state(value).items()}
+            return {"object": [name, kind.version, state]}
     for cls, tag, convert in _WRITERS:
         if isinstance(value, cls):
             return {tag: _itemsto_tree(convert(value), where, arrays)}
@@ -94,11 +98,14 @@ class TreeReader:
         fill the memory.
     size : int
         Bytes of the file.
+    upgrade : callable, optional
+        For objects of earlier versions, which are refused without it.
     """
 
-    def __init__(self, arrays: Arrays, size: int) -> None:
+    def __init__(self, arrays: Arrays, size: int, upgrade: Upgrade | None = None) -> None:
         self._arrays = dict(arrays)
         self._room = _LEAST + _WIDEST * size
+        self._upgrade = upgrade
 
     def read(self, tree: Any) -> Any:
         """Return what a tree stands for.
@@ -140,13 +147,25 @@ class TreeReader:
             raise ModelFileError("it would take far more memory than its size allows.")
 
     def object(self, content: Any) -> Any:
-        name, state = content
+        # Files of the first format say no version.
+        name, version, tree = content if len(content) == 3 else (*content[:1], 0, *content[1:])
         if name not in kinds:
             raise ModelFileError(
                 f"it holds a {name!r}, which is not known here. Import the module that defines it, or update "
                 "tsssm."
             )
-        return kinds[name].from_state({key: self.read(value) for key, value in state.items()})
+        kind = kinds[name]
+        state = {key: self.read(value) for key, value in tree.items()}
+        if type(version) is not int or version > kind.version:
+            raise ModelFileError(
+                f"it holds a {name!r} of version {version}, but this version of tsssm ({__version__}) reads "
+                f"versions up to {kind.version}: update tsssm."
+            )
+        if version < kind.version:
+            if self._upgrade is None:
+                raise ModelFileError(f"it holds a {name!r} of version {version}, which nothing here reads.")
+            state = self._upgrade(kind, version, state)
+        return kind.made_of(state)
 
     def complex_array(self, content: Any) -> npt.NDArray[Any]:
         parts = self.numbers(content, "f")
