@@ -255,9 +255,9 @@ def test_refused(augment, error, words):
         reg.fit(np.zeros((4, 1, 5)) + np.arange(5), [1.0, 2.0, 3.0, 4.0])
 
 
-def test_a_single_class_excuses_no_mistake():
+def test_it_is_checked_before_series_are_read():
     with pytest.raises(ValueError, match=r"augment\['crop'\] must be a number in \(0, 1\]; got 7"):
-        SSMClassifier(**TINY, max_steps=1, augment={"crop": 7}).fit(np.ones((4, 1, 5)), [0, 0, 0, 0])
+        SSMClassifier(**TINY, max_steps=1, augment={"crop": 7}).fit("no series", None)
 
 
 def test_rates_are_no_classes_and_charts_are_left_alone(monkeypatch):

@@ -219,6 +219,10 @@ class PanelEstimator(SktimeEstimator):
             )
         super().__setstate__(state)
 
+    def _check_own(self) -> None:
+        """Check the parameters."""
+        check_parameters(self.get_params(deep=False), self.rules)
+
     def _attached(self) -> dict[str, Any]:
         return {name: self.__dict__[name] for name in _SKLEARN_STATE if name in self.__dict__}
 
@@ -233,7 +237,7 @@ class PanelEstimator(SktimeEstimator):
         try:
             if reset:
                 self.reset()
-            check_parameters(self.get_params(deep=False), self.rules)
+            self._check_own()
             yield
         except BaseException:
             attached = self._attached()

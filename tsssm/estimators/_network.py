@@ -105,6 +105,11 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
         _trained.fit_network(self, X, y, sample_weight, groups, (X_val, y_val, sample_weight_val))
         return self
 
+    def _check_own(self) -> None:
+        super()._check_own()
+        assert self._kind_of_targets is not None
+        check_augment(self.augment, numbers=not self._kind_of_targets.are_classes)
+
     def _labelled(
         self,
         X: Any,
@@ -125,7 +130,6 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
     def _train(self, fit: Fit) -> None:
         """Train networks, new ones unless it goes on with some, and set the fitted attributes."""
         targets = self._targets
-        check_augment(self.augment, numbers=not targets.are_classes)
         if targets.single:
             self.closed_form_ = self.blend_ = None
             return _trained.fit_single_class(self, fit, "series")
