@@ -7,6 +7,7 @@ import pytest
 from sklearn.exceptions import NotFittedError
 
 from tsssm import SSMClassifier, SSMFeatures, SSMFeaturesClassifier, SSMFeaturesRegressor, SSMRegressor
+from tsssm.estimators import _trained
 
 X = np.random.default_rng(0).normal(size=(8, 2, 10))
 Y = np.arange(8) % 2
@@ -61,3 +62,18 @@ def test_an_estimator_in_the_middle_of_its_reset_is_not_fitted(monkeypatch):
     monkeypatch.setattr(SSMRegressor, "__init__", asked_meanwhile)
     model.reset()
     assert seen == [model]
+
+
+@pytest.mark.parametrize("stop", [RuntimeError, KeyboardInterrupt])
+def test_intervals_outlast_a_fit_that_is_broken_off(stop, monkeypatch):
+    """A fit that goes on works on a copy of what is known of y."""
+    reg = SSMRegressor(**NETWORK, n_members=2, n_features=384, warm_start=True).fit(X, np.arange(8.0))
+    expected = reg.predict_interval(X, coverage=0.5)
+
+    def broken(*args, **kwargs):
+        raise stop
+
+    monkeypatch.setattr(_trained, "train", broken)
+    with pytest.raises(stop):
+        reg.fit(X, np.arange(8.0))
+    np.testing.assert_array_equal(reg.predict_interval(X, coverage=0.5), expected)
