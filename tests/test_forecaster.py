@@ -328,6 +328,16 @@ def test_times_may_differ_by_series():
 # Tools of both libraries
 
 
+def test_pickles_from_before_a_parameter_was_added_have_its_default():
+    forecaster = quick().fit(pd.Series(wave()), fh=[1, 2])
+    state = dict(vars(forecaster))
+    del state["loss"]
+    old = object.__new__(SSMFeaturesForecaster)
+    old.__setstate__(state)
+    assert old.get_params() == forecaster.get_params()
+    pd.testing.assert_series_equal(old.predict(), forecaster.predict())
+
+
 def test_clones_and_repeated_fits_are_equal():
     y = pd.Series(wave())
     forecaster = quick().fit(y)

@@ -209,8 +209,8 @@ class PanelEstimator(SktimeEstimator):
         return targets
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        # Of earlier versions: parameters that came later, and what is known of y, which was not by itself.
-        state = {**self.get_param_defaults(), **state}
+        state = _saving.with_later_parameters(self, state)
+        # In earlier versions, what is known of y was not by itself.
         kind = self._kind_of_targets
         if kind is not None and state.get("_is_fitted") and "_targets" not in state:
             state["_targets"] = kind()

@@ -92,6 +92,9 @@ class ForecasterBase(BaseForecaster):
         # copies later, it expects these to be there.
         self._y = self._X = None
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(_saving.with_later_parameters(self, state))
+
     horizon: int | None
 
     targets_: tuple[Target, ...]

@@ -77,6 +77,11 @@ def save(
     return None
 
 
+def with_later_parameters(self: Any, state: dict[str, Any]) -> dict[str, Any]:
+    """The state of a pickled estimator of an earlier version, with defaults of parameters that came later."""
+    return {**self.get_param_defaults(), **state}
+
+
 def load(cls: type[Estimator], path: str | os.PathLike[str]) -> Estimator:
     """Return the estimator of a class in a model file."""
     estimator = _persistence.load(path)
