@@ -53,6 +53,8 @@ INDICES = {
     "hours": pd.date_range("2024-01-01", periods=LENGTH, freq="h"),
     "quarters of an hour": pd.date_range("2024-01-01", periods=LENGTH, freq="15min"),
     "hours as clocks change": pd.date_range("2024-03-30", periods=LENGTH, freq="h", tz="Europe/Berlin"),
+    "differences": pd.timedelta_range("5h", periods=LENGTH, freq="30min"),
+    "differences without frequency": pd.TimedeltaIndex(np.arange(LENGTH) * np.timedelta64(250, "ms")),
     "days as clocks change": pd.date_range("2024-02-10", periods=LENGTH, freq="D", tz="America/New_York"),
 }
 
@@ -68,8 +70,9 @@ def test_every_index_has_the_same_forecast_and_comes_back_from_a_file(index, tmp
     assert_allclose(found, truth([1, 2, 5]), atol=0.4)
     reference = quick().fit(pd.Series(wave()), fh=[1, 2, 5]).predict()
     assert_allclose(found, reference, rtol=1e-6)
-    absolute = forecaster.predict(fh=ForecastingHorizon(found.index, is_relative=False))
-    pd.testing.assert_series_equal(absolute, found, check_freq=False)
+    if not isinstance(index, pd.TimedeltaIndex):  # differences are relative to sktime
+        absolute = forecaster.predict(fh=ForecastingHorizon(found.index, is_relative=False))
+        pd.testing.assert_series_equal(absolute, found, check_freq=False)
     forecaster.save(tmp_path / "model.safetensors")
     loaded = load(tmp_path / "model.safetensors")
     pd.testing.assert_series_equal(loaded.predict(), found)
@@ -326,6 +329,16 @@ def test_times_may_differ_by_series():
 
 
 # Tools of both libraries
+
+
+def test_differences_may_be_asked_for_by_the_time_ahead():
+    y = pd.Series(wave(), index=INDICES["differences"])
+    forecaster = quick().fit(y)
+    found = forecaster.predict(fh=pd.to_timedelta([30, 60], unit="min"))
+    pd.testing.assert_series_equal(
+        found, forecaster.predict(fh=[1, 2]), check_freq=False, check_index_type=False
+    )
+    assert found.index[0] == y.index[-1] + pd.Timedelta("30min")
 
 
 def test_pickles_from_before_a_parameter_was_added_have_its_default():

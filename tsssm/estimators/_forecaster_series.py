@@ -58,10 +58,10 @@ class Histories(NamedTuple):
             try:
                 stamps = pd.Index(fh.to_absolute_index(history.end))
             except (TypeError, ValueError):
-                # Dates without a frequency: a step is that of the grid.
+                # Dates without a frequency, and differences: a step is that of the grid.
                 ahead = self.clock.ahead(fh.to_pandas())
                 gap = pd.to_timedelta(np.round(ahead * self.clock.step), unit="ns")
-                return ahead, pd.DatetimeIndex(history.end[-1] + gap)
+                return ahead, pd.Index(history.end[-1] + gap)
         else:
             stamps = pd.Index(fh.to_pandas())
             if (getattr(stamps, "tz", None) is None) != (getattr(history.end, "tz", None) is None):
