@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tsssm.estimators._checks import FloatArray
-from tsssm.estimators._numbers import LOSSES, NetworkNumbers
+from tsssm.estimators._numbers import LOSSES, NetworkNumbers, moments
 from tsssm.estimators._recipes import Recipe
 
 
@@ -32,8 +32,7 @@ class NumbersAlongTime(NetworkNumbers):
             known = np.isfinite(y[:, j])
             if not known.any():
                 raise ValueError(f"y has no value to learn from in column {j}.")
-            super().fit(y[known, j : j + 1], weight[known])
-            parts.append((self.mean, self.std))
+            parts.append(moments(y[known, j : j + 1], weight[known]))
         self.mean, self.std = (np.concatenate(part) for part in zip(*parts, strict=True))
 
     def loss_of(self, outputs: Tensor, target: Tensor, recipe: Recipe) -> Tensor:

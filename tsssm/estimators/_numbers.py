@@ -68,6 +68,17 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Sequence[float]], Tensor]] = {
 }
 
 
+def moments(y: FloatArray, weight: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Weighted mean and standard deviation (m,) of targets (n, m); a constant one has scale 1."""
+    mean = np.average(y, axis=0, weights=weight)
+    deviation = y - mean
+    varies = np.ptp(y, axis=0) > 0
+    # Scaled to 1, so that squares neither overflow nor vanish.
+    scale = np.where(varies, np.abs(deviation).max(axis=0, initial=0.0), 1.0)
+    rms = np.sqrt(np.average((deviation / scale) ** 2, axis=0, weights=weight))
+    return mean, np.where(varies, scale * rms, 1.0)
+
+
 class Numbers(Targets):
     """Numbers in one column of y or several, for a ridge regression.
 
@@ -141,14 +152,8 @@ class Numbers(Targets):
         return columns
 
     def fit(self, y: FloatArray, weight: FloatArray) -> None:
-        """Learn mean and scale; a constant target has scale 1."""
-        self.mean = np.average(y, axis=0, weights=weight)
-        deviation = y - self.mean
-        varies = np.ptp(y, axis=0) > 0
-        # Scaled to 1, so that squares neither overflow nor vanish.
-        scale = np.where(varies, np.abs(deviation).max(axis=0, initial=0.0), 1.0)
-        rms = np.sqrt(np.average((deviation / scale) ** 2, axis=0, weights=weight))
-        self.std = np.where(varies, scale * rms, 1.0)
+        """Learn mean and scale."""
+        self.mean, self.std = moments(y, weight)
 
     def ridge(self, y: FloatArray) -> FloatArray:
         """Targets (n, m) of a ridge regression; in standard units, so that none rules over the penalty."""
