@@ -95,12 +95,15 @@ def can_hold(value: Any) -> bool:
     return True
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that appears under its name only when it is complete and on the disk."""
+def write_atomically(path: Path, *parts: bytes | memoryview) -> None:
+    """Write a file of some parts, which appears under its name only when it is complete and on the disk.
+
+    What a program leaves that is killed meanwhile is called ``.NAME.*.part``.
+    """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with part.open("xb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)

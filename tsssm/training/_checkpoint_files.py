@@ -6,15 +6,14 @@ the content. The digest is no signature: it tells of damage, not of intent. Noth
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
-import os
-import secrets
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from tsssm.persistence import write_atomically
 
 _FORMAT = b"tsssm checkpoint 1"
 
@@ -27,7 +26,7 @@ def damaged(path: Path, reason: object) -> ValueError:
 
 
 def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a file, by way of a part beside it that is this call's own.
+    """Write a file.
 
     Raises
     ------
@@ -37,18 +36,7 @@ def write_checkpoint(path: Path, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     data = buffer.getbuffer()
-    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(_FORMAT + b"\n" + hashlib.sha256(data).hexdigest().encode() + b"\n")
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise
+    write_atomically(path, _FORMAT + b"\n" + hashlib.sha256(data).hexdigest().encode() + b"\n", data)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
