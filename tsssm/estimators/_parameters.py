@@ -39,7 +39,9 @@ def one_of(names: Collection[str]) -> Rule:
     return Rule((str,), lambda value: value in names, _Listed(names))
 
 
-def _integer(low: int) -> Rule:
+def _integer(low: int, high: int | None = None) -> Rule:
+    if high is not None:
+        return Rule((Integral,), lambda value: low <= value <= high, f"an integer from {low} to {high:,}")
     return Rule((Integral,), lambda value: value >= low, f"an integer of at least {low}")
 
 
@@ -48,14 +50,6 @@ def _or_auto(rule: Rule) -> Rule:
         (*rule.types, str),
         lambda value: value == "auto" if isinstance(value, str) else rule.holds(value),
         f"'auto' or {rule.allowed}",
-    )
-
-
-def _integer_or_auto(holds: Callable[[Any], bool], allowed: str) -> Rule:
-    return Rule(
-        (Integral, str),
-        lambda value: value == "auto" if isinstance(value, str) else holds(value),
-        f"'auto' or an integer {allowed}",
     )
 
 
@@ -128,9 +122,13 @@ _PATH = Rule((str, os.PathLike, type(None)), lambda value: True, "None or a path
 
 RULES: dict[str, Rule] = {
     "backbone": one_of(BACKBONES),
-    "n_members": _integer_or_auto(lambda value: value >= 1, "of at least 1"),
-    "n_features": _integer_or_auto(
-        lambda value: value == 0 or value >= LEAST_FEATURES, f"0 or of at least {LEAST_FEATURES}"
+    "n_members": _or_auto(_integer(1)),
+    "n_features": _or_auto(
+        Rule(
+            (Integral,),
+            lambda value: value == 0 or value >= LEAST_FEATURES,
+            f"an integer 0 or of at least {LEAST_FEATURES}",
+        )
     ),
     "n_layers": _or_auto(_integer(1)),
     "d_model": _integer(1),
@@ -147,7 +145,7 @@ RULES: dict[str, Rule] = {
     ),
     "max_epochs": _optional(_integer(1)),
     "max_steps": _optional(_integer(1)),
-    "batch_size": _integer_or_auto(lambda value: value >= 1, "of at least 1"),
+    "batch_size": _or_auto(_integer(1)),
     "learning_rate": _POSITIVE,
     "ssm_learning_rate": NOT_NEGATIVE,
     "weight_decay": _or_auto(NOT_NEGATIVE),
@@ -189,8 +187,8 @@ def along_rules() -> dict[str, Rule]:
     """Rules of what only estimators with answers along time take."""
     return {
         "lookahead": _optional(NOT_NEGATIVE),
-        "crop_length": _integer_or_auto(lambda value: value >= 2, "of at least 2"),
-        "warm_up": _integer_or_auto(lambda value: value >= 0, "of at least 0"),
+        "crop_length": _or_auto(_integer(2)),
+        "warm_up": _or_auto(_integer(0)),
         "rare_classes": SHARE,
     }
 
@@ -209,9 +207,9 @@ def _are_lags(value: Any) -> bool:
 def forecast_rules() -> dict[str, Rule]:
     """Rules of what only forecasters take."""
     return {
-        "sp": _integer_or_auto(lambda value: 1 <= value <= LONGEST_SEASON, f"from 1 to {LONGEST_SEASON:,}"),
+        "sp": _or_auto(_integer(1, LONGEST_SEASON)),
         "horizon": _optional(_integer(1)),
-        "look_back": _integer_or_auto(lambda value: value >= 2, "of at least 2"),
+        "look_back": _or_auto(_integer(2)),
         "loss": one_of(LOSSES),
         "quantiles": LEVELS,
         "scaling": one_of(SCALINGS),

@@ -78,10 +78,8 @@ def training_options(parameters: Any, seed: int, **own: Any) -> TrainingOptions:
     ValueError
         If a fit is to be resumed, but has no ``random_state``.
     """
-    if (parameters.checkpoint_dir, parameters.resume_from) != (
-        None,
-        None,
-    ) and parameters.random_state is None:
+    resumes = parameters.checkpoint_dir is not None or parameters.resume_from is not None
+    if resumes and parameters.random_state is None:
         raise ValueError(
             "checkpoint_dir and resume_from need a random_state, so that a resumed fit draws the same random "
             "numbers; got random_state=None."
