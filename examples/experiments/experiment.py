@@ -24,14 +24,21 @@ _PACKAGES = ("torch", "numpy", "scikit-learn", "sktime", "numba")
 ALONE = {"n_members": 1, "n_features": 0}
 
 
-def parser(doc: str | None, seeds: Sequence[int] = (0, 1, 2)) -> argparse.ArgumentParser:
-    """Arguments that every experiment takes; the first line of ``doc`` describes it."""
+def parser(
+    doc: str | None, seeds: Sequence[int] = (0, 1, 2), *, settings: bool = False
+) -> argparse.ArgumentParser:
+    """Arguments that every experiment takes, with ``settings`` also those of a model in place of its own.
+
+    The first line of ``doc`` describes it.
+    """
     result = argparse.ArgumentParser(description=(doc or "").strip().split("\n")[0])
     result.add_argument("--seeds", type=int, nargs="+", default=list(seeds), help="one model for each")
     result.add_argument("--device", default="auto", help='"auto", "cpu" or "cuda"')
     result.add_argument("--json", type=Path, help="file to write the figures to")
     result.add_argument("--verbose", type=int, default=0, help="1 shows the progress of the training")
     result.add_argument("--note", help="kept beside the figures, such as what else the machine was doing")
+    if settings:
+        result.add_argument("--settings", type=json.loads, default={}, help="JSON that replaces parameters")
     return result
 
 
@@ -76,6 +83,23 @@ def accuracies(
         "epochs": model.n_iter_,
         "seconds": spread(seconds),
         "processor seconds": spread(work),
+    }
+
+
+def beside(
+    name: str,
+    score: float,
+    recipe: Mapping[str, Any],
+    train: tuple[Any, npt.NDArray[np.bool_]],
+    test: tuple[Any, npt.NDArray[np.bool_]],
+    options: argparse.Namespace,
+) -> dict[str, Any]:
+    """Figures of a network for two classes, of what stands beside it, and of the more frequent class."""
+    print(f"{name}: {score:.4f}", flush=True)
+    return {
+        "network": accuracies(recipe, train, {"test": test}, options),
+        name: score,
+        "majority": float(max(np.mean(test[1]), 1 - np.mean(test[1]))),
     }
 
 

@@ -14,11 +14,10 @@ The task of the papers, all reviews and up to 4,096 bytes, which wants a GPU:
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
-from experiment import accuracies, parser, write
+from experiment import beside, parser, write
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -58,28 +57,19 @@ def words(X: Panel) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    arguments_of = parser(__doc__, seeds=(0,))
+    arguments_of = parser(__doc__, seeds=(0,), settings=True)
     arguments_of.add_argument("--train", type=int, default=8000, help="reviews to train on")
     arguments_of.add_argument("--test", type=int, default=4000, help="reviews to judge by")
     arguments_of.add_argument("--length", type=int, default=512, help="bytes of each review")
-    arguments_of.add_argument(
-        "--settings", type=json.loads, default={}, help="JSON that replaces some of the recipe"
-    )
     options = arguments_of.parse_args(arguments)
     recipe = {**RECIPE, **options.settings}
     train = load("train", options.train, options.length)
     test = load("test", options.test, options.length)
     baseline = make_pipeline(TfidfVectorizer(sublinear_tf=True), LogisticRegression(max_iter=1000))
     counted = float(baseline.fit(words(train[0]), train[1]).score(words(test[0]), test[1]))
-    print(f"logistic regression on words: {counted:.4f}", flush=True)
-    results = {
-        "network": accuracies(recipe, train, {"test": test}, options),
-        "logistic regression on words": counted,
-        "majority": float(max(np.mean(test[1]), 1 - np.mean(test[1]))),
-    }
     write(
         options.json,
-        results,
+        beside("logistic regression on words", counted, recipe, train, test, options),
         paper=PAPERS,
         differs="Fewer reviews, their first bytes only, and a small network that is trained for minutes.",
         recipe=recipe,

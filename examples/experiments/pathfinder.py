@@ -13,11 +13,10 @@ The sizes of Long Range Arena, which want a GPU: 32 x 32 (Pathfinder), and ``--s
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
-from experiment import accuracies, parser, write
+from experiment import beside, parser, write
 from scipy.ndimage import center_of_mass, label
 from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -54,28 +53,19 @@ def dots(X: np.ndarray) -> np.ndarray:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    arguments_of = parser(__doc__, seeds=(0,))
+    arguments_of = parser(__doc__, seeds=(0,), settings=True)
     arguments_of.add_argument("--size", type=int, default=24, help="width and height in pixels")
     arguments_of.add_argument("--train", type=int, default=4000, help="pictures to train on")
     arguments_of.add_argument("--test", type=int, default=1000, help="pictures to judge by")
-    arguments_of.add_argument(
-        "--settings", type=json.loads, default={}, help="JSON that replaces some of the recipe"
-    )
     options = arguments_of.parse_args(arguments)
     recipe = {**RECIPE, **options.settings}
     train = make_pathfinder(options.train, size=options.size, return_X_y=True, random_state=0)
     test = make_pathfinder(options.test, size=options.size, return_X_y=True, random_state=1)
     nearness = HistGradientBoostingClassifier(random_state=0).fit(dots(train[0]), train[1])
     by_dots = float(nearness.score(dots(test[0]), test[1]))
-    print(f"boosting on where the dots are: {by_dots:.4f}", flush=True)
-    results = {
-        "network": accuracies(recipe, train, {"test": test}, options),
-        "boosting on where the dots are": by_dots,
-        "majority": float(max(np.mean(test[1]), 1 - np.mean(test[1]))),
-    }
     write(
         options.json,
-        results,
+        beside("boosting on where the dots are", by_dots, recipe, train, test, options),
         paper=PAPERS,
         differs="Pictures of a generator of our own, fewer and smaller, and a small network.",
         recipe=recipe,

@@ -53,8 +53,7 @@ def channels(x: Any) -> np.ndarray:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    arguments_of = parser(__doc__, seeds=(0,))
-    arguments_of.add_argument("--settings", type=json.loads, default={}, help="of SSMClassifier, as JSON")
+    arguments_of = parser(__doc__, seeds=(0,), settings=True)
     arguments_of.add_argument("--features", type=json.loads, default={}, help="of SSMFeaturesClassifier")
     options = arguments_of.parse_args(arguments)
     (X, y), (X_test, y_test) = load("train"), load("test")

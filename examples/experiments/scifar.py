@@ -10,7 +10,6 @@ and judges by the last 5,000 training images. Run as
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from experiment import accuracies, parser, write
@@ -34,11 +33,8 @@ VALIDATION = 5000  # last images of the training part
 
 
 def main(arguments: list[str] | None = None) -> None:
-    command = parser(__doc__)
+    command = parser(__doc__, settings=True)
     command.add_argument("--grayscale", action="store_true", help="brightness alone, as in Long Range Arena")
-    command.add_argument(
-        "--settings", type=json.loads, default={}, help="JSON that replaces some of the recipe"
-    )
     command.add_argument("--validation", action="store_true", help="judge by a part of the training images")
     options = command.parse_args(arguments)
 

@@ -10,7 +10,6 @@ Run as
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from experiment import accuracies, parser, write
@@ -62,12 +61,9 @@ VALIDATION = 5000  # last images of the training part
 
 
 def main(arguments: list[str] | None = None) -> None:
-    command = parser(__doc__, seeds=[0])
+    command = parser(__doc__, seeds=[0], settings=True)
     command.add_argument("--permuted", action="store_true", help="all images in one random order of pixels")
     command.add_argument("--preset", choices=list(PRESETS), default="cpu")
-    command.add_argument(
-        "--settings", type=json.loads, default={}, help="JSON that replaces some of a preset"
-    )
     command.add_argument("--validation", action="store_true", help="judge by a part of the training images")
     options = command.parse_args(arguments)
 

@@ -10,7 +10,6 @@ for Speech Commands (``--set sc10``, ``--set sc35``), which takes a CUDA device 
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import numpy as np
@@ -141,11 +140,8 @@ def load(name: str, part: str) -> dict[str, Part]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    command = parser(__doc__)
+    command = parser(__doc__, settings=True)
     command.add_argument("--set", choices=list(RECIPES), default="fsdd")
-    command.add_argument(
-        "--settings", type=json.loads, default={}, help="JSON that replaces some of a recipe"
-    )
     command.add_argument(
         "--validation", action="store_true", help="judge by recordings held out of the training part"
     )

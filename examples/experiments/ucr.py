@@ -169,13 +169,10 @@ def finished(path: Path | None, model: dict[str, Any], peer: str) -> dict[str, d
 
 def run(archive: str, sets: Sequence[str], load: Load, doc: str | None, arguments: list[str] | None) -> None:
     """Measure the sets of an archive that are not done yet, and print a row for each."""
-    arguments_of = parser(doc, seeds=range(5))
+    arguments_of = parser(doc, seeds=range(5), settings=True)
     arguments_of.add_argument("--sets", nargs="+", choices=sets, default=list(sets), metavar="NAME")
     arguments_of.add_argument("--peer", choices=list(PEERS), default="MiniRocket")
     arguments_of.add_argument("--backbone", choices=BACKBONES, default="s4d")
-    arguments_of.add_argument(
-        "--settings", type=json.loads, default={}, help="JSON of other parameters than the defaults"
-    )
     options = arguments_of.parse_args(arguments)
 
     parameters = {
