@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import logging
 import platform
+import re
+import signal
 import threading
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from teams import DEADLOCK
 
+import tsssm
 from tsssm.ops.cpu import compiling, threads
 from tsssm.ops.cpu.buffers import arrays
+from tsssm.training._signals import nothing
 
 
 def test_numba_asks_the_cache_of_a_kernel_before_it_compiles_and_tells_it_afterwards() -> None:
@@ -170,3 +175,36 @@ def test_lightning_logs_by_the_names_that_are_silenced(capfd: pytest.CaptureFixt
     with quiet(verbose=0):
         pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
     assert capfd.readouterr() == ("", ""), "a line of Lightning by another way"
+
+
+def test_lightning_handles_signals_by_the_name_that_is_replaced() -> None:
+    import lightning.pytorch as pl
+    from lightning.pytorch.demos.boring_classes import BoringModel
+
+    from tsssm.training._quiet import leave_signals_alone, quiet
+
+    with quiet(verbose=0):
+        options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = pl.Trainer(accelerator="cpu", fast_dev_run=True, **options)
+        leave_signals_alone(trainer)
+        handlers = trainer._signal_connector.register_signal_handlers
+        assert handlers is nothing, "Trainer._signal_connector, _accelerator_connector.cluster_environment"
+        before, during = signal.getsignal(signal.SIGTERM), list[Any]()
+        model = BoringModel()
+        model.on_train_start = lambda: during.append(signal.getsignal(signal.SIGTERM))
+        trainer.fit(model)
+    assert during == [before], "register_signal_handlers"
+
+
+@pytest.mark.parametrize(
+    ("hooks", "home"),
+    [
+        (r"numba\.(core|np|cpython)\b", "ops/cpu/compiling.py"),
+        (r"GOMP_|libtorch_cpu", "ops/cpu/threads.py"),
+        (r"trainer\._|lightning\.fabric\"", "training/_quiet.py"),
+    ],
+)
+def test_the_hooks_of_a_package_stand_in_one_file(hooks: str, home: str) -> None:
+    package = Path(tsssm.__file__).parent
+    found = {path for path in package.rglob("*.py") if re.search(hooks, path.read_text(encoding="utf-8"))}
+    assert found == {package / home}

@@ -22,10 +22,10 @@ from tsssm.training._committee import Committee, clip_members, members_of, share
 from tsssm.training._finite import LastGood, StepLosses
 from tsssm.training._moments import check_moments
 from tsssm.training._options import EpochObserver, Loss, TrainingOptions, TrainingResult
-from tsssm.training._quiet import quiet
+from tsssm.training._quiet import leave_signals_alone, quiet
 from tsssm.training._resident import resident, transferred
 from tsssm.training._signals import Termination, inside_a_tool, nothing
-from tsssm.training._trainer import leave_signals_alone, moments_of, schedule, trainer_arguments
+from tsssm.training._trainer import moments_of, schedule, trainer_arguments
 
 _MAX_RECOVERIES = 3
 _PROGRESS = "tsssm_progress"

@@ -1,4 +1,7 @@
-"""Silence around Lightning: its log lines, and warnings that are between it and torch."""
+"""Silence around Lightning: its log lines, its signal handlers, and warnings that are between it and torch.
+
+All that is known here of Lightning beyond its documentation.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,11 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+
+import lightning.pytorch as pl
+from lightning.pytorch.plugins.environments import SLURMEnvironment
+
+from tsssm.training._signals import nothing
 
 
 class _Shared:
@@ -63,3 +71,13 @@ def quiet(verbose: int) -> Iterator[None]:
     """Hide what is between Lightning and torch, and with ``verbose`` below 2 Lightning's log lines."""
     with _without_warnings, _without_log if verbose < 2 else nullcontext():
         yield
+
+
+def leave_signals_alone(trainer: pl.Trainer) -> None:
+    """Keep Lightning from handling signals: at SIGTERM it would end a program as if all were well.
+
+    Where Slurm asks it to queue jobs again, it may.
+    """
+    connector = trainer._signal_connector
+    if not isinstance(trainer._accelerator_connector.cluster_environment, SLURMEnvironment):
+        connector.register_signal_handlers = nothing

@@ -1,4 +1,4 @@
-"""What is between a run and Lightning's trainer: its arguments, its signals, its optimiser."""
+"""What is between a run and Lightning's trainer: its arguments, its schedule, its optimiser."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.plugins.environments import SLURMEnvironment
 
 from tsssm.training._devices import resolve_device
 from tsssm.training._options import TrainingOptions
 from tsssm.training._schedule import warmed_cosine
-from tsssm.training._signals import nothing
 
 _GRADIENT_NORM = 1.0
 
@@ -53,16 +51,6 @@ def trainer_arguments(
 def schedule(options: TrainingOptions, total_steps: int) -> Callable[[int], float]:
     """What the learning rates are multiplied by in each step: a warm-up, then a cosine; 1 if incremental."""
     return (lambda step: 1.0) if options.incremental else warmed_cosine(total_steps)
-
-
-def leave_signals_alone(trainer: pl.Trainer) -> None:
-    """Keep Lightning from handling signals: at SIGTERM it would end a program as if all were well.
-
-    Where Slurm asks it to queue jobs again, it may.
-    """
-    connector = trainer._signal_connector
-    if not isinstance(trainer._accelerator_connector.cluster_environment, SLURMEnvironment):
-        connector.register_signal_handlers = nothing
 
 
 def moments_of(trainer: pl.Trainer) -> dict[int, Any] | None:
