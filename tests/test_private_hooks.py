@@ -17,6 +17,7 @@ from teams import DEADLOCK
 import tsssm
 from tsssm.ops.cpu import compiling, threads
 from tsssm.ops.cpu.buffers import arrays
+from tsssm.ops.cpu.memory import piece, wipe, zeros
 from tsssm.training._signals import nothing
 
 
@@ -88,7 +89,7 @@ def test_numba_makes_no_machine_code_of_a_part() -> None:
     assert kernel(2.0) == 5.0
     (part,), (whole,) = doubled.overloads.values(), kernel.overloads.values()
     found = [code.library.get_pointer_to_function(code.fndesc.llvm_func_name) for code in (part, whole)]
-    assert not found[0] and found[1], "CPUCodeLibrary._finalize_final_module, JITCPUCodegen.set_env"
+    assert not found[0] and found[1], "JITCodeLibrary.finalize, get_pointer_to_function"
     assert compiling.CPUDispatcher(total, targetoptions={"nopython": True})(2.0) == 5.0, "a hook that stayed"
 
 
@@ -113,6 +114,45 @@ def test_numba_makes_an_array_of_an_address() -> None:
     kernel._cache = compiling.CPUDispatcher(last)._cache
     numbers = np.arange(6.0, dtype=np.float32).reshape(2, 3)
     assert kernel((numbers.ctypes.data, (2, 3)), np.empty(0, np.float32)) == 5, "populate_array"
+
+
+def test_numba_makes_and_cuts_arrays_that_are_counted() -> None:
+    @compiling.maker
+    def second(shape, like):
+        whole = zeros((2, shape[0], shape[1]), like)
+        wipe(whole)
+        return piece(whole, whole.size // 2, shape)
+
+    def last(like):
+        rows = second((3, 4), like)
+        rows[2, 3] = 7
+        return rows
+
+    kernel = compiling.kernel(last)
+    kernel._cache = compiling.CPUDispatcher(last)._cache
+    rows: Any = kernel(np.empty(0))
+    assert rows.shape == (3, 4) and rows[2, 3] == rows.sum() == 7, "meminfo_alloc_aligned, meminfo_data"
+    assert rows.base.refcount == 1, "NRTContext.incref"
+
+
+def test_numba_links_what_parts_call_into_a_kernel_and_other_callers() -> None:
+    @compiling.routine
+    def inner(x):
+        return x + 1
+
+    @compiling.routine
+    def outer(x):
+        return 2 * inner(x)
+
+    def total(x):
+        return outer(x) + 1
+
+    kernel = compiling.kernel(total)
+    kernel._cache = compiling.CPUDispatcher(total)._cache
+    assert kernel(2) == 7, "CodeLibrary._linking_libraries"
+    assert compiling.CPUDispatcher(total)(2) == 7, "CodeLibrary._get_module_for_linking"
+    codegen = compiling.cpu_target.target_context.codegen()
+    assert codegen._library_class is compiling.JITCodeLibrary, "a hook that stayed"
 
 
 class One(NamedTuple):

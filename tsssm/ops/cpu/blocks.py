@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from tsssm.ops.cpu.compiling import inline, maker, routine
-from tsssm.ops.cpu.memory import zeros
+from tsssm.ops.cpu.memory import piece, wipe, zeros
 from tsssm.ops.cpu.simd import conj, load, pair, plus, plus_real, splat, store, width_of
 
 # Samples of a chunk: what a mode needs of it fits the first-level cache.
@@ -39,10 +39,12 @@ def padded(modes: int) -> int:
 def gather_system(A: Any, B: Any, step: Any, h0: int) -> Any:
     """(A, B) of a block as flat registers: Re A, Im A, Re B, Im B of each mode, and the steps."""
     channels, modes, width = A.shape[0], A.shape[1], width_of(A)
-    room = zeros((4 * padded(modes) + 1, width), A)
-    system, steps = room[:-1].reshape((padded(modes), 4, width)), room[-1]
-    system[:, 0] = -1.0  # lanes without a channel: any stable system will do
-    steps[:] = 1.0
+    count = padded(modes)
+    room = zeros(((4 * count + 1) * width,), A)
+    system, steps = piece(room, 0, (count, 4, width)), piece(room, 4 * count * width, (width,))
+    for n in range(count):  # lanes without a channel: any stable system will do
+        store(system, 4 * n * width, splat(-1.0, system))
+    store(steps, 0, splat(1.0, steps))
     for w in range(min(width, channels - h0)):
         steps[w] = step[h0 + w]
         for n in range(modes):
@@ -66,48 +68,53 @@ def scatter_system(g_system: Any, g_steps: Any, gA: Any, gB: Any, g_step: Any, h
 
 
 @routine
-def gather_readout(C: Any, h0: int, out: Any) -> None:
-    """Readouts (M, N, 2, W) of a block, zero where there is no mode or channel."""
-    out[:] = 0
-    for m in range(C.shape[0]):
-        for w in range(min(width_of(C), C.shape[1] - h0)):
-            for n in range(C.shape[2]):
-                out[m, n, 0, w] = C[m, h0 + w, n, 0]
-                out[m, n, 1, w] = C[m, h0 + w, n, 1]
+def gather_readout(C: Any, d: int, h0: int, out: Any) -> None:
+    """Readouts (M, N, 2, W) of a direction and block, zero where there is no mode or channel."""
+    wipe(out)
+    for m in range(C.shape[1]):
+        for w in range(min(width_of(C), C.shape[2] - h0)):
+            for n in range(C.shape[3]):
+                for part in range(2):
+                    out[m, n, part, w] = C[d, m, h0 + w, n, part]
 
 
 @routine
-def scatter_readout(g_readout: Any, gC: Any, h0: int) -> None:
+def scatter_readout(g_readout: Any, gC: Any, d: int, h0: int) -> None:
     """The way back of `gather_readout`; clears what it was given."""
-    for m in range(gC.shape[0]):
-        for w in range(min(width_of(gC), gC.shape[1] - h0)):
-            for n in range(gC.shape[2]):
-                gC[m, h0 + w, n, 0] = g_readout[m, n, 0, w]
-                gC[m, h0 + w, n, 1] = g_readout[m, n, 1, w]
-    g_readout[:] = 0
+    for m in range(gC.shape[1]):
+        for w in range(min(width_of(gC), gC.shape[2] - h0)):
+            for n in range(gC.shape[3]):
+                for part in range(2):
+                    gC[d, m, h0 + w, n, part] = g_readout[m, n, part, w]
+    wipe(g_readout)
 
 
 @maker
-def gather_rows(values: Any, rows: int, h0: int) -> Any:
-    """Rows (R, W) of a block from those (r, H) of all channels; zero where there is none."""
+def gather_rows(values: Any, rows: int, by_channel: bool, h0: int) -> Any:
+    """Rows (R, W) of a block from those (r, H) of all channels, or (H, r); zero where there is none."""
     out = zeros((rows, width_of(values)), values)
-    for r in range(min(rows, values.shape[0])):
-        for w in range(min(width_of(values), values.shape[1] - h0)):
-            out[r, w] = values[r, h0 + w]
+    channels, given = values.shape if by_channel else (values.shape[1], values.shape[0])
+    for r in range(min(rows, given)):
+        for w in range(min(width_of(values), channels - h0)):
+            out[r, w] = values[h0 + w, r] if by_channel else values[r, h0 + w]
     return out
 
 
 @routine
-def scatter_rows(values: Any, target: Any, h0: int) -> None:
+def scatter_rows(values: Any, target: Any, by_channel: bool, h0: int) -> None:
     """The way back of `gather_rows`."""
-    for r in range(target.shape[0]):
-        for w in range(min(width_of(target), target.shape[1] - h0)):
-            target[r, h0 + w] = values[r, w]
+    channels, given = target.shape if by_channel else (target.shape[1], target.shape[0])
+    for r in range(given):
+        for w in range(min(width_of(target), channels - h0)):
+            if by_channel:
+                target[h0 + w, r] = values[r, w]
+            else:
+                target[r, h0 + w] = values[r, w]
 
 
 @routine
 def read(source: Any, b: int, h0: int, span: Any, out: Any, offset: int) -> None:
-    """Copy a chunk of (batch, L, H) into a buffer, in the order of the scan."""
+    """Copy a chunk of series ``b`` of (batch, L, H) into a buffer, in the order of the scan."""
     start, count, backwards = span
     length, channels, width = source.shape[1], source.shape[2], width_of(source)
     lanes = min(width, channels - h0)
@@ -157,21 +164,21 @@ def feed_through_adjoint(u: Any, gy: Any, offset: int, D: Any, gD: Any, m: int, 
 
 
 @routine
-def load_state(x: Any, b: int, h0: int, state: Any) -> None:
-    """Copy the states (batch, H, N, 2) of one series to registers (N, 2, W)."""
+def load_state(x: Any, b: int, h0: int, state: Any, q: int) -> None:
+    """Copy the states (batch, H, N, 2) of one series to slot ``q`` of registers (slots, N, 2, W)."""
     for n in range(x.shape[2]):
         for w in range(min(width_of(x), x.shape[1] - h0)):
-            state[n, 0, w] = x[b, h0 + w, n, 0]
-            state[n, 1, w] = x[b, h0 + w, n, 1]
+            for part in range(2):
+                state[q, n, part, w] = x[b, h0 + w, n, part]
 
 
 @routine
-def store_state(x: Any, b: int, h0: int, state: Any) -> None:
+def store_state(x: Any, b: int, h0: int, state: Any, q: int) -> None:
     """The way back of `load_state`."""
     for n in range(x.shape[2]):
         for w in range(min(width_of(x), x.shape[1] - h0)):
-            x[b, h0 + w, n, 0] = state[n, 0, w]
-            x[b, h0 + w, n, 1] = state[n, 1, w]
+            for part in range(2):
+                x[b, h0 + w, n, part] = state[q, n, part, w]
 
 
 @routine
@@ -208,8 +215,8 @@ def clear(buffer: Any, count: int) -> None:
 
 
 @inline
-def lookback(saved: Any, place: Any) -> int:
-    """Flat position in ``saved`` (K, batch, blocks, chunks, ...) of what belongs to a chunk."""
-    d, b, block, c = place
-    size = saved.size // max(1, saved.shape[0] * saved.shape[1] * saved.shape[2] * saved.shape[3])
-    return (((d * saved.shape[1] + b) * saved.shape[2] + block) * saved.shape[3] + c) * size
+def lookback(saved: Any, u: Any, place: Any) -> int:
+    """Flat position in ``saved``, rows for (K, batch, blocks, chunks), of what belongs to a chunk."""
+    (d, b, block, c), (batch, length, channels), width = place, u.shape, width_of(u)
+    blocks, chunks = (channels + width - 1) // width, (length + CHUNK - 1) // CHUNK
+    return (((d * batch + b) * blocks + block) * chunks + c) * saved.shape[1]

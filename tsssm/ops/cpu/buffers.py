@@ -76,7 +76,8 @@ def _array_value(context: Any, builder: Any, ty: types.Type, value: Any, result:
         return value
     address, shape = builder.extract_value(value, 0), builder.extract_value(value, 1)
     sizes = [builder.extract_value(shape, axis) for axis in range(result.ndim)]
-    return array_from(context, builder, result, address, sizes)
+    data = builder.inttoptr(address, context.get_data_type(result.dtype).as_pointer())
+    return array_from(context, builder, result, data, sizes)
 
 
 @intrinsic

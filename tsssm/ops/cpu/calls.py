@@ -6,6 +6,7 @@ that says of which types their operands are: the dtype, and whatever else a scan
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from typing import Any
 
@@ -36,11 +37,19 @@ def place(tensor: Tensor | None, axes: int) -> Place:
     return tensor.data_ptr(), (*tensor.shape, 2) if tensor.is_complex() else tuple(tensor.shape)
 
 
+def joined(tensor: Tensor | None, axes: int) -> Place:
+    """`place` with the first axes joined, so that there are ``axes`` left."""
+    address, shape = place(tensor, axes)
+    first = len(shape) - axes + 1
+    return address, (math.prod(shape[:first]), *shape[first:])
+
+
 def signals(
     u: Tensor, y: Tensor, saved: Tensor, v: Tensor | None, gu: Tensor | None = None, gv: Tensor | None = None
 ) -> Signals:
     """Places of contiguous tensors as the passes take them."""
-    return Signals(place(u, 3), place(v, 4), place(y, 4), place(saved, 8), place(gu, 3), place(gv, 4))
+    kept = saved.data_ptr(), (math.prod(saved.shape[:4]), math.prod(saved.shape[4:]))
+    return Signals(place(u, 3), joined(v, 3), joined(y, 3), kept, place(gu, 3), joined(gv, 3))
 
 
 def run_forward(kernel: Kernel, key: Hashable, inputs: Sequence[Any], cut: Ranges) -> None:

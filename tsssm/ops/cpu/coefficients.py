@@ -26,7 +26,7 @@ import numpy as np
 from tsssm.ops.cpu.compiling import inline, maker, routine
 from tsssm.ops.cpu.elementary import exp_expm1, sin_cos_cosm1
 from tsssm.ops.cpu.lanewise import constant
-from tsssm.ops.cpu.memory import zeros
+from tsssm.ops.cpu.memory import piece, zeros
 from tsssm.ops.cpu.simd import (
     complex_of,
     conj,
@@ -72,7 +72,7 @@ def make_rows(count: int, like: Any) -> Any:
     # One row more, so that the fields of a row do not compete for the same lines of the cache.
     plane = 2 * (count + 1) * width_of(like) if count > 0 else 0
     room = zeros(((N_FIELDS + 3) * plane,), like)
-    return Rows(room[: N_FIELDS * plane], room[N_FIELDS * plane :], plane)
+    return Rows(piece(room, 0, (N_FIELDS * plane,)), piece(room, N_FIELDS * plane, (3 * plane,)), plane)
 
 
 @inline

@@ -10,6 +10,7 @@ Under it ``njit`` would leave functions as they are, so they are given to Numba'
 
 from __future__ import annotations
 
+import gc
 import pickle
 import sys
 from collections.abc import Callable, Hashable, Iterator
@@ -22,10 +23,11 @@ from typing import Any
 import llvmlite
 import numba
 from numba import config, types
-from numba.core.codegen import CPUCodeLibrary, JITCPUCodegen
+from numba.core import cgutils
+from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
-from numba.core.registry import CPUDispatcher
+from numba.core.registry import CPUDispatcher, cpu_target
 from numba.core.serialize import dumps
 from numba.np.arrayobj import populate_array
 from numpy import ndarray
@@ -33,36 +35,88 @@ from numpy import ndarray
 from tsssm.ops.cpu import caching
 
 
-def _finish_for_linking(library: Any) -> None:
-    library._finalize_dynamic_globals()
-    library._finalized = True
+class _Whole(JITCodeLibrary):
+    """Something that LLVM optimises only when all that it calls is there."""
+
+    def _optimize_functions(self, module: Any) -> None:
+        module.data_layout = self._codegen._data_layout
 
 
-def _leave(self: Any, *operands: Any) -> None:
-    pass
+class _OfPart(_Whole):
+    """What a part is compiled to: no machine code of its own, nor is it optimised or linked on its own.
+
+    LLVM sees it as a piece of the kernels that call it, and once in each.
+    """
+
+    _whole: Any = None
+
+    @staticmethod
+    def set_env(name: str, environment: Any) -> None:
+        """Leave out what only code that runs on its own needs."""
+
+    def finalize(self) -> None:
+        self._finalized = True
+
+    def get_pointer_to_function(self, name: str) -> int:
+        return 0
+
+    def alone(self) -> Any:
+        """The module without what it calls."""
+        return super()._get_module_for_linking()
+
+    def callees(self) -> Iterator[Any]:
+        """Libraries of all that it calls, those of callers first: what nobody calls is not linked."""
+        found = dict.fromkeys(self._linking_libraries)
+        reached = list(found)
+        for library in reached:
+            further = library._linking_libraries if isinstance(library, _OfPart) else ()
+            new = [each for each in dict.fromkeys(further) if each not in found]
+            found.update(dict.fromkeys(new))
+            reached += new
+        return iter(reached)
+
+    def _get_module_for_linking(self) -> Any:
+        # For callers that are no kernels: Numba's own functions are parts, too, where a part calls them.
+        if self._whole is None:
+            module = self.alone().clone()
+            for library in self.callees():
+                other = library.alone() if isinstance(library, _OfPart) else library._get_module_for_linking()
+                module.link_in(other, preserve=True)
+            self._whole = module
+        return self._whole
 
 
-_FOR_LINKING = {
-    (CPUCodeLibrary, "_finalize_final_module"): _finish_for_linking,
-    (JITCPUCodegen, "set_env"): _leave,
-}
+class _OfKernel(_Whole):
+    """What a kernel is compiled to, with all its parts."""
+
+    set_env = None
+
+    def finalize(self) -> None:
+        reached = list(_OfPart.callees(self))
+        for library in reached:
+            if isinstance(library, _OfPart):
+                self._reload_init.update(library._reload_init)
+                self._final_module.link_in(library.alone(), preserve=True)
+        self._linking_libraries = [each for each in reached if not isinstance(each, _OfPart)]
+        super().finalize()
 
 
 @contextmanager
-def _only_to_be_linked() -> Iterator[None]:
-    """What Numba compiles meanwhile becomes no machine code of its own, nor is it optimised on its own.
-
-    It is linked into the kernel that calls it, where LLVM sees all at once: that halves the time.
-    """
+def _compiled_to(library: type[_OfPart | _OfKernel]) -> Iterator[None]:
+    """What Numba compiles meanwhile becomes a library of this kind."""
     with global_compiler_lock:
-        before = {hook: getattr(*hook) for hook in _FOR_LINKING}
+        codegen = cpu_target.target_context.codegen()
+        before = codegen._library_class, codegen.set_env
+        codegen._library_class = library
+        codegen.set_env = library.set_env or partial(type(codegen).set_env, codegen)
         try:
-            for (owner, name), function in _FOR_LINKING.items():
-                setattr(owner, name, function)
             yield
         finally:
-            for (owner, name), function in before.items():
-                setattr(owner, name, function)
+            codegen._library_class, codegen.set_env = before
+
+
+# A division by zero gives infinity: to look for it, and to raise an error, takes the compiler's time.
+_OPTIONS: dict[str, Any] = {"nopython": True, "error_model": "numpy"}
 
 
 class _Part(CPUDispatcher):
@@ -70,15 +124,15 @@ class _Part(CPUDispatcher):
 
     def __init__(self, function: Any, **options: bool) -> None:
         wrappers = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-        super().__init__(function, targetoptions={"nopython": True, **wrappers, **options})
-        self._from_python = CPUDispatcher(function, targetoptions={"nopython": True, **options})
+        super().__init__(function, targetoptions={**_OPTIONS, **wrappers, **options})
+        self._from_python = CPUDispatcher(function, targetoptions={**_OPTIONS, **options})
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
         # A number that the caller writes out is no signature of its own; LLVM takes it into account anyway.
         return super().get_call_template(tuple(map(types.unliteral, args)), kws)
 
     def compile(self, sig: Any) -> Any:
-        with _only_to_be_linked():
+        with _compiled_to(_OfPart):
             return super().compile(sig)
 
     def __call__(self, *args: Any) -> Any:
@@ -86,9 +140,9 @@ class _Part(CPUDispatcher):
 
 
 # A function of its own: compiled once, called by whoever needs it. It takes arrays and plain numbers.
-routine: Callable[[Any], Any] = partial(_Part, nogil=True, _nrt=False)
+routine: Callable[[Any], Any] = partial(_Part, _nrt=False)
 # The same for those that make arrays.
-maker: Callable[[Any], Any] = partial(_Part, nogil=True)
+maker: Callable[[Any], Any] = _Part
 # Compiled into its caller; it may take registers.
 inline: Callable[[Any], Any] = partial(_Part, forceinline=True, _nrt=False)
 
@@ -139,7 +193,7 @@ class Kernel(CPUDispatcher):
     """A function that Python calls, kept on disk for other processes: ``@kernel``."""
 
     def __init__(self, function: Any) -> None:
-        super().__init__(function, targetoptions={"nopython": True, "nogil": True, "no_cfunc_wrapper": True})
+        super().__init__(function, targetoptions={**_OPTIONS, "nogil": True, "no_cfunc_wrapper": True})
         self._cache = _Cache(function)
         self._entries: dict[Hashable, Callable[..., Any]] = {}
 
@@ -159,10 +213,17 @@ class Kernel(CPUDispatcher):
 
     def compile(self, signature: Any) -> Any:
         disabled, config.DISABLE_JIT = config.DISABLE_JIT, 0
+        # Of the many objects that a compiler makes few can go before it ends, and others are looked through
+        # again and again: a tenth of its time.
+        collecting = gc.isenabled()
+        gc.disable()
         try:
-            return super().compile(signature)
+            with _compiled_to(_OfKernel):
+                return super().compile(signature)
         finally:
             config.DISABLE_JIT = disabled
+            if collecting:
+                gc.enable()
 
 
 kernel: Callable[[Any], Any] = Kernel
@@ -173,18 +234,44 @@ def data_of(context: Any, builder: Any, array: Any, value: Any) -> Any:
     return context.make_array(array)(context, builder, value).data
 
 
-def array_from(context: Any, builder: Any, ty: types.Array, address: Any, sizes: list[Any]) -> Any:
-    """LLVM's value of an array over contiguous memory that belongs to nobody."""
-    array, itemsize = (
-        context.make_array(ty)(context, builder),
-        context.get_abi_sizeof(context.get_data_type(ty.dtype)),
-    )
-    strides = [context.get_constant(types.intp, itemsize)]
+def array_from(
+    context: Any, builder: Any, ty: types.Array, data: Any, sizes: list[Any], owner: Any = None
+) -> Any:
+    """LLVM's value of an array over contiguous memory of an ``owner``, or of nobody."""
+    array, itemsize = context.make_array(ty)(context, builder), _itemsize(context, ty)
+    strides = [itemsize]
     for size in sizes[:0:-1]:
         strides.insert(0, builder.mul(strides[0], size))
-    data = builder.inttoptr(address, array.data.type)
-    populate_array(array, data, sizes, strides, context.get_constant(types.intp, itemsize), None)
+    populate_array(array, builder.bitcast(data, array.data.type), sizes, strides, itemsize, owner)
     return array._getvalue()
+
+
+def new_array(context: Any, builder: Any, ty: types.Array, sizes: list[Any], line: int) -> Any:
+    """LLVM's value of a new array of zeros, which starts at a multiple of ``line`` bytes."""
+    size = _itemsize(context, ty)
+    for length in sizes:
+        size = builder.mul(size, length)
+    owner = context.nrt.meminfo_alloc_aligned(builder, size, line)
+    data = context.nrt.meminfo_data(builder, owner)
+    cgutils.memset(builder, data, size, 0)
+    return array_from(context, builder, ty, data, sizes, owner)
+
+
+def piece_of(context: Any, builder: Any, ty: types.Array, array: Any, start: Any, sizes: list[Any]) -> Any:
+    """LLVM's value of contiguous numbers of another array, which is kept as long as they are."""
+    piece = array_from(context, builder, ty, builder.gep(array.data, [start]), sizes, array.meminfo)
+    if context.enable_nrt:
+        context.nrt.incref(builder, ty, piece)
+    return piece
+
+
+def clear(context: Any, builder: Any, ty: types.Array, array: Any) -> None:
+    """Write zeros to all of a contiguous array."""
+    cgutils.memset(builder, array.data, builder.mul(array.nitems, _itemsize(context, ty)), 0)
+
+
+def _itemsize(context: Any, ty: types.Array) -> Any:
+    return context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(ty.dtype)))
 
 
 class _Cache:

@@ -51,7 +51,8 @@ def make_nodes(system: Any, steps: Any, reach: float) -> Any:
     """Nodes for gaps up to ``reach`` if possible; none, if that is infinite."""
     modes, width = system.shape[0], width_of(system)
     groups = modes // GROUP
-    spacing, count, first = np.empty(groups), np.zeros(groups, np.int64), np.zeros(groups + 1, np.int64)
+    spacing = zeros((groups,), np.float64)
+    count, first = zeros((groups,), np.int64), zeros((groups + 1,), np.int64)
     for g in range(groups):
         fastest = 1e-6
         for n in range(g * GROUP, g * GROUP + GROUP):
@@ -62,7 +63,7 @@ def make_nodes(system: Any, steps: Any, reach: float) -> Any:
             count[g] = int(min(reach / spacing[g] + 2, _MOST_NODES))
         first[g + 1] = first[g] + GROUP * count[g]
     table = zeros((max(1, first[-1]) * _NODE * width,), system)
-    nodes = Nodes(spacing, count, first, table, np.empty(CHUNK, np.int64), np.empty(CHUNK, system.dtype))
+    nodes = Nodes(spacing, count, first, table, zeros((CHUNK,), np.int64), zeros((CHUNK,), system))
     for n in range(modes):
         _fill_nodes(nodes, system, steps, n)
     return nodes

@@ -28,9 +28,10 @@ from tsssm.ops.cpu.simd import load, store, width_of
 class Signals(NamedTuple):
     """What the passes read and write sample by sample.
 
-    ``u`` (batch, L, H); ``v`` (K, batch, L, H), the previous inputs of first-order hold, or empty; ``y``
-    (M, batch, L, H) the outputs, in the backward pass their gradients; ``saved`` (K, batch, blocks, chunks,
-    slots, N, 2, W), empty where nothing is kept; ``gu`` and ``gv`` gradients, used by the backward pass.
+    ``u`` (batch, L, H); ``v`` (K batch, L, H), the previous inputs of first-order hold, or empty; ``y``
+    (M batch, L, H) the outputs, in the backward pass their gradients; ``saved`` (K batch blocks chunks,
+    slots N 2 W), empty where nothing is kept; ``gu`` and ``gv`` gradients, used by the backward pass. Fewer
+    axes are less to compile.
     """
 
     u: Any
@@ -79,24 +80,26 @@ class Room(NamedTuple):
 
 
 @maker
-def make_room(signals: Any, gaps: Any, gradient: bool) -> Any:
+def make_room(signals: Any, readouts: int, gaps: Any, gradient: bool) -> Any:
     """Buffers for a chunk; what a single gap says of all chunks stands there already."""
     u, size = signals.u, CHUNK * width_of(signals.u)
     previous = size if signals.v.size > 0 else 0
     room = Room(
         zeros((size,), u),
         zeros((previous,), u),
-        zeros((signals.y.shape[0] * size,), u),
+        zeros((readouts * size,), u),
         zeros((size if gradient else 0,), u),
         zeros((previous if gradient else 0,), u),
-        np.arange(CHUNK) if gaps.size == 0 else np.zeros(CHUNK, np.int64),
-        np.empty(CHUNK, u.dtype),
-        np.zeros(CHUNK + 1, np.int64),
+        zeros((CHUNK,), np.int64),
+        zeros((CHUNK,), u),
+        zeros((CHUNK + 1,), np.int64),
     )
-    if gaps.size == 1:
-        room.delta[:] = gaps[0]
-        for k in range(CHUNK if gaps[0] > 0 else 0):
-            room.seen[k + 1] = k + 1
+    for k in range(CHUNK):
+        if gaps.size == 0:
+            room.which[k] = k
+        elif gaps.size == 1:
+            room.delta[k] = gaps[0]
+            room.seen[k + 1] = k + 1 if gaps[0] > 0 else 0
     return room
 
 
@@ -134,7 +137,8 @@ def _look_up(times: Any, dt: Any, d: int, b: int, span: Any, length: int, room: 
 @inline
 def _copy_state(state: Any, saved: Any, at: int, keep: bool) -> None:
     """Keep a state (slots, N', 2, W) in ``saved`` from ``at`` on, or take it from there; N <= N'."""
-    width, modes = width_of(saved), saved.shape[5]
+    width = width_of(saved)
+    modes = saved.shape[1] // (2 * state.shape[0] * width)
     for q in range(state.shape[0]):
         for i in range(2 * modes):
             here, there = (2 * q * state.shape[1] + i) * width, at + (2 * q * modes + i) * width
@@ -159,24 +163,24 @@ def forward_series(
     """One series of a block, from a state to its last one; ``place`` is (direction, series, block)."""
     u, y, (d, b, block), readouts = signals.u, signals.y, place, D.shape[0]
     light, room, light_state = bare(cell), bare(buffers), bare(state)
-    width, length = width_of(u), u.shape[1]
+    width, (batch, length, _) = width_of(u), u.shape
     h0, size = block * width, CHUNK * width
     for c in range((length + CHUNK - 1) // CHUNK):
         span = Span(c * CHUNK, min(CHUNK, length - c * CHUNK), backwards)
         read(u, b, h0, span, room.u, 0)
         if signals.v.size > 0:
-            read(signals.v[d], b, h0, span, room.v, 0)
+            read(signals.v, d * batch + b, h0, span, room.v, 0)
         for m in range(readouts):
             if d == 0:
                 feed_through(room.u, D, m, room.y, m * size, span.count)
             else:
-                read(y[m], b, h0, span, room.y, m * size)
+                read(y, m * batch + b, h0, span, room.y, m * size)
         if signals.saved.size > 0:
-            _copy_state(state, signals.saved, lookback(signals.saved, (d, b, block, c)), True)
+            _copy_state(state, signals.saved, lookback(signals.saved, u, (d, b, block, c)), True)
         _look_up(times, dt, d, b, span, length, room)
         advance(light, room, light_state, place, span)
         for m in range(readouts):
-            write(y[m], b, h0, span, room.y, m * size)
+            write(y, m * batch + b, h0, span, room.y, m * size)
 
 
 @inline
@@ -199,25 +203,25 @@ def backward_series(
     """
     u, gu, (d, b, block), readouts = signals.u, signals.gu, place, D.shape[0]
     light, room, light_before, light_carry = bare(cell), bare(buffers), bare(before), bare(carry)
-    width, length = width_of(u), u.shape[1]
+    width, (batch, length, _) = width_of(u), u.shape
     h0, size, chunks = block * width, CHUNK * width, (length + CHUNK - 1) // CHUNK
     for c in range(chunks - 1, -1, -1):
         span = Span(c * CHUNK, min(CHUNK, length - c * CHUNK), backwards)
         read(u, b, h0, span, room.u, 0)
         if signals.v.size > 0:
-            read(signals.v[d], b, h0, span, room.v, 0)
+            read(signals.v, d * batch + b, h0, span, room.v, 0)
             clear(room.gv, CHUNK)
         for m in range(readouts):
-            read(signals.y[m], b, h0, span, room.y, m * size)
+            read(signals.y, m * batch + b, h0, span, room.y, m * size)
         if d == 0:
             clear(room.gu, CHUNK)
             for m in range(readouts):
                 feed_through_adjoint(room.u, room.y, m * size, D, gD, m, room.gu, span.count)
         else:
             read(gu, b, h0, span, room.gu, 0)
-        _copy_state(before, signals.saved, lookback(signals.saved, (d, b, block, c)), False)
+        _copy_state(before, signals.saved, lookback(signals.saved, u, (d, b, block, c)), False)
         _look_up(times, dt, d, b, span, length, room)
         retreat(light, room, light_before, light_carry, place, span, c == chunks - 1 and d == 0)
         write(gu, b, h0, span, room.gu, 0)
         if signals.v.size > 0:
-            write(signals.gv[d], b, h0, span, room.gv, 0)
+            write(signals.gv, d * batch + b, h0, span, room.gv, 0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from tsssm.ops.cpu.compiling import inline, kernel
-from tsssm.ops.cpu.memory import zeros
+from tsssm.ops.cpu.memory import wipe, zeros
 from tsssm.ops.cpu.simd import load, store
 
 # Outputs computed together; each load of ``a`` and ``b`` then serves four products.
@@ -74,7 +74,7 @@ def convolve(u: Any, kernel: Any, first: int, last: int, b0: int, b1: int, y: An
             _read(kernel, m, h0, False, kb, 0, width)
             for b in range(b0, b1):
                 _read(u, b, h0, False, ub, _GROUP, width)
-                yb[:] = 0
+                wipe(yb)
                 _accumulate(kb, lags, ub, yb, length, width)
                 _write(y[m], b, h0, False, yb, width)
 
@@ -95,12 +95,12 @@ def convolve_adjoint(
         h0 = block * width
         for b in range(b0, b1):
             _read(u, b, h0, False, ub, 0, width)
-            gub[:] = 0
+            wipe(gub)
             for m in range(kernel.shape[0]):
                 _read(kernel, m, h0, False, kb, 0, width)
                 _read(gy[m], b, h0, True, gb, _GROUP, width)
                 _accumulate(kb, lags, gb, gub, length, width)
-                gkb[:] = 0
+                wipe(gkb)
                 _accumulate(ub, length, gb, gkb, length, width)
                 for j in range(lags):
                     for w in range(min(width, channels - h0)):

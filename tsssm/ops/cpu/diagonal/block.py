@@ -32,7 +32,7 @@ from tsssm.ops.cpu.coefficients import (
     make_rows,
 )
 from tsssm.ops.cpu.compiling import Choice, inline, kernel, maker, routine
-from tsssm.ops.cpu.memory import zeros
+from tsssm.ops.cpu.memory import piece, zeros
 from tsssm.ops.cpu.nodes import chunk_rows, chunk_rows_from_nodes, locate, make_nodes
 from tsssm.ops.cpu.simd import conj, load, nothing, pair, plus, real, splat, store, width_of
 
@@ -85,7 +85,7 @@ class Block(NamedTuple):
     sums: Any
 
 
-@inline
+@routine
 def is_slow(system: Any, steps: Any, n: int, typical: float) -> bool:
     """Whether a ``typical`` gap moves a mode so little, in some channel, that phi1' needs its series.
 
@@ -124,9 +124,11 @@ def open_block(form: Any, operands: Any, times: Any, dt: Any, h0: int, gradient:
     """Gather a block; what only gradients need is empty without them."""
     system, steps = gather_system(operands.A, operands.B, operands.step, h0)
     count, width, modes = system.shape[0], width_of(system), operands.A.shape[1]
-    flags = np.zeros(count + count // GROUP + 1, np.bool_)
-    slow, quick = flags[:count], flags[count:-1]
-    quick[:] = True
+    groups = count // GROUP
+    flags = zeros((count + groups + 1,), np.bool_)
+    slow, quick = piece(flags, 0, (count,)), piece(flags, count, (groups,))
+    for g in range(groups):
+        quick[g] = True
     # Nothing cancels in modes that are driven; and where no rows are wanted, no mode is slow.
     all_quick = form.rows is None or (operands.bound.size > 0 and times.gaps.size == 1)
     for n in range(modes):
@@ -142,7 +144,7 @@ def open_block(form: Any, operands: Any, times: Any, dt: Any, h0: int, gradient:
     to_bounds = to_C + 2 * counted * readouts
     to_sums = to_bounds + min(counted, bounded)
     to_steps = to_sums + 2 * N_SUMS * counted
-    room = zeros((to_steps + 1, width), system)
+    room = zeros(((to_steps + 1) * width,), system)
     return Block(
         modes,
         count,
@@ -156,14 +158,14 @@ def open_block(form: Any, operands: Any, times: Any, dt: Any, h0: int, gradient:
         make_rows(rows if form.rows is not None or (gradient and times.gaps.size == 1) else 0, system),
         slow,
         quick,
-        flags[-1:],
+        piece(flags, count + groups, (1,)),
         zeros((readouts, count, 2, width), system),
-        gather_rows(operands.bound.T, bounded, h0),
-        room[:to_C].reshape((counted, 4, width)),
-        room[to_steps],
-        room[to_C:to_bounds].reshape((readouts, counted, 2, width)),
-        room[to_bounds:to_sums],
-        room[to_sums:to_steps].reshape((counted, N_SUMS, 2, width)),
+        gather_rows(operands.bound, bounded, True, h0),
+        piece(room, 0, (counted, 4, width)),
+        piece(room, to_steps * width, (width,)),
+        piece(room, to_C * width, (readouts, counted, 2, width)),
+        piece(room, to_bounds * width, (to_sums - to_bounds, width)),
+        piece(room, to_sums * width, (counted, N_SUMS, 2, width)),
     )
 
 

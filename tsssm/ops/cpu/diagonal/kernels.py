@@ -22,7 +22,7 @@ from tsssm.ops.cpu.diagonal import chain, correlation  # noqa: F401  (parts of w
 from tsssm.ops.cpu.diagonal.block import collect_hold, open_block
 from tsssm.ops.cpu.diagonal.modes import advance_group, open_modes, rescale, retreat_group, settle, weigh
 from tsssm.ops.cpu.diagonal.rows import advance_mode, open_rows, retreat_mode
-from tsssm.ops.cpu.memory import zeros
+from tsssm.ops.cpu.memory import wipe, zeros
 from tsssm.ops.cpu.passes import advance, backward_series, forward_series, make_room, retreat
 from tsssm.ops.cpu.simd import width_of
 
@@ -116,34 +116,35 @@ def forward_pass(
     reverse: bool,
     cut: Any,
 ) -> None:
-    """Outputs, states ``x`` (slots, batch, H, N, 2) renewed, and the states that the adjoint needs.
+    """Outputs, states ``x`` (slots batch, H, N, 2) renewed, and the states that the adjoint needs.
 
     ``x`` belongs to the first direction; ``at_rest`` says that it arrives as zeros.
     """
     signals, operands = arrays(signals, times.gaps), arrays(operands, times.gaps)
-    x, width, readouts = arrays(x, times.gaps), width_of(signals.u), signals.y.shape[0]
-    room = make_room(signals, times.gaps, False)
-    state = zeros((x.shape[0], padded(operands.A.shape[1]), 2, width), x)
+    x, width, readouts = arrays(x, times.gaps), width_of(signals.u), operands.C.shape[1]
+    room, batch = make_room(signals, readouts, times.gaps, False), signals.u.shape[0]
+    slots = x.shape[0] // max(1, batch)
+    state = zeros((slots, padded(operands.A.shape[1]), 2, width), x)
     for index in range(cut.first, cut.last):
         h0 = index * width
         cell = _open(form, operands, times, dt, h0, False)
         block = cell.block
-        D = gather_rows(operands.D, readouts, h0)
+        D = gather_rows(operands.D, readouts, False, h0)
         for d in range(operands.C.shape[0]):
             block.plain[0] = form.modes is not None and (at_rest or d == 1)
-            gather_readout(operands.C[d], h0, block.C)
+            gather_readout(operands.C, d, h0, block.C)
             weigh(cell.modes, block)
             for b in range(cut.b0, cut.b1):
-                state[:] = 0
+                wipe(state)
                 if d == 0 and not at_rest:
-                    for q in range(x.shape[0]):
-                        load_state(x[q], b, h0, state[q])
+                    for q in range(slots):
+                        load_state(x, q * batch + b, h0, state, q)
                 forward_series(cell, signals, times, dt, room, D, state, (d, b, index), reverse != (d == 1))
                 if d == 0:
                     if block.plain[0]:
                         rescale(cell.modes, block, state)
-                    for q in range(x.shape[0]):
-                        store_state(x[q], b, h0, state[q])
+                    for q in range(slots):
+                        store_state(x, q * batch + b, h0, state, q)
 
 
 @kernel
@@ -161,38 +162,39 @@ def backward_pass(
 ) -> None:
     """Adjoint of `forward_pass`.
 
-    ``gx`` (slots, batch, H, N, 2) holds the gradient of the final state and is renewed to that of the first
+    ``gx`` (slots batch, H, N, 2) holds the gradient of the final state and is renewed to that of the first
     one, unless that was ``at_rest``. The others are written, those of the system for this range of series.
     """
     signals, operands = arrays(signals, times.gaps), arrays(operands, times.gaps)
-    gx, width, readouts = arrays(gx, times.gaps), width_of(signals.u), signals.y.shape[0]
-    room = make_room(signals, times.gaps, True)
-    carry = zeros((gx.shape[0], padded(operands.A.shape[1]), 2, width), gx)
+    gx, width, readouts = arrays(gx, times.gaps), width_of(signals.u), operands.C.shape[1]
+    room, batch = make_room(signals, readouts, times.gaps, True), signals.u.shape[0]
+    slots = gx.shape[0] // max(1, batch)
+    carry = zeros((slots, padded(operands.A.shape[1]), 2, width), gx)
     before = zeros(carry.shape, gx)
     for index in range(cut.first, cut.last):
         h0 = index * width
         cell = _open(form, operands, times, dt, h0, True)
         block = cell.block
-        D, gD = gather_rows(operands.D, readouts, h0), gather_rows(operands.D[:0], readouts, h0)
+        D, gD = gather_rows(operands.D, readouts, False, h0), zeros((readouts, width), gx)
         for d in range(operands.C.shape[0]):
             block.plain[0] = form.modes is not None and (at_rest or d == 1)
-            gather_readout(operands.C[d], h0, block.C)
+            gather_readout(operands.C, d, h0, block.C)
             weigh(cell.modes, block)
             for b in range(cut.b0, cut.b1):
-                carry[:] = 0
-                for q in range(gx.shape[0] if d == 0 else 0):
-                    load_state(gx[q], b, h0, carry[q])
+                wipe(carry)
+                for q in range(slots if d == 0 else 0):
+                    load_state(gx, q * batch + b, h0, carry, q)
                 place = (d, b, index)
                 backward_series(
                     cell, signals, times, dt, room, D, gD, before, carry, place, reverse != (d == 1)
                 )
-                for q in range(gx.shape[0] if d == 0 else 0):
-                    store_state(gx[q], b, h0, carry[q])
+                for q in range(slots if d == 0 else 0):
+                    store_state(gx, q * batch + b, h0, carry, q)
             if block.plain[0]:
                 settle(cell.modes, block)
             _settle_rows(form.rows, block, times.gaps)
-            block.sums[:] = 0
-            scatter_readout(block.gC, gradients.C[d], h0)
+            wipe(block.sums)
+            scatter_readout(block.gC, gradients.C, d, h0)
         scatter_system(block.g_system, block.g_steps, gradients.A, gradients.B, gradients.step, h0)
-        scatter_rows(gD, gradients.D, h0)
-        scatter_rows(block.g_bounds, gradients.bound.T, h0)
+        scatter_rows(gD, gradients.D, False, h0)
+        scatter_rows(block.g_bounds, gradients.bound, True, h0)

@@ -23,7 +23,7 @@ from tsssm.ops.cpu.diagonal.cells import (
     step,
     step_adjoint,
 )
-from tsssm.ops.cpu.memory import zeros
+from tsssm.ops.cpu.memory import piece, zeros
 from tsssm.ops.cpu.nodes import chunk_moves, fill_moves
 from tsssm.ops.cpu.simd import (
     all_modes,
@@ -158,14 +158,17 @@ def _make(system: Any, steps: Any, gaps: Any, rule: Any, gradient: bool) -> Any:
     width, size, count = width_of(system), gaps.size, system.shape[0]
     stride = 2 * width * (size if size > 0 else CHUNK)
     moves = zeros((stride * (count if size > 0 else GROUP),), system)
-    three = zeros((3 if gradient else 2, count, 2, width), system)
+    part = 2 * count * width
+    three = zeros(((3 if gradient else 2) * part,), system)
+    scale, weights = piece(three, 0, (count, 2, width)), piece(three, part, (count, 2, width))
+    g_scale = piece(three, 2 * part if gradient else part, (count, 2, width))
     for n in range(count):
         eigenvalue, b = load_mode(system, n)
-        store(three, 2 * n * width, b * inverse(eigenvalue))
+        store(scale, 2 * n * width, b * inverse(eigenvalue))
         if size > 0:
             fill_moves(moves, n * stride, gaps, rule, system, steps, n, size)
     X = zeros((4 * (CHUNK + 1) * width if gradient else 0,), system)
-    return moves, stride, three[0], three[1], three[2 if gradient else 1], X
+    return moves, stride, scale, weights, g_scale, X
 
 
 @Choice

@@ -15,7 +15,7 @@ from tsssm.ops.cpu.bounds import clipped, clipped_adjoint, to_disc, to_disc_adjo
 from tsssm.ops.cpu.coefficients import A, B, Q, add_gradient, get
 from tsssm.ops.cpu.compiling import Choice, inline, maker, routine
 from tsssm.ops.cpu.diagonal.block import add_to_sums, close_sums, give_back, no_sums, prepare
-from tsssm.ops.cpu.memory import zeros
+from tsssm.ops.cpu.memory import piece, zeros
 from tsssm.ops.cpu.simd import conj, load, pair, plus, real, store, width_of
 
 
@@ -62,7 +62,7 @@ def open_rows(form: Any, block: Any) -> Any:
 @maker
 def _(form: Any, block: Any) -> Any:
     X, G = make_states(block, 1)
-    return Linear(block, X, X[2 * width_of(X) :], G, form.foh)
+    return Linear(block, X, _after_first(X), G, form.foh)
 
 
 @open_rows.of(AsLiquid)
@@ -70,7 +70,13 @@ def _(form: Any, block: Any) -> Any:
 def _(form: Any, block: Any) -> Any:
     X, G = make_states(block, 1)
     F = zeros((3 * CHUNK * width_of(X),), X)
-    return Liquid(block, X, X[2 * width_of(X) :], G, F, form.project)
+    return Liquid(block, X, _after_first(X), G, F, form.project)
+
+
+@maker
+def _after_first(X: Any) -> Any:
+    """States from sample 0 on."""
+    return piece(X, 2 * width_of(X), (2 * CHUNK * width_of(X),))
 
 
 @maker

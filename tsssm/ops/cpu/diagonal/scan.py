@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tsssm.ops.cpu.allocation import empty, empty_like
-from tsssm.ops.cpu.calls import contiguous, place, renewed, run_backward, run_forward, signals
+from tsssm.ops.cpu.calls import contiguous, joined, place, renewed, run_backward, run_forward, signals
 from tsssm.ops.cpu.coefficients import FOH, GBT, ZOH, Rule
 from tsssm.ops.cpu.diagonal.block import System, any_slow
 from tsssm.ops.cpu.diagonal.cells import AsCoupled, AsDriven, AsPlain
@@ -104,7 +104,7 @@ class _Call(NamedTuple):
     def inputs(self, by_sample: Signals, x: Tensor) -> tuple[Any, ...]:
         """What kernels take but for cut and gradients; ``x`` (slots, batch, H, N)."""
         options = (self.at_rest, self.reverse)
-        return by_sample, self.places, self.times, self.own, self.form, place(x, 4), *options
+        return by_sample, self.places, self.times, self.own, self.form, joined(x, 4), *options
 
     def key(self) -> Hashable:
         """What says of which types those are."""

@@ -34,7 +34,7 @@ from tsssm.ops.cpu.dplr.system import (
     scatter_system,
     term,
 )
-from tsssm.ops.cpu.memory import zeros
+from tsssm.ops.cpu.memory import wipe, zeros
 from tsssm.ops.cpu.passes import advance, backward_series, forward_series, make_room, retreat
 from tsssm.ops.cpu.simd import load, pair, plus, splat, store, width_of
 
@@ -69,7 +69,7 @@ class Work(NamedTuple):
 
 class Coupled(NamedTuple):
     """Cell of a block. ``own`` is None on a regular grid, of which ``fixed``, ``resolvents`` and
-    ``response`` are; ``kept`` are the v and the inverses of all samples."""
+    ``response`` are; ``kept`` are the v and the inverses of all samples, and how many series there are."""
 
     own: Any
     system: Any
@@ -125,18 +125,20 @@ def _open(operands: Any, dt: Any, alpha: float, kept: Any, h0: int, gradient: bo
 def _keep(cell: Any, place: Any, span: Any, writing: bool) -> None:
     """Write v and the inverses of a chunk to where they are kept, or read them."""
     d, b, block = place
-    work, (v, inverses) = cell.work, cell.kept
+    work, (v, inverses, batch), rank = cell.work, cell.kept, cell.system.rank
     h0, size = block * width_of(v), CHUNK * width_of(v)
-    for r in range(v.shape[1] if v.size > 0 else 0):
+    for r in range(rank if v.size > 0 else 0):
+        row = (d * rank + r) * batch + b
         if writing:
-            write(v[d, r], b, h0, span, work.v, r * size)
+            write(v, row, h0, span, work.v, r * size)
         else:
-            read(v[d, r], b, h0, span, work.v, r * size)
-    for r in range(inverses.shape[1] if inverses.size > 0 else 0):
+            read(v, row, h0, span, work.v, r * size)
+    for r in range(rank * rank if inverses.size > 0 else 0):
+        row = (d * rank * rank + r) * batch + b
         if writing:
-            write(inverses[d, r], b, h0, span, work.inverses, r * size)
+            write(inverses, row, h0, span, work.inverses, r * size)
         else:
-            read(inverses[d, r], b, h0, span, work.inverses, r * size)
+            read(inverses, row, h0, span, work.inverses, r * size)
 
 
 @inline
@@ -202,28 +204,28 @@ def forward_pass(
 ) -> None:
     """Outputs, states ``x`` (batch, H, N, 2) renewed, and what the adjoint needs.
 
-    ``dt`` is None on a regular grid. ``kept`` are v (K, R, batch, L, H) and inverses (K, R^2, batch, L, H),
+    ``dt`` is None on a regular grid. ``kept`` are v (K R batch, L, H) and inverses (K R^2 batch, L, H),
     or empty. ``x`` belongs to the first direction; ``options`` say that it arrives as zeros, and that the
     direction is reversed.
     """
     signals, operands = arrays(signals, times.gaps), arrays(operands, times.gaps)
     v, inverses, x = arrays(kept[0], times.gaps), arrays(kept[1], times.gaps), arrays(x, times.gaps)
-    width, readouts, (at_rest, reverse) = width_of(signals.u), signals.y.shape[0], options
-    room = make_room(signals, times.gaps, False)
+    width, readouts, (at_rest, reverse) = width_of(signals.u), operands.C.shape[1], options
+    room, kept_here = make_room(signals, readouts, times.gaps, False), (v, inverses, signals.u.shape[0])
     for index in range(cut.first, cut.last):
         h0 = index * width
-        cell = _open(operands, dt, alpha, (v, inverses), h0, False)
-        D = gather_rows(operands.D, readouts, h0)
+        cell = _open(operands, dt, alpha, kept_here, h0, False)
+        D = gather_rows(operands.D, readouts, False, h0)
         state = zeros((1, cell.system.modes, 2, width), x)
         for d in range(operands.C.shape[0]):
-            gather_readout(operands.C[d], h0, cell.C)
+            gather_readout(operands.C, d, h0, cell.C)
             for b in range(cut.b0, cut.b1):
-                state[:] = 0
+                wipe(state)
                 if d == 0 and not at_rest:
-                    load_state(x, b, h0, state[0])
+                    load_state(x, b, h0, state, 0)
                 forward_series(cell, signals, times, dt, room, D, state, (d, b, index), reverse != (d == 1))
                 if d == 0:
-                    store_state(x, b, h0, state[0])
+                    store_state(x, b, h0, state, 0)
 
 
 @kernel
@@ -238,30 +240,30 @@ def backward_pass(
     """
     signals, operands = arrays(signals, times.gaps), arrays(operands, times.gaps)
     v, inverses, gx = arrays(kept[0], times.gaps), arrays(kept[1], times.gaps), arrays(gx, times.gaps)
-    width, readouts = width_of(signals.u), signals.y.shape[0]
-    room = make_room(signals, times.gaps, True)
+    width, readouts = width_of(signals.u), operands.C.shape[1]
+    room, kept_here = make_room(signals, readouts, times.gaps, True), (v, inverses, signals.u.shape[0])
     for index in range(cut.first, cut.last):
         h0 = index * width
-        cell = _open(operands, dt, alpha, (v, inverses), h0, True)
-        D, gD = gather_rows(operands.D, readouts, h0), gather_rows(operands.D[:0], readouts, h0)
+        cell = _open(operands, dt, alpha, kept_here, h0, True)
+        D, gD = gather_rows(operands.D, readouts, False, h0), zeros((readouts, width), gx)
         carry = zeros((1, cell.system.modes, 2, width), gx)
         before = zeros(carry.shape, gx)
         for d in range(operands.C.shape[0]):
-            gather_readout(operands.C[d], h0, cell.C)
+            gather_readout(operands.C, d, h0, cell.C)
             for b in range(cut.b0, cut.b1):
-                carry[:] = 0
-                cell.work.gv[:] = 0
+                wipe(carry)
+                wipe(cell.work.gv)
                 if d == 0:
-                    load_state(gx, b, h0, carry[0])
+                    load_state(gx, b, h0, carry, 0)
                 place = (d, b, index)
                 backward_series(
                     cell, signals, times, dt, room, D, gD, before, carry, place, reverse != (d == 1)
                 )
                 if d == 0:
                     _back_to_the_first_state(cell, before, carry)
-                    store_state(gx, b, h0, carry[0])
-            scatter_readout(cell.gC, gradients.C[d], h0)
+                    store_state(gx, b, h0, carry, 0)
+            scatter_readout(cell.gC, gradients.C, d, h0)
         if dt is None:
             discretise_adjoint(cell.system, cell.resolvents, cell.gradient, alpha)
         scatter_system(cell.gradient, gradients, h0)
-        scatter_rows(gD, gradients.D, h0)
+        scatter_rows(gD, gradients.D, False, h0)

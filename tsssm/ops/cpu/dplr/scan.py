@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tsssm.ops.cpu.allocation import empty, empty_like
-from tsssm.ops.cpu.calls import contiguous, place, renewed, run_backward, run_forward, signals
+from tsssm.ops.cpu.calls import contiguous, joined, place, renewed, run_backward, run_forward, signals
 from tsssm.ops.cpu.dplr.passes import Operands, backward_pass, forward_pass
 from tsssm.ops.cpu.gaps import own_gaps
 from tsssm.ops.cpu.layout import ranges, samples, saved_states
@@ -81,7 +81,7 @@ def dplr_scan(
     x = C.new_zeros(u.shape[0], *C.shape[2:]) if x0 is None else renewed(x0)
     saved, v, inverses = (empty(shape, u.dtype) for shape in saved_shapes(u, P, C, dt, alpha, save))
     inputs = _inputs(u, system, D, dt, alpha)
-    inputs = (signals(u, y, saved, None), *inputs, (place(v, 5), place(inverses, 5)), place(x, 3))
+    inputs = (signals(u, y, saved, None), *inputs, (joined(v, 3), joined(inverses, 3)), place(x, 3))
     key = u.dtype, inputs[3] is None
     run_forward(forward_pass, key, (*inputs, (x0 is None, reverse)), ranges(u, _work(u, P, C)))
     return y.transpose(0, 1), x, saved, v, inverses
@@ -114,7 +114,7 @@ def dplr_scan_adjoint(
     D = None if D is None else contiguous(D)
     gx, gu = renewed(gx), empty_like(u)
     operands, times, own, _ = _inputs(u, system, D, dt, alpha)
-    kept = (place(v, 5), place(inverses, 5))
+    kept = (joined(v, 3), joined(inverses, 3))
     inputs = (signals(u, gy, saved, None, gu), operands, times, own, alpha, kept, place(gx, 3), reverse)
     key, cut = (u.dtype, own is None), ranges(u, 2 * _work(u, P, C))
     *gradients, gD = run_backward(backward_pass, key, inputs, operands, u.dtype, cut)

@@ -136,7 +136,8 @@ def discretise(system: Any, alpha: float) -> Any:
     """E, g B, g P and Q of a regular grid of gap 1, and the resolvents (N, 2, W)."""
     width, fixed = width_of(system.values), empty_system(system)
     resolvents = zeros((system.modes, 2, width), system.values)
-    fixed.values[:] = system.values
+    for i in range(system.values.size // width):
+        store(fixed.values, i * width, load(system.values, i * width))
     one, weight = splat(1.0, system.values), splat(alpha, system.values)
     for n in range(system.modes):
         eigenvalue = term(system, n, LAMBDA)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from tsssm.ops.cpu.compiling import kernel, maker
+from tsssm.ops.cpu.buffers import bare
+from tsssm.ops.cpu.compiling import kernel, maker, routine
 from tsssm.ops.cpu.features.pooling import BLOCK, pool_block, read_block
 from tsssm.ops.cpu.features.states import mix, run_dense, run_diagonal
+from tsssm.ops.cpu.memory import piece, wipe, zeros
 from tsssm.ops.cpu.simd import load, store, width_of
 
 # Samples whose states stand in the cache at one time: 32 KiB for 16 real states in float32.
@@ -52,28 +52,28 @@ class Room(NamedTuple):
 
 @maker
 def _make_room(scanned: Any) -> Any:
-    dtype, padded = scanned.u.dtype, scanned.table.shape[3]
+    u, padded = scanned.u, scanned.table.shape[3]
     return Room(
-        np.zeros((2, CHUNK), dtype),
-        np.zeros((scanned.C.shape[2] - 1, CHUNK), dtype),
-        np.zeros(CHUNK, dtype),
-        np.empty(2 * CHUNK * padded, dtype),
-        np.empty((5 * BLOCK, width_of(scanned.u)), dtype),
+        zeros((2, CHUNK), u),
+        zeros((scanned.C.shape[2] - 1, CHUNK), u),
+        zeros((CHUNK,), u),
+        zeros((2 * CHUNK * padded,), u),
+        zeros((5 * BLOCK, width_of(u)), u),
     )
 
 
-@maker
+@routine
 def _run_chunk(scanned: Any, group: int, start: int, count: int, at_rest: bool, x: Any, room: Any) -> None:
     """States of a group over a chunk, from ``x`` on; ``at_rest`` says that nothing was before it."""
     table, index = scanned.table, scanned.index
-    mix(scanned.u, scanned.held, scanned.mixing[group], start, count, at_rest, room.v)
+    mix(scanned.u, scanned.held, scanned.mixing, group, start, count, at_rest, room.v)
     if scanned.diagonal:
         run_diagonal(table, index, start, count, group, room.v, x, room.by_mode, room.Z)
     else:
         run_dense(table, index, start, count, group, room.v, x, room.by_mode, room.Z)
 
 
-@maker
+@routine
 def _pool_span(
     scanned: Any, kept: Any, group: int, span: Any, x: Any, out: Any, at_out: int, readouts: int, room: Any
 ) -> None:
@@ -83,29 +83,58 @@ def _pool_span(
     before and after.
     """
     first, last, at_rest = span
-    flat, blocks = (scanned.C.reshape(-1), kept.thresholds.reshape(-1)), readouts // BLOCK
+    flat, blocks = (bare(scanned.C), bare(kept.thresholds)), readouts // BLOCK
     for start in range(first, last, CHUNK):
         count = min(CHUNK, last - start)
+        wipe(room.weight)
         for k in range(count):  # a slice in place of it compiles a message with shapes, for a second
             room.weight[k] = kept.weight[start + k]
-        room.weight[count:] = 0
         _run_chunk(scanned, group, start, count, at_rest and start == first, x, room)
         for b in range(blocks):
             pool_block(room, count, flat, group * blocks + b, kept, out, at_out + b * BLOCK, readouts)
 
 
+@routine
+def _read_span(scanned: Any, group: int, span: Any, x: Any, every: Any, room: Any) -> None:
+    """Every readout of a group over a span of samples, into ``every``; ``span`` and ``x`` as above."""
+    (first, last, at_rest), length, width = span, every.shape[2], width_of(every)
+    blocks, rows = scanned.C.shape[1], scanned.C.shape[2] - 1
+    y, flat_C, flat_out = room.buffers, bare(scanned.C), bare(every)
+    for start in range(first, last, CHUNK):
+        count = min(CHUNK, last - start)
+        _run_chunk(scanned, group, start, count, at_rest and start == first, x, room)
+        for b in range(blocks):
+            at_c = (group * blocks + b) * (rows + 1) * BLOCK
+            for k in range(0, count, width):
+                read_block(room.Z, room.v, k, flat_C, at_c, y)
+                to = (group * blocks + b) * BLOCK * length + start + k
+                for r in range(BLOCK):
+                    if k + width <= count:
+                        store(flat_out, to, load(y, r * width))
+                    else:
+                        for j in range(count - k):
+                            flat_out[to + j] = y[r, j]
+                    to += length
+
+
 @kernel
-def pooled_pass(scanned: Any, kept: Any, offsets: Any, part: Any, out: Any) -> None:
-    """Series and groups of a ``part``, from first to last, into ``out`` (n, G, kinds, R), zero before."""
+def pooled_pass(scanned: Any, kept: Any, offsets: Any, part: Any, out: Any, every: Any) -> None:
+    """Series and groups of a ``part``, from first to last, into ``out`` (n, G, kinds, R), zero before.
+
+    Or, unless ``every`` (G, R, total) is empty, every readout of every sample into that: by the same kernel,
+    because few calls ask for it, and to compile another takes as long.
+    """
     groups, kinds, readouts = out.shape[1:]
     first, last, group_first, group_last = part
-    room, x = _make_room(scanned), np.empty(2 * scanned.table.shape[3], out.dtype)
-    flat_out = out.reshape(-1)
+    room, x, flat_out = _make_room(scanned), zeros((2 * scanned.table.shape[3],), out), bare(out)
     for i in range(first, last):
         for group in range(group_first, group_last):
-            x[:] = 0
+            wipe(x)
             span, to = (offsets[i], offsets[i + 1], True), (i * groups + group) * kinds * readouts
-            _pool_span(scanned, kept, group, span, x, flat_out, to, readouts, room)
+            if every.size > 0:
+                _read_span(scanned, group, span, x, every, room)
+            else:
+                _pool_span(scanned, kept, group, span, x, flat_out, to, readouts, room)
 
 
 @kernel
@@ -116,34 +145,9 @@ def resumed_pass(scanned: Any, kept: Any, first: int, at_rest: bool, states: Any
     added to ``out`` (G, kinds, R).
     """
     groups, kinds, readouts = out.shape
-    room, flat_out, span = _make_room(scanned), out.reshape(-1), (first, scanned.u.shape[1], at_rest)
+    room, flat_out, span = _make_room(scanned), bare(out), (first, scanned.u.shape[1], at_rest)
+    size = states.shape[1]
     for group in range(groups):
         to = group * kinds * readouts
-        _pool_span(scanned, kept, group, span, states[group], flat_out, to, readouts, room)
-
-
-@kernel
-def readout_pass(scanned: Any, offsets: Any, out: Any) -> None:
-    """Every readout of every sample, into ``out`` (G, R, total)."""
-    groups, blocks, rows = scanned.C.shape[0], scanned.C.shape[1], scanned.C.shape[2] - 1
-    width, length = width_of(scanned.u), out.shape[2]
-    room, x = _make_room(scanned), np.empty(2 * scanned.table.shape[3], out.dtype)
-    y, flat_C, flat_out = room.buffers, scanned.C.reshape(-1), out.reshape(-1)
-    for i in range(len(offsets) - 1):
-        for group in range(groups):
-            x[:] = 0
-            for start in range(offsets[i], offsets[i + 1], CHUNK):
-                count = min(CHUNK, offsets[i + 1] - start)
-                _run_chunk(scanned, group, start, count, start == offsets[i], x, room)
-                for b in range(blocks):
-                    at_c = (group * blocks + b) * (rows + 1) * BLOCK
-                    for k in range(0, count, width):
-                        read_block(room.Z, room.v, k, flat_C, at_c, y)
-                        to = (group * blocks + b) * BLOCK * length + start + k
-                        for r in range(BLOCK):
-                            if k + width <= count:
-                                store(flat_out, to, load(y, r * width))
-                            else:
-                                for j in range(count - k):
-                                    flat_out[to + j] = y[r, j]
-                            to += length
+        x = piece(states, group * size, (size,))
+        _pool_span(scanned, kept, group, span, x, flat_out, to, readouts, room)

@@ -7,7 +7,8 @@ from typing import Any
 from llvmlite import ir
 from numba.extending import intrinsic
 
-from tsssm.ops.cpu.compiling import inline, maker
+from tsssm.ops.cpu.compiling import inline, routine
+from tsssm.ops.cpu.memory import piece
 from tsssm.ops.cpu.simd import load, splat, store, where, width_of
 
 #: Readouts that compete with one another.
@@ -40,7 +41,7 @@ def smaller(a: Any, b: Any) -> Any:
     return where(a < b, a, b)
 
 
-@maker
+@routine
 def read_block(Z: Any, v: Any, k: int, C: Any, at_c: int, y: Any) -> None:
     """Eight readouts of the W samples from ``k`` on, into the registers of ``y`` (8, W).
 
@@ -75,7 +76,7 @@ def read_block(Z: Any, v: Any, k: int, C: Any, at_c: int, y: Any) -> None:
     store(y, 7 * width, y7)
 
 
-@maker
+@routine
 def pool_block(
     room: Any, count: int, flat: Any, block: int, kept: Any, out: Any, at_out: int, readouts: int
 ) -> None:
@@ -87,7 +88,7 @@ def pool_block(
     """
     Z, (C, thresholds), width = room.Z, flat, width_of(room.Z)
     kinds = 2 * kept.shares + 2 * kept.competition
-    y, sums = room.buffers[:BLOCK], room.buffers[BLOCK:]
+    y, sums = piece(room.buffers, 0, (BLOCK, width)), piece(room.buffers, BLOCK * width, (4 * BLOCK, width))
     zero, at_c, at_b = splat(0.0, Z), block * (Z.shape[0] + 1) * BLOCK, 2 * block * BLOCK
     for r in range(kinds * BLOCK):
         store(sums, r * width, zero)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tsssm.discretize import discretize_dense, discretize_diagonal
 from tsssm.ops.cpu import threads
-from tsssm.ops.cpu.features.passes import Kept, Scanned, pooled_pass, readout_pass
+from tsssm.ops.cpu.features.passes import Kept, Scanned, pooled_pass
 from tsssm.ops.cpu.features.pooling import BLOCK
 from tsssm.ops.cpu.layout import as_array, lane_count
 
@@ -45,7 +45,8 @@ def pooled_scan(
     shape = (len(offsets) - 1, groups, 2 * (shares + competition), readouts)
     out, edges = torch.zeros(shape, dtype=u.dtype), as_array(offsets)
     cut = _cut(edges, groups, n_threads)
-    threads.run([partial(pooled_pass, scanned, kept, edges, part, out.numpy()) for part in cut], len(cut))
+    run = partial(pooled_pass, scanned, kept, edges)
+    threads.run([partial(run, part, out.numpy(), _nothing(u, 3)) for part in cut], len(cut))
     return out
 
 
@@ -65,8 +66,15 @@ def readout_scan(
     """What the reference computes, for a number of readouts that is a multiple of 8."""
     y = u.new_empty((*C.shape[:2], u.shape[1]))
     scanned = _scanned((u, held, steps, index), A, B, mix_u, mix_held, C, D)
-    readout_pass(scanned, as_array(offsets), y.numpy())
+    kept = Kept(_nothing(u, 1), _nothing(u, 4), False, False)
+    whole = 0, len(offsets) - 1, 0, len(C)
+    pooled_pass(scanned, kept, as_array(offsets), whole, _nothing(u, 4), y.numpy())
     return y
+
+
+def _nothing(like: Tensor, axes: int) -> NDArray[Any]:
+    """An array of no numbers, for what a call does not want."""
+    return as_array(like.new_empty((0,) * axes))
 
 
 def _scanned(

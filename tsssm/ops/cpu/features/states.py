@@ -8,24 +8,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from tsssm.ops.cpu.compiling import maker
+from tsssm.ops.cpu.compiling import routine
 from tsssm.ops.cpu.simd import BYTES, load, splat, store
 
 
-@maker
-def mix(u: Any, held: Any, weights: Any, start: int, count: int, at_rest: bool, v: Any) -> None:
+@routine
+def mix(u: Any, held: Any, weights: Any, group: int, start: int, count: int, at_rest: bool, v: Any) -> None:
     """The input of a group around the samples from ``start`` on.
 
     ``v[0]`` is the input at the beginning of the step that leads to a sample and ``v[1]`` the one at its end.
-    ``weights`` are those of the channels of ``u``, then of ``held``. Over the step that leads to the first
-    sample of a series the input counts as constant.
+    ``weights`` of a group are those of the channels of ``u``, then of ``held``. Over the step that leads to
+    the first sample of a series the input counts as constant.
     """
     for k in range(count):
         v[0, k] = 0
         v[1, k] = 0
     channels = u.shape[0]
     for h in range(channels):
-        weight = weights[h]
+        weight = weights[group, h]
         if weight != 0:
             v[0, 0] += weight * u[h, start if at_rest else start - 1]
             for k in range(1, count):
@@ -33,7 +33,7 @@ def mix(u: Any, held: Any, weights: Any, start: int, count: int, at_rest: bool, 
             for k in range(count):
                 v[1, k] += weight * u[h, start + k]
     for h in range(held.shape[0]):
-        weight = weights[channels + h]
+        weight = weights[group, channels + h]
         if weight != 0:
             for k in range(count):
                 constant = weight * held[h, start + k]
@@ -41,7 +41,7 @@ def mix(u: Any, held: Any, weights: Any, start: int, count: int, at_rest: bool, 
                 v[1, k] += constant
 
 
-@maker
+@routine
 def run_diagonal(
     table: Any, index: Any, start: int, count: int, group: int, v: Any, x: Any, by_mode: Any, Z: Any
 ) -> None:
@@ -71,7 +71,7 @@ def run_diagonal(
         turn(by_mode, width, 2 * width, count, used, Z, half + n)
 
 
-@maker
+@routine
 def run_dense(
     table: Any, index: Any, start: int, count: int, group: int, v: Any, x: Any, by_mode: Any, Z: Any
 ) -> None:
@@ -101,7 +101,7 @@ def run_dense(
     turn(by_mode, 0, rows, count, size, Z, 0)
 
 
-@maker
+@routine
 def turn(by_mode: Any, first: int, stride: int, count: int, used: int, Z: Any, row: int) -> None:
     """Write ``used`` modes of each sample, which stand ``stride`` numbers apart, as rows of Z."""
     for n in range(used):

@@ -19,7 +19,7 @@ from tsssm.ops.cpu.allocation import empty, empty_like
 from tsssm.ops.cpu.gating import kernels
 from tsssm.ops.cpu.layout import flat
 
-_NO_NOISE = np.empty(0, np.int16)
+_NO_NOISE, _NO_SLOPE = np.empty(0, np.int16), np.empty(0, np.float32)
 # Numbers of a block in y: few enough for the cache, and enough to hide what the calls for a block cost.
 _BLOCK = 2**16
 # Numbers in y below which a second thread costs more than it brings.
@@ -97,7 +97,7 @@ def gated_mix(
         memory = torch.from_numpy(buffer)
         for block in blocks:
             n = block.stop - block.start
-            kernels.gelu(ys[block], *inner.of(block), buffer)
+            kernels.gelu(ys[block], *inner.of(block), buffer, _NO_SLOPE)
             z, first = (saved, 2 * block.start) if save else (memory, most)
             torch.mm(_rows(memory, 0, n, channels), W, out=_rows(z, first, 2 * n, 2 * channels))
             pairs = (zs if save else buffer)[first : first + 2 * n]
@@ -120,7 +120,7 @@ def gated_mix_adjoint(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of y, W and the bias from that of `gated_mix`; that of h is g itself."""
     gy, channels = empty_like(y), y.shape[-1]
-    gs, zs, ys, shift, gys = flat(g), flat(z), flat(y), flat(bias), flat(gy)
+    gs, zs, ys, shift, target = flat(g), flat(z), flat(y), flat(bias), gy.view(-1)
     inner, outer = _dropout(noise_y, level), _dropout(noise_h, level)
     W = weight.detach()
     runs = _runs(y)
@@ -131,17 +131,18 @@ def gated_mix_adjoint(
         most = blocks[0].stop - blocks[0].start
         buffer = _take(5 * most)
         memory = torch.from_numpy(buffer)
-        x, slope, gx, gz = (buffer[k * most :] for k in range(4))
+        x, slope, gz = (buffer[k * most :] for k in (0, 1, 3))
         sums = gbias.numpy()
         for block in blocks:
             n = block.stop - block.start
-            kernels.gelu_and_slope(ys[block], *inner.of(block), x, slope)
+            kernels.gelu(ys[block], *inner.of(block), x, slope)
             pairs = zs[2 * block.start : 2 * block.stop]
             kernels.gated_sum_adjoint(gs[block], pairs, shift, *outer.of(block), gz, sums)
             rows = _rows(memory, 3 * most, 2 * n, 2 * channels)
             gW.addmm_(rows.t(), _rows(memory, 0, n, channels))
             torch.mm(rows, W, out=_rows(memory, 2 * most, n, channels))
-            kernels.product(gx, slope, gys[block])
+            gx, slopes = (memory[k * most : k * most + n] for k in (2, 1))
+            torch.mul(gx, slopes, out=target[block])
         _free.append(buffer)
 
     threads.run([partial(task, *parts) for parts in zip(runs, gW, gbias, strict=True)], len(runs))

@@ -12,7 +12,7 @@ from typing import Any
 from tsssm.ops.cpu.compiling import inline, kernel
 from tsssm.ops.cpu.gating.normal import kept, logistic, normal
 from tsssm.ops.cpu.lanewise import constant
-from tsssm.ops.cpu.memory import zeros
+from tsssm.ops.cpu.memory import wipe, zeros
 from tsssm.ops.cpu.simd import load, splat, store, where
 
 # Rows whose contributions to the gradient of the bias are added up before they join the total: a long sum
@@ -29,32 +29,16 @@ def _dropped(value: Any, noise: Any, at: int, least: int, scale: Any) -> Any:
 
 
 @kernel
-def gelu(y: Any, noise: Any, least: int, scale: float, out: Any) -> None:
-    """m y Phi(y)."""
-    factor = splat(scale, y)
-    for at in range(0, y.size, WIDTH):
-        value = load(y, at)
-        share, _ = normal(value)
-        store(out, at, _dropped(value * share, noise, at, least, factor))
-
-
-@kernel
-def gelu_and_slope(y: Any, noise: Any, least: int, scale: float, out: Any, slope: Any) -> None:
-    """m y Phi(y), and its derivative m (Phi(y) + y phi(y))."""
+def gelu(y: Any, noise: Any, least: int, scale: float, out: Any, slope: Any) -> None:
+    """m y Phi(y), and its derivative m (Phi(y) + y phi(y)) unless ``slope`` is empty."""
     factor = splat(scale, y)
     for at in range(0, y.size, WIDTH):
         value = load(y, at)
         share, bell = normal(value)
         store(out, at, _dropped(value * share, noise, at, least, factor))
-        rise = share + value * bell * constant(value, "1/sqrt(2 pi)")
-        store(slope, at, _dropped(rise, noise, at, least, factor))
-
-
-@kernel
-def product(one: Any, other: Any, out: Any) -> None:
-    """Entry by entry."""
-    for at in range(0, out.size, WIDTH):
-        store(out, at, load(one, at) * load(other, at))
+        if slope.size > 0:
+            rise = share + value * bell * constant(value, "1/sqrt(2 pi)")
+            store(slope, at, _dropped(rise, noise, at, least, factor))
 
 
 @kernel
@@ -80,7 +64,7 @@ def gated_sum_adjoint(
     factor = splat(scale, z)
     sums = zeros((2 * channels,), z)
     for start in range(0, rows, _ROWS):
-        sums[:] = 0
+        wipe(sums)
         for row in range(start, min(start + _ROWS, rows)):
             for c in range(0, channels, WIDTH):
                 at, pair = row * channels + c, 2 * row * channels + c

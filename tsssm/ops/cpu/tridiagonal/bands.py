@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tsssm.ops.cpu.compiling import inline, maker, routine
-from tsssm.ops.cpu.memory import zeros
-from tsssm.ops.cpu.simd import beside, load, loads, nothing, splat, stores, where, width_of
+from tsssm.ops.cpu.memory import wipe, zeros
+from tsssm.ops.cpu.simd import beside, load, loads, nothing, splat, store, stores, where, width_of
 
 # A step s is stiff if alpha s |V| > STIFF |T|, by the largest entries.
 STIFF = 64.0
@@ -80,7 +78,8 @@ def open_bands(operands: Any, gaps: Any, alpha: float, h0: int) -> Any:
     T, V, B, width = operands.T, operands.V, operands.B, width_of(operands.B)
     channels, modes = B.shape
     matrix, system = zeros((modes + 2, 3, width), B), zeros((modes + 2, 4, width), B)
-    matrix[:, 1] = 1.0  # lanes without a channel: any regular matrix will do
+    for n in range(modes + 2):  # lanes without a channel: any regular matrix will do
+        store(matrix, (3 * n + 1) * width, splat(1.0, matrix))
     for w in range(min(width, channels - h0)):
         for n in range(modes):
             for i in range(3):
@@ -91,7 +90,9 @@ def open_bands(operands: Any, gaps: Any, alpha: float, h0: int) -> Any:
     bound, entry, readouts = _stiffness(matrix, system, alpha), 3 * (modes + 2) * width, operands.C.shape[1]
     C, factors = zeros((readouts, modes + 2, width), B), zeros((max(2, gaps.size) * entry,), B)
     Z = zeros((plane_of(modes, width),), B)
-    stiffest = np.max(bound)
+    stiffest = bound[0]
+    for w in range(1, width):
+        stiffest = max(stiffest, bound[w])
     bands = Bands(matrix, system, C, factors, entry, bound, stiffest, alpha, modes, readouts, Z)
     for i in range(0, gaps.size, 2):
         j = min(i + 1, gaps.size - 1)
@@ -115,28 +116,31 @@ def _stiffness(matrix: Any, system: Any, alpha: float) -> Any:
     """For each channel (W,) the inverse of the step from which on it is stiff (see `recurrence.advance`)."""
     out = zeros((width_of(matrix),), matrix)
     for w in range(out.size):
-        of_T = np.max(np.abs(matrix[:, :, w]))
-        out[w] = alpha * np.max(np.abs(system[:, :3, w])) / (STIFF * of_T) if of_T > 0 else 0.0
+        of_T, of_V = 0.0, 0.0
+        for n in range(matrix.shape[0]):
+            for i in range(3):
+                of_T, of_V = max(of_T, abs(matrix[n, i, w])), max(of_V, abs(system[n, i, w]))
+        out[w] = alpha * of_V / (STIFF * of_T) if of_T > 0 else 0.0
     return out
 
 
 @routine
-def gather_readout(C: Any, h0: int, out: Any) -> None:
-    """Readouts (M, H, N) into those (M, N + 2, W) of a block."""
-    for m in range(C.shape[0]):
-        for w in range(min(width_of(C), C.shape[1] - h0)):
-            for n in range(C.shape[2]):
-                out[m, n + 1, w] = C[m, h0 + w, n]
+def gather_readout(C: Any, d: int, h0: int, out: Any) -> None:
+    """Readouts (K, M, H, N) of a direction into those (M, N + 2, W) of a block."""
+    for m in range(C.shape[1]):
+        for w in range(min(width_of(C), C.shape[2] - h0)):
+            for n in range(C.shape[3]):
+                out[m, n + 1, w] = C[d, m, h0 + w, n]
 
 
 @routine
-def scatter_readout(g_readout: Any, gC: Any, h0: int) -> None:
+def scatter_readout(g_readout: Any, gC: Any, d: int, h0: int) -> None:
     """The way back of `gather_readout`; clears what it was given."""
-    for m in range(gC.shape[0]):
-        for w in range(min(width_of(gC), gC.shape[1] - h0)):
-            for n in range(gC.shape[2]):
-                gC[m, h0 + w, n] = g_readout[m, n + 1, w]
-    g_readout[:] = 0
+    for m in range(gC.shape[1]):
+        for w in range(min(width_of(gC), gC.shape[2] - h0)):
+            for n in range(gC.shape[3]):
+                gC[d, m, h0 + w, n] = g_readout[m, n + 1, w]
+    wipe(g_readout)
 
 
 @routine

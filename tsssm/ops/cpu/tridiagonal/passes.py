@@ -18,7 +18,7 @@ import numpy as np
 from tsssm.ops.cpu.blocks import CHUNK, Span, lookback, read, write
 from tsssm.ops.cpu.buffers import arrays
 from tsssm.ops.cpu.compiling import inline, kernel, maker
-from tsssm.ops.cpu.memory import zeros
+from tsssm.ops.cpu.memory import wipe, zeros
 from tsssm.ops.cpu.simd import beside, load, loads, splat, store, stores, width_of
 from tsssm.ops.cpu.tridiagonal.bands import (
     factor,
@@ -63,10 +63,13 @@ class Room(NamedTuple):
 
 
 @maker
-def _make_room(signals: Any) -> Any:
+def _make_room(signals: Any, readouts: int) -> Any:
     u, size = signals.u, 2 * CHUNK * width_of(signals.u)
-    gap, which = np.ones((2, CHUNK), u.dtype), np.zeros((2, CHUNK), np.int64)
-    return Room(zeros((size,), u), zeros((signals.y.shape[0] * size,), u), zeros((size,), u), gap, which)
+    gap, which = zeros((2, CHUNK), u), zeros((2, CHUNK), np.int64)
+    for row in range(2):
+        for k in range(CHUNK):
+            gap[row, k] = 1.0
+    return Room(zeros((size,), u), zeros((readouts * size,), u), zeros((size,), u), gap, which)
 
 
 @inline
@@ -94,9 +97,10 @@ def _sample(bands: Any, gaps: Any, room: Any, k: int) -> Any:
 
 
 @inline
-def _keep_state(saved: Any, place: Any, modes: int, X: Any, row: int, keep: bool) -> None:
-    """Keep the state of one series in ``saved``, or take it from there."""
-    at, width = lookback(saved, place), width_of(X)
+def _keep_state(signals: Any, place: Any, modes: int, X: Any, row: int, keep: bool) -> None:
+    """Keep the state of one series in ``signals.saved``, or take it from there."""
+    saved, width = signals.saved, width_of(X)
+    at = lookback(saved, signals.u, place)
     for n in range(modes):
         here, there = (2 * (n + 1) + row) * width, at + n * width
         if keep:
@@ -115,14 +119,14 @@ def forward_pass(
     """
     signals, operands = arrays(signals, gaps.distinct), arrays(operands, gaps.distinct)
     x = arrays(x, gaps.distinct)
-    u, y, saved, width = signals.u, signals.y, signals.saved, width_of(signals.u)
-    length, readouts, modes, half = u.shape[1], y.shape[0], operands.B.shape[1], CHUNK * width_of(u)
-    room = _make_room(signals)
+    u, y, width, (batch, length, _) = signals.u, signals.y, width_of(signals.u), signals.u.shape
+    readouts, modes, half = operands.C.shape[1], operands.B.shape[1], CHUNK * width
+    room = _make_room(signals, readouts)
     for block in range(cut.first, cut.last):
         h0 = block * width
         bands = open_bands(operands, gaps.distinct, alpha, h0)
         for d in range(operands.C.shape[0]):
-            gather_readout(operands.C[d], h0, bands.C)
+            gather_readout(operands.C, d, h0, bands.C)
             for b in range(cut.b0, cut.b1, 2):
                 series = (b, min(b + 1, cut.b1 - 1))
                 X = zeros((plane_of(modes, width),), u)
@@ -130,15 +134,15 @@ def forward_pass(
                     load_state(x, series[row], h0, X, row)
                 for c in range((length + CHUNK - 1) // CHUNK):
                     span = Span(c * CHUNK, min(CHUNK, length - c * CHUNK), reverse != (d == 1))
-                    room.y[:] = 0
+                    wipe(room.y)
                     for row in range(2):
                         s = series[row]
                         read(u, s, h0, span, room.u, row * half)
                         _gather_gaps(gaps, d, s, length, span, row, room)
                         for m in range(readouts if d > 0 else 0):
-                            read(y[m], s, h0, span, room.y, (2 * m + row) * half)
-                        if saved.size > 0:
-                            _keep_state(saved, (d, s, block, c), modes, X, row, True)
+                            read(y, m * batch + s, h0, span, room.y, (2 * m + row) * half)
+                        if signals.saved.size > 0:
+                            _keep_state(signals, (d, s, block, c), modes, X, row, True)
                     for k in range(span.count):
                         sample, uk = _sample(bands, gaps, room, k), loads(room.u, k * width, half, 2)
                         yk = advance(bands, X, 0, 0, bands.Z, -1, sample, uk)
@@ -149,7 +153,7 @@ def forward_pass(
                             stores(room.y, to, loads(room.y, to, half, 2) + yk, half)
                     for row in range(2):
                         for m in range(readouts):
-                            write(y[m], series[row], h0, span, room.y, (2 * m + row) * half)
+                            write(y, m * batch + series[row], h0, span, room.y, (2 * m + row) * half)
                 for row in range(2 if d == 0 else 0):
                     store_state(x, series[row], h0, X, row)
 
@@ -198,9 +202,9 @@ def backward_pass(
     """
     signals, operands = arrays(signals, gaps.distinct), arrays(operands, gaps.distinct)
     gx = arrays(gx, gaps.distinct)
-    u, gu, saved, width = signals.u, signals.gu, signals.saved, width_of(signals.u)
-    length, readouts, modes, half = u.shape[1], signals.y.shape[0], operands.B.shape[1], CHUNK * width_of(u)
-    room, plane = _make_room(signals), plane_of(modes, width)
+    u, gu, width, (batch, length, _) = signals.u, signals.gu, width_of(signals.u), signals.u.shape
+    readouts, modes, half = operands.C.shape[1], operands.B.shape[1], CHUNK * width
+    room, plane = _make_room(signals, readouts), plane_of(modes, width)
     E, L = zeros((PART * plane,), u), zeros((PART * plane,), u)
     X, zeta = zeros(((CHUNK + 1) * plane,), u), zeros((CHUNK * plane,), u)
     work = Work(X, zeta, E, L, zeros((plane,), u))
@@ -209,26 +213,26 @@ def backward_pass(
         bands = open_bands(operands, gaps.distinct, alpha, h0)
         sums, gC = (zeros(bands.matrix.shape, u), zeros(bands.system.shape, u)), zeros(bands.C.shape, u)
         for d in range(operands.C.shape[0]):
-            gather_readout(operands.C[d], h0, bands.C)
+            gather_readout(operands.C, d, h0, bands.C)
             for b in range(cut.b0, cut.b1, 2):
                 series = (b, min(b + 1, cut.b1 - 1))
                 # A series without a partner is beside itself, where all gradients stay zero.
                 counted = min(2, cut.b1 - b)
-                work.G[:] = 0
-                room.y[:] = 0
+                wipe(work.G)
+                wipe(room.y)
                 for row in range(counted if d == 0 else 0):
                     load_state(gx, series[row], h0, work.G, row)
                 for c in range((length + CHUNK - 1) // CHUNK - 1, -1, -1):
                     span = Span(c * CHUNK, min(CHUNK, length - c * CHUNK), reverse != (d == 1))
-                    room.gu[:] = 0
+                    wipe(room.gu)
                     for row in range(2):
                         s = series[row]
                         read(u, s, h0, span, room.u, row * half)
                         _gather_gaps(gaps, d, s, length, span, row, room)
-                        _keep_state(saved, (d, s, block, c), modes, work.X, row, False)
+                        _keep_state(signals, (d, s, block, c), modes, work.X, row, False)
                     for row in range(counted):
                         for m in range(readouts):
-                            read(signals.y[m], series[row], h0, span, room.y, (2 * m + row) * half)
+                            read(signals.y, m * batch + series[row], h0, span, room.y, (2 * m + row) * half)
                         if d > 0:
                             read(gu, series[row], h0, span, room.gu, row * half)
                     _retreat_chunk(bands, gaps, room, work, plane, span.count, sums, gC)
@@ -236,5 +240,5 @@ def backward_pass(
                         write(gu, series[row], h0, span, room.gu, row * half)
                 for row in range(counted if d == 0 else 0):
                     store_state(gx, series[row], h0, work.G, row)
-            scatter_readout(gC, gradients.C[d], h0)
+            scatter_readout(gC, gradients.C, d, h0)
         scatter_bands(sums[0], sums[1], gradients, h0)
