@@ -89,7 +89,8 @@ def test_a_sample_alone_is_normalised_by_the_running_statistics_on_a_device():
 def test_a_mean_far_from_zero_keeps_the_variance():
     h, weight, bias = (t.detach() for t in operands(4, 2000, 16, mean=1e4))
     ours, theirs = running(16), running(16, torch.float64)
-    out = batch_norm(h, *ours, weight, bias)
+    keep = torch.ones(4, 2000, dtype=torch.bool)
+    out = batch_norm(h, *ours, weight, bias, keep)
     expected = reference.batch_norm(h.double(), *theirs, weight.double(), bias.double(), None, 0.1, 1e-5)
     # The inputs stand 1e-3 apart at 1e4, a part in 2,000 of their spread.
     torch.testing.assert_close(out.double(), expected, rtol=1e-3, atol=2e-3)

@@ -179,9 +179,9 @@ from tsssm.ops import batch_norm
 assert tsssm.__file__.startswith(sys.argv[1])
 h = torch.randn(2, 3, 16)
 for _ in range(2):
-    one, zero = torch.ones(16), torch.zeros(16)
+    one, zero, keep = torch.ones(16), torch.zeros(16), torch.ones(2, 3, dtype=torch.bool)
     torch.testing.assert_close(
-        batch_norm(h, zero.clone(), one.clone(), one, zero),
+        batch_norm(h, zero.clone(), one.clone(), one, zero, keep),
         (h - h.mean((0, 1))) / (h.var((0, 1), correction=0) + 1e-5).sqrt(),
     )
 """

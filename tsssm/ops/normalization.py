@@ -70,7 +70,8 @@ def batch_norm(
     count = h.shape[0] * h.shape[1] if keep is None else int(keep.sum())
     if count < 2:
         raise ValueError(f"h must have at least two samples to keep; got {count} of {tuple(h.shape)}.")
-    if fills_registers(h, *vectors.values()):
+    # Without padding PyTorch's is as fast.
+    if keep is not None and fills_registers(h, *vectors.values()):
         # Numba is imported, and its kernels are loaded, when the first CPU tensor arrives.
         from tsssm.ops.autograd import normalization as compiled
 

@@ -22,7 +22,7 @@ class BatchNorm(torch.autograd.Function):
         running_var: Tensor,
         weight: Tensor,
         bias: Tensor,
-        keep: Tensor | None,
+        keep: Tensor,
         count: int,
         momentum: float,
         eps: float,

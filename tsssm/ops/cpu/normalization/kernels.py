@@ -1,6 +1,6 @@
 """Passes over rows (samples) of H channels, H a multiple of the width of a register.
 
-``keep`` says which rows count and is empty if all do. Sums are made of parts of so many rows: one by one, a
+``keep`` says which rows count. Sums are made of parts of so many rows: one by one, a
 long sum would lose digits. Calls on different ranges of rows may run at the same time.
 """
 
@@ -8,17 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from tsssm.ops.cpu.compiling import inline, kernel
-from tsssm.ops.cpu.memory import zeros
+from tsssm.ops.cpu.compiling import kernel
+from tsssm.ops.cpu.memory import wipe, zeros
 from tsssm.ops.cpu.simd import load, splat, store
 
 _ROWS = 256
 WIDTH = 16
-
-
-@inline
-def _counts(keep: Any, row: int) -> bool:
-    return keep.size == 0 or keep[row]
 
 
 @kernel
@@ -33,10 +28,10 @@ def statistics(h: Any, keep: Any, first: int, last: int, mean: Any, squares: Any
     for start in range(first, last, _ROWS):
         stop = min(start + _ROWS, last)
         rows = 0
-        sums[:] = 0
-        spread[:] = 0
+        wipe(sums)
+        wipe(spread)
         for row in range(start, stop):
-            if _counts(keep, row):
+            if keep[row]:
                 rows += 1
                 for c in range(0, channels, WIDTH):
                     store(sums, c, load(sums, c) + load(h, row * channels + c))
@@ -46,7 +41,7 @@ def statistics(h: Any, keep: Any, first: int, last: int, mean: Any, squares: Any
         for c in range(0, channels, WIDTH):
             store(sums, c, load(sums, c) * share)
         for row in range(start, stop):
-            if _counts(keep, row):
+            if keep[row]:
                 for c in range(0, channels, WIDTH):
                     difference = load(h, row * channels + c) - load(sums, c)
                     store(spread, c, load(spread, c) + difference * difference)
@@ -65,11 +60,10 @@ def normalised(h: Any, keep: Any, mean: Any, factor: Any, bias: Any, first: int,
     """(h - mean) factor + bias, and 0 where a row does not count."""
     channels, nothing = mean.size, splat(0.0, h)
     for row in range(first, last):
-        counts = _counts(keep, row)
         for c in range(0, channels, WIDTH):
             at = row * channels + c
             value = load(h, at)
-            if counts:
+            if keep[row]:
                 store(out, at, (value - load(mean, c)) * load(factor, c) + load(bias, c))
             else:
                 store(out, at, nothing)
@@ -83,10 +77,10 @@ def parameter_gradients(
     channels = mean.size
     products, sums = zeros((channels,), h), zeros((channels,), h)
     for start in range(first, last, _ROWS):
-        products[:] = 0
-        sums[:] = 0
+        wipe(products)
+        wipe(sums)
         for row in range(start, min(start + _ROWS, last)):
-            if _counts(keep, row):
+            if keep[row]:
                 for c in range(0, channels, WIDTH):
                     at = row * channels + c
                     upstream = load(g, at)
@@ -113,11 +107,10 @@ def input_gradient(
     """factor (g - offset - (h - mean) slope), and 0 where a row does not count."""
     channels, nothing = mean.size, splat(0.0, h)
     for row in range(first, last):
-        counts = _counts(keep, row)
         for c in range(0, channels, WIDTH):
             at = row * channels + c
             value = load(h, at)
-            if counts:
+            if keep[row]:
                 inner = load(g, at) - load(offset, c) - (value - load(mean, c)) * load(slope, c)
                 store(gh, at, inner * load(factor, c))
             else:

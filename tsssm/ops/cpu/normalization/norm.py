@@ -14,7 +14,6 @@ from tsssm.ops.cpu.allocation import empty_like
 from tsssm.ops.cpu.layout import as_array, flat
 from tsssm.ops.cpu.normalization import kernels
 
-_ALL = np.empty(0, np.bool_)
 # Entries below which a second thread costs more than it brings.
 _ENTRIES_PER_THREAD = 2**20
 
@@ -36,14 +35,14 @@ def batch_norm(
     running_var: Tensor,
     weight: Tensor,
     bias: Tensor,
-    keep: Tensor | None,
+    keep: Tensor,
     count: int,
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Output, and the mean and 1 / sqrt(variance + eps) of the ``count`` samples that count, (H,)."""
     parts, channels = _part_count(h), h.shape[-1]
-    rows = (flat(h), _ALL if keep is None else flat(keep))
+    rows = (flat(h), flat(keep))
     means, squares = (np.zeros((parts, channels), np.float32) for _ in range(2))
     counts = np.zeros((parts, 1), np.float32)
 
@@ -68,11 +67,11 @@ def batch_norm(
 
 
 def batch_norm_adjoint(
-    g: Tensor, h: Tensor, weight: Tensor, keep: Tensor | None, mean: Tensor, scale: Tensor, count: int
+    g: Tensor, h: Tensor, weight: Tensor, keep: Tensor, mean: Tensor, scale: Tensor, count: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of h, weight and bias from that of the output."""
     parts, channels = _part_count(h), h.shape[-1]
-    rows = (flat(g), flat(h), _ALL if keep is None else flat(keep))
+    rows = (flat(g), flat(h), flat(keep))
     middle, spread = as_array(mean), as_array(scale)
     products, sums = (np.zeros((parts, channels), np.float32) for _ in range(2))
 
