@@ -27,6 +27,7 @@ from tsssm.encoding import (
     is_chart,
     scores_of,
 )
+from tsssm.estimators._recipes import dropout_of, fitted_encoder, recipe_of
 from tsssm.features import ChartFeatures, StateSpaceFeatures, fit_logistic, predict_ridge
 from tsssm.features._charts import CONSTANTS
 
@@ -337,6 +338,17 @@ def test_a_network_on_charts_is_blended_and_saved(timed, tmp_path):
     np.testing.assert_allclose(clf.predict_proba(panel[[11]]), risk[[11]], atol=1e-6)
     reg = SSMRegressor(d_model=4, d_state=4, n_members=2, max_steps=6, random_state=0).fit(panel, y * 2.0)
     assert np.isfinite(reg.predict(panel)).all()
+
+
+def test_networks_of_other_series_know_nothing_of_charts():
+    """Their inputs, layers and training are those of the time before there were recipes of charts."""
+    rng = np.random.default_rng(0)
+    padded = rng.normal(size=(8, 5, 12))
+    padded[::2, :, 7:] = np.nan
+    for X in (rng.normal(size=(8, 3, 30)), padded):
+        encoder = fitted_encoder(Panel.from_numpy(X), "median", "auto", whole=True)
+        assert type(encoder) is PanelEncoder and dropout_of(encoder) is None
+        assert recipe_of(encoder, SSMClassifier()) == (4, 0.1, "mean", 0.01, 0.1, 64)
 
 
 def test_a_network_that_streams_reads_every_sample_of_a_chart():
