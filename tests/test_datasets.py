@@ -644,6 +644,7 @@ class TestTs:
 
     def test_repacked(self, folder):
         (folder / "uea").mkdir()
+        (folder / "tser").mkdir()
         arrays = {
             "X_train": np.ones((3, 2, 4)),
             "y_train": [1, 2, 3],
@@ -651,6 +652,8 @@ class TestTs:
             "y_test": [3],
         }
         np.savez(folder / "uea" / "uea_Toy.npz", **arrays)
+        np.savez(folder / "tser" / "Toy.npz", **arrays)
+        assert fetch_tser("Toy", part="train").target.tolist() == [1.0, 2.0, 3.0]
         toy = fetch_uea("Toy")
         assert (
             toy.data.dtype == np.float32

@@ -156,6 +156,10 @@ def fetch_tser(
     store = Store(data_home, download_if_missing)
     read = {}
     for which in _wanted(part):
+        repacked = _repacked("tser", name, which, store)
+        if repacked is not None:
+            read[which] = repacked
+            continue
         file = f"{name}/{name}_{which.upper()}.ts"
         path = store.find("tser", file)
         if path is None:
@@ -186,11 +190,9 @@ def _classification(collection: str, name: str, part: str, return_X_y: bool, sto
 
 def _read_part(collection: str, name: str, part: str, store: Store) -> tuple[Series, list[Any]]:
     """Series and labels of one part, from the user's files in any layout or the publisher's archive."""
-    repacked = store.find(collection, f"{collection}_{name}.npz") or store.find(collection, f"{name}.npz")
+    repacked = _repacked(collection, name, part, store)
     if repacked is not None:
-        with np.load(repacked) as arrays:
-            X, y = arrays[f"X_{part}"].astype(np.float32), arrays[f"y_{part}"].tolist()
-        return [_without_end(x) for x in X], y
+        return repacked
     stem = f"{name}_{part.upper()}"
     table = store.find(collection, f"{name}/{stem}.tsv")
     if table is not None:
@@ -202,6 +204,16 @@ def _read_part(collection: str, name: str, part: str, store: Store) -> tuple[Ser
     for member, content in members(path, lambda member: member.name == f"{stem}.ts"):
         return read_ts(content, f"{member} in {path}")
     raise ValueError(f"{path} lacks {stem}.ts.")
+
+
+def _repacked(collection: str, name: str, part: str, store: Store) -> tuple[Series, list[Any]] | None:
+    """Series and labels of one part from arrays in one file, if the user has it."""
+    path = store.find(collection, f"{collection}_{name}.npz") or store.find(collection, f"{name}.npz")
+    if path is None:
+        return None
+    with np.load(path) as arrays:
+        X, y = arrays[f"X_{part}"].astype(np.float32), arrays[f"y_{part}"].tolist()
+    return [_without_end(x) for x in X], y
 
 
 def _without_end(x: FloatArray) -> FloatArray:
