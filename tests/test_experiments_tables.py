@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import lzma
 import os
 from functools import partial
 from pathlib import Path
@@ -170,6 +171,44 @@ class TestArchives:
         ]
         uea.main(arguments)
         assert json.loads(path.read_text())["results"]["sets"]["BasicMotions"]["channels"] == 6
+
+
+class TestCinc:
+    def test_report(self, load, monkeypatch, tmp_path):
+        """Recordings are read back from their differences, and folds are judged by three of the classes."""
+        rng = np.random.default_rng(0)
+        labels = np.array(list("NNNNNAAAAAOOOOO~~~~~"))
+        level = np.array(["NAO~".index(label) for label in labels])
+        recordings = [
+            np.round(1000 * k + rng.normal(size=rng.integers(30, 60))).astype(np.int16) for k in level
+        ]
+        folder = tmp_path / "cinc2017"
+        folder.mkdir()
+        with lzma.open(folder / "cinc2017_100hz_first.npz.xz", "wb") as file:
+            np.savez(
+                file,
+                diff=np.concatenate([np.diff(x, prepend=np.int16(0)) for x in recordings]),
+                length=np.array([len(x) for x in recordings], dtype=np.int32),
+                label_v3=labels,
+            )
+        monkeypatch.setenv("TSSSM_DATA", str(tmp_path))
+        cinc = load("cinc2017")
+        X, y = cinc.load(None)
+        assert y.tolist() == labels.tolist()
+        for x, own in zip(X, recordings, strict=True):
+            assert_allclose(1000 * x[0], own, atol=1e-3)
+        assert len(cinc.load(7)[0]) == 7 and cinc.load(7)[0][6].shape == X[6].shape
+
+        monkeypatch.setattr(cinc, "minirocket", lambda seed: Nearest())
+        path = tmp_path / "results.json"
+        cinc.main(["--models", "MiniRocket", "--folds", "2", "--json", str(path)])
+        report = json.loads(path.read_text())
+        found = report["results"]["MiniRocket"]
+        assert found["F1"].keys() == {"N", "A", "O"} and len(found["mean F1 of N, A, O"]["each"]) == 2
+        assert found["mean F1 of N, A, O"]["mean"] == pytest.approx(
+            np.mean(list(found["F1"].values())), abs=1e-4
+        )
+        assert report["recordings"] == 20 and report["folds"] == 2
 
 
 class TestMemory:
