@@ -34,7 +34,7 @@ HEIGHT = 10.0  # s over which the height of a signal is remembered
 SPEEDS, BETWEEN = (10, 8, 13, 16), (45.0, 140.0)
 WIDTHS, SUMMARIES = (4, 6, 8, 12, 16, 24), {"mean": np.mean, "median": np.median}
 STEPS = 300
-# As of `bidmc.py`, smaller: nine fits.
+# As of `heart_rate.py`, smaller: nine fits.
 NETWORK = {
     "n_layers": 3,
     "d_model": 24,
