@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
+import tarfile
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import numpy as np
 import pytest
+from sklearn.dummy import DummyRegressor
+
+from tsssm import SSMRegressor
 
 BENCHMARKS = Path(__file__).parents[1] / "examples" / "benchmarks"
 
@@ -185,30 +190,47 @@ def test_the_statistic_of_invariance(monkeypatch):
 
 
 def test_regression(monkeypatch, tmp_path):
-    benchmark = load_benchmark("features_regression")
+    benchmark = load_benchmark("regression")
+    quick = {"n_members": 1, "n_layers": 1, "d_model": 4, "d_state": 4, "max_steps": 2}
+    models = {
+        "SSMRegressor": lambda seed: SSMRegressor(**quick, random_state=seed),
+        "SSMFeaturesRegressor": benchmark.MODELS["SSMFeaturesRegressor"],
+        "MiniRocket": lambda seed: DummyRegressor(),
+    }
+    monkeypatch.setattr(benchmark, "MODELS", models)
     path = tmp_path / "results.json"
-    benchmark.main(["--sets", "Tecator", "--seeds", "0", "--peers", "--json", str(path)])
-    result = json.loads(path.read_text())["results"]["Tecator"]
-    assert result["SSMFeaturesRegressor"]["rmse"] < result["training mean"]["rmse"]
+    benchmark.main(["--sets", "Tecator", "--seeds", "0", "--json", str(path)])
+    report = json.loads(path.read_text())
+    result = report["results"]["Tecator"]
+    mean = result["training mean"]
+    assert result["SSMFeaturesRegressor"]["rmse"] < mean == result["MiniRocket"]["rmse"]
+    assert report["ranks"]["ahead of MiniRocket"] == {"SSMRegressor": 1, "SSMFeaturesRegressor": 1}
+    assert report["ranks"]["mean rank"]["MiniRocket"] == 3
 
 
-def test_regression_by_record(monkeypatch, tmp_path):
-    benchmark = load_benchmark("features_regression")
-    rng = np.random.default_rng(0)
-    rate, groups = rng.uniform(1, 3, size=60), np.repeat(["01", "02", "03"], 20)
-    X = np.sin(rate[:, None, None] * np.linspace(0, 20, 50) + rng.uniform(0, 6, size=(60, 1, 1)))
-    data = SimpleNamespace(data=7 + 3 * X, target=rate, groups=groups)
-    monkeypatch.setattr(benchmark, "fetch_bidmc", lambda *arguments, **options: data)
-    path = tmp_path / "results.json"
-    options = ["--sets", "--seeds", "0", "--peers", "--folds", "3", "--every", "2", "--json", str(path)]
-    benchmark.main(options)
-    report = json.loads(path.read_text())["cross-validation"]
-    assert report["windows"] == 30 and report["SSMFeaturesRegressor"]["rmse"] < 0.5 * rate.std()
-    records = report["SSMFeaturesRegressor"]["records"]
-    assert set(records) == {"01", "02", "03"}
-    assert report["SSMFeaturesRegressor"]["median over records"] == pytest.approx(
-        np.median(list(records.values())), abs=0.01
-    )
+def test_windows_of_engines(monkeypatch, tmp_path):
+    """Training engines give windows up to their failure, test engines one, and targets have a ceiling."""
+    benchmark = load_benchmark("regression")
+    (tmp_path / "tser").mkdir()
+    lives = {"train": {1: 45, 2: 170}, "test": {1: 31, 2: 60}}
+    texts = {"RUL": "7\n130\n"}
+    for split, engines in lives.items():
+        texts[split] = "header\n" * (split == "train") + "".join(
+            " ".join(map(str, [engine, cycle, 0, 0, 0, *[cycle] * 21])) + " \n"
+            for engine, last in engines.items()
+            for cycle in range(1, last + 1)
+        )
+    with tarfile.open(tmp_path / "tser" / "cmapss.tar.xz", "w:xz") as archive:
+        for name, text in texts.items():
+            member = tarfile.TarInfo(f"cmapss/{name}_FD001.txt")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    monkeypatch.setenv("TSSSM_DATA", str(tmp_path))
+    X, y = benchmark.load("C-MAPSS FD001", "train")
+    assert X.shape == (2 + 15, 21, 30) and y[:2].tolist() == [0, 10] and y.max() == 125
+    assert (X[0, 3] == np.arange(16, 46)).all()
+    X, y = benchmark.load("C-MAPSS FD001", "test")
+    assert y.tolist() == [7, 125] and X[:, 0, -1].tolist() == [31, 60]
 
 
 def test_streaming(monkeypatch, tmp_path):
