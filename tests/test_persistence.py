@@ -554,8 +554,14 @@ def test_a_class_of_the_user_comes_back_where_it_is_known(labelled, tiny, tmp_pa
 
     X, y = labelled
     clf = Patched(**tiny).fit(X, y)
+    clf.remark_ = "mine"
     clf.save(tmp_path / "model.safetensors")
-    assert type(load(tmp_path / "model.safetensors")) is Patched
+    loaded = load(tmp_path / "model.safetensors")
+    assert type(loaded) is Patched and loaded.remark_ == "mine"
+    kind = kinds[f"{__name__}.{Patched.__qualname__}"]
+    for name in ("predict", "d_model", "net_", "_targets", "_is_fitted"):
+        with pytest.raises(ModelFileError, match=f"Patched would override {name} of the class"):
+            kind.made_of({**kind.state(clf), "others": {name: 1}})
     monkeypatch.delitem(persistence._kinds.kinds, f"{__name__}.{Patched.__qualname__}")
     with pytest.raises(ModelFileError, match="Patched', which is not known here. Import the module"):
         load(tmp_path / "model.safetensors")

@@ -47,7 +47,9 @@ def register_estimator(cls: Any) -> None:
         holds |= vars(base).get("_holds", {})
     if not is_own(cls):
         holds["others"] = "dict: attributes that are declared nowhere"
-    register(name, cls, holds, to_state=lambda one: _state(one, holds))(lambda fields: _read(cls, fields))
+    register(name, cls, holds, to_state=lambda one: _state(one, holds))(
+        lambda fields: _read(cls, fields, holds)
+    )
 
 
 def is_ours(value: Any) -> bool:
@@ -105,12 +107,14 @@ def _state(estimator: Any, holds: Mapping[str, str]) -> Mapping[str, Any]:
     return {**state, "others": others} if others else state
 
 
-def _read(cls: Any, fields: Fields) -> Any:
+def _read(cls: Any, fields: Fields, holds: Mapping[str, str]) -> Any:
     estimator = unfitted(cls, fields.mapping("parameters").rest())
     estimator._restore(fields)
     if not is_own(cls) and fields.given("others"):
         others = fields.mapping("others").rest()
-        hidden = [name for name in others if hasattr(cls, name) or name in estimator.get_params(deep=False)]
+        apart = {*estimator.get_params(deep=False), *cls._not_saved}
+        # Nor what was read and checked above.
+        hidden = [name for name in others if hasattr(cls, name) or name in apart or public(name) in holds]
         if hidden:
             raise ModelFileError(f"its {cls.__name__} would override {', '.join(hidden)} of the class.")
         vars(estimator).update(others)
