@@ -77,3 +77,13 @@ def test_intervals_outlast_a_fit_that_is_broken_off(stop, monkeypatch):
     with pytest.raises(stop):
         reg.fit(X, np.arange(8.0))
     np.testing.assert_array_equal(reg.predict_interval(X, coverage=0.5), expected)
+
+
+@pytest.mark.parametrize(("before", "after"), [("s4", "s4d"), ("lssl", "s4")])
+def test_another_backbone_does_not_go_on(before, after):
+    """Whose default rule of discretisation, here 0.75 or bilinear, may be none of its own."""
+    clf = SSMClassifier(**NETWORK, n_members=1, n_features=0, backbone=before, warm_start=True).fit(X, Y)
+    expected = clf.predict_proba(X)
+    with pytest.raises(ValueError, match=r"warm_start=True cannot continue .* \(backbone, "):
+        clf.set_params(backbone=after).fit(X, Y)
+    np.testing.assert_array_equal(clf.predict_proba(X), expected)

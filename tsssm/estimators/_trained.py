@@ -216,7 +216,9 @@ def _rule(estimator: Any, fit: Fit) -> str | float | None:
     if estimator.discretization is not None:
         return estimator.discretization
     if fit.continued:
-        return members_of(estimator.net_)[0].config["discretization"]
+        config = members_of(estimator.net_)[0].config
+        # The rule of another backbone may be none of this one; that it cannot go on is told by its weights.
+        return config["discretization"] if config["backbone"] == estimator.backbone else None
     choice = BACKBONES.get(estimator.backbone)
     if choice is None or choice.on_grid is None or not estimator.encoder_.regular(fit.data.panel):
         return None
