@@ -212,18 +212,19 @@ class Kernel(CPUDispatcher):
         return result
 
     def compile(self, signature: Any) -> Any:
-        disabled, config.DISABLE_JIT = config.DISABLE_JIT, 0
-        # Of the many objects that a compiler makes few can go before it ends, and others are looked through
-        # again and again: a tenth of its time.
-        collecting = gc.isenabled()
-        gc.disable()
-        try:
-            with _compiled_to(_OfKernel):
+        # Under the compiler's lock, so that no other thread finds what holds meanwhile and leaves it behind.
+        with _compiled_to(_OfKernel):
+            disabled, config.DISABLE_JIT = config.DISABLE_JIT, 0
+            # Of the many objects that a compiler makes few can go before it ends, and others are looked
+            # through again and again: a tenth of its time.
+            collecting = gc.isenabled()
+            gc.disable()
+            try:
                 return super().compile(signature)
-        finally:
-            config.DISABLE_JIT = disabled
-            if collecting:
-                gc.enable()
+            finally:
+                config.DISABLE_JIT = disabled
+                if collecting:
+                    gc.enable()
 
 
 kernel: Callable[[Any], Any] = Kernel
