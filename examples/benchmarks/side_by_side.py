@@ -149,7 +149,9 @@ def compare(checkouts: list[Path], groups: list[str], only: str, rounds: int) ->
 
     ratios: dict[str, float] = {}
     names = [process.stdout.readline().strip() for process in processes]
-    while names[0]:
+    while any(names):
+        if len(set(names)) > 1:
+            raise SystemExit(f"The checkouts have other cases: {names[0]!r} here, {names[1]!r} there.")
         turns = [[float(ask(process, "turn")) for process in processes] for _ in range(rounds)]
         best = [statistics.mean(sorted(column)[: max(1, rounds // 4)]) for column in zip(*turns, strict=True)]
         ratios[names[0]] = round(best[0] / best[1], 3)
