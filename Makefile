@@ -19,7 +19,8 @@ PYTEST = $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 ON_EVERY_PYTHON = conformance conformance_forecaster estimators forecaster import interop main meta_estimators \
 	meta_estimators_sktime panel panel_forms panel_tables persistence streaming training
 
-.PHONY: demo test test-scripts test-triton test-slow test-python lint docs package test-minimum gpu-check clean
+.PHONY: demo test test-scripts test-triton test-forecasters test-slow test-python lint docs package test-minimum \
+	gpu-check clean
 
 demo: $(VENV)/.installed
 	$(VENV)/bin/python examples/quickstart.py
@@ -39,6 +40,10 @@ test-python: VENV = .venv-$(notdir $(PYTHON))
 test-python:
 	$(MAKE) PYTHON=$(PYTHON) VENV=$(VENV) $(VENV)/.installed
 	$(PYTEST) -m "not slow" $(addprefix tests/test_,$(addsuffix .py,$(ON_EVERY_PYTHON)))
+
+# The checks of sktime's suite for forecasters that `make test` has no time for.
+test-forecasters: $(VENV)/.installed
+	$(VENV)/bin/python -m pytest -n 2 -m slow tests/test_conformance_forecaster.py
 
 test-slow: $(VENV)/.installed
 	$(PYTEST) -m slow

@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from experiment import parameter_count, parser, spread, write
 from scipy.stats import wilcoxon
-from sktime.classification.deep_learning.inceptiontime import InceptionTimeClassifierTorch
 from sktime.classification.kernel_based import RocketClassifier
 
 from tsssm import SSMClassifier
@@ -58,7 +57,9 @@ def minirocket(seed: int) -> Any:
 
 
 def inception_time(seed: int) -> Any:
-    """sktime's InceptionTime in PyTorch, one network, with its defaults."""
+    """sktime's InceptionTime in PyTorch, one network, with its defaults; earlier versions have none."""
+    from sktime.classification.deep_learning.inceptiontime import InceptionTimeClassifierTorch
+
     return InceptionTimeClassifierTorch(random_state=seed)
 
 
