@@ -26,14 +26,15 @@ def running(channels, dtype=torch.float32):
 def keep_of(kind, batch, length):
     if kind == "all":
         return None
-    keep = torch.rand(batch, length, generator=torch.Generator().manual_seed(3)) < 0.6
+    share = 1.0 if kind == "all are kept" else 0.6
+    keep = torch.rand(batch, length, generator=torch.Generator().manual_seed(3)) < share
     if kind == "a long gap":
         keep[:, length // 3 :] = False  # blocks of rows without one that counts
     keep[0, :2] = True
     return keep
 
 
-@pytest.mark.parametrize("kind", ["all", "some", "a long gap"])
+@pytest.mark.parametrize("kind", ["all", "all are kept", "some", "a long gap"])
 @pytest.mark.parametrize("shape", [(3, 50, 32), (1, 40, 16), (2, 700, 48)])
 def test_compiled_equals_the_reference(shape, kind):
     keep = keep_of(kind, *shape[:2])
