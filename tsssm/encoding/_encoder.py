@@ -188,8 +188,7 @@ class PanelEncoder:
         panel = self.without_errors(self.in_training_unit(panel))
         has_times = panel.has_times
         panel = panel.drop_missing_rows()
-        dt = self.elapsed(panel.gaps(), panel.times if has_times else None)
-        dt[panel.offsets[:-1]] = 1.0
+        dt = self._steps(panel, has_times)
         codes = None
         if self.categories.size:
             codes = torch.from_numpy(self.categories.codes(panel.values))
@@ -220,6 +219,12 @@ class PanelEncoder:
             return unit_gaps(gaps * self.step, 0.0)
         return unit_gaps(gaps / self.time_scale_, np.abs(times) / self.time_scale_)
 
+    def _steps(self, panel: Panel, has_times: bool) -> FloatArray:
+        """Gaps before the samples in units of the time scale, 1 before the first of a series."""
+        dt = self.elapsed(panel.gaps(), panel.times if has_times else None)
+        dt[panel.offsets[:-1]] = 1.0
+        return dt
+
     def _check(self, panel: Panel) -> None:
         if len(panel) == 0:
             raise ValueError("X holds no series; at least one is needed.")
@@ -230,9 +235,7 @@ class PanelEncoder:
 
     def regular(self, panel: Panel) -> bool:
         """Whether every gap between samples of the training panel, or of one like it, is one unit of time."""
-        dt = self.elapsed(panel.gaps(), panel.times if self.has_times else None)
-        dt[panel.offsets[:-1]] = 1.0
-        return bool((dt == 1.0).all())
+        return bool((self._steps(panel, panel.has_times) == 1.0).all())
 
     def in_training_unit(self, panel: Panel) -> Panel:
         """Return the panel with its times, if any, in the unit of the training panel."""
