@@ -82,7 +82,8 @@ def _containers(fields: Fields, histories: Histories | None) -> dict[str, Any]:
     """What sktime knows of the container of y, which it gives forecasts back in."""
     if histories is None:  # there is nothing to give back
         for name in ("y_metadata", "converter_store_y"):
-            fields.given(name) and fields.take(name)
+            if fields.given(name):
+                fields.take(name)
         return {}
     found: dict[str, Any] = {"_converter_store_y": fields.mapping("converter_store_y").rest()}
     known = fields.mapping("y_metadata")
