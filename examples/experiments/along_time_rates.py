@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from bidmc_inputs import HERTZ, KEPT, QRS, SMOOTHEST
+from bidmc_inputs import HERTZ, KEPT, QRS, SMOOTHEST, peaks
 from experiment import parameter_count
-from scipy.signal import butter, find_peaks, lfilter, resample_poly, sosfilt, sosfilt_zi
+from scipy.signal import butter, lfilter, resample_poly, sosfilt, sosfilt_zi
 from sklearn.model_selection import GroupKFold
 
 from tsssm import Panel, SSMSequenceRegressor
@@ -72,10 +72,10 @@ def live(signals: Array) -> Array:
 
 def counted(x: Array, seconds: Array, delay: float, width: float, summary: Callable[[Array], Any]) -> Array:
     """Rates at seconds, from the peaks in the ``width`` seconds before each plus the delay."""
-    peaks = find_peaks(x, distance=0.35 * HERTZ, prominence=0.5)[0] / HERTZ
+    times = peaks(x)
     rates = np.full(len(seconds), np.nan)
     for i, end in enumerate(seconds + delay):
-        inside = peaks[(peaks > end - width) & (peaks <= end)]
+        inside = times[(times > end - width) & (times <= end)]
         if len(inside) > 1:
             rates[i] = 60 / summary(np.diff(inside))
         elif i:

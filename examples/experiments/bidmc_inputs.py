@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.signal import butter, sosfiltfilt
+from scipy.signal import butter, find_peaks, sosfiltfilt
 
 Array = npt.NDArray[Any]
 
@@ -27,6 +27,11 @@ def standardised(X: Array) -> Array:
     X = X - X.mean(axis=-1, keepdims=True)
     std = X.std(axis=-1, keepdims=True)
     return X / np.where(std > 0, std, 1)
+
+
+def peaks(x: Array) -> Array:
+    """Times in s of the beats in a standardised signal (length,)."""
+    return find_peaks(x, distance=0.35 * HERTZ, prominence=0.5)[0] / HERTZ
 
 
 def beats(X: Array) -> Array:

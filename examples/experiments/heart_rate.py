@@ -15,9 +15,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from bidmc_inputs import HERTZ, QRS, Array, band, beats, standardised
+from bidmc_inputs import QRS, Array, band, beats, peaks, standardised
 from experiment import parser, spread, write
-from scipy.signal import find_peaks, resample_poly
+from scipy.signal import resample_poly
 from sklearn.model_selection import GroupKFold
 
 from tsssm import SSMRegressor
@@ -70,8 +70,8 @@ def counted(signal: Array, summary: Callable[[Array], Any]) -> Array:
     """Heart rate (n,) by a summary of the times between peaks of signals (n, length)."""
     rates = []
     for x in standardised(signal):
-        peaks, _ = find_peaks(x, distance=0.35 * HERTZ, prominence=0.5)
-        rates.append(60 * HERTZ / summary(np.diff(peaks)) if len(peaks) > 1 else np.nan)
+        times = peaks(x)
+        rates.append(60 / summary(np.diff(times)) if len(times) > 1 else np.nan)
     return np.where(np.isnan(rates), np.nanmean(rates), rates)
 
 
@@ -97,7 +97,6 @@ def errors(predicted: list[Array], y: Array, patients: Array) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> None:
     command = parser(__doc__)
     command.add_argument("--max-steps", type=int, default=SETTINGS["max_steps"])
-    command.add_argument("--keep", help="file for what the networks say, as .npz")
     options = command.parse_args(arguments)
     data = fetch_bidmc("HR", decimate=2)
     X, y, patients = data.data, data.target, data.groups
@@ -119,8 +118,6 @@ def main(arguments: list[str] | None = None) -> None:
                 said[i, :, test] = network(own, y, train, test, random_state=seed, **settings).swapaxes(0, 1)
                 rmse = errors([averaged(said[i][:, test])], y[test], patients[test])["rmse"]["mean"]
                 print(f"{signal:6}{rmse:8.3f}{time.process_time() - started:8.0f} s", flush=True)
-            if options.keep:
-                np.savez(options.keep, said=said)
         predicted.setdefault("SSMRegressor", []).append(averaged(np.concatenate(said)))
         for name, own in zip(SIGNALS, said, strict=True):
             predicted.setdefault(f"SSMRegressor, {name} alone", []).append(averaged(own))
