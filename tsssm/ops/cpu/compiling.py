@@ -41,6 +41,17 @@ class _Whole(JITCodeLibrary):
     def _optimize_functions(self, module: Any) -> None:
         module.data_layout = self._codegen._data_layout
 
+    def callees(self) -> list[Any]:
+        """Libraries of all that it calls, those of callers first: what nobody calls is not linked."""
+        found = dict.fromkeys(self._linking_libraries)
+        reached = list(found)
+        for library in reached:
+            further = library._linking_libraries if isinstance(library, _OfPart) else ()
+            new = [each for each in dict.fromkeys(further) if each not in found]
+            found.update(dict.fromkeys(new))
+            reached += new
+        return reached
+
 
 class _OfPart(_Whole):
     """What a part is compiled to: no machine code of its own, nor is it optimised or linked on its own.
@@ -64,17 +75,6 @@ class _OfPart(_Whole):
         """The module without what it calls."""
         return super()._get_module_for_linking()
 
-    def callees(self) -> Iterator[Any]:
-        """Libraries of all that it calls, those of callers first: what nobody calls is not linked."""
-        found = dict.fromkeys(self._linking_libraries)
-        reached = list(found)
-        for library in reached:
-            further = library._linking_libraries if isinstance(library, _OfPart) else ()
-            new = [each for each in dict.fromkeys(further) if each not in found]
-            found.update(dict.fromkeys(new))
-            reached += new
-        return iter(reached)
-
     def _get_module_for_linking(self) -> Any:
         # For callers that are no kernels: Numba's own functions are parts, too, where a part calls them.
         if self._whole is None:
@@ -92,7 +92,7 @@ class _OfKernel(_Whole):
     set_env = None
 
     def finalize(self) -> None:
-        reached = list(_OfPart.callees(self))
+        reached = self.callees()
         for library in reached:
             if isinstance(library, _OfPart):
                 self._reload_init.update(library._reload_init)
