@@ -95,7 +95,7 @@ def errors(predicted: list[Array], y: Array, patients: Array) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    command = parser(__doc__)
+    command = parser(__doc__, settings=True)
     command.add_argument("--max-steps", type=int, default=SETTINGS["max_steps"])
     options = command.parse_args(arguments)
     data = fetch_bidmc("HR", decimate=2)
@@ -106,7 +106,8 @@ def main(arguments: list[str] | None = None) -> None:
     for train, test in folds:
         mean[test] = y[train].mean()
     results["training mean"] = errors([mean], y, patients)
-    settings = {"max_steps": options.max_steps, "accelerator": options.device, "verbose": options.verbose}
+    settings = {"max_steps": options.max_steps, **options.settings}
+    settings |= {"accelerator": options.device, "verbose": options.verbose}
     heard = {speed: beats(resample_poly(X, 10, speed, axis=2, padtype="line")) for speed in SPEEDS}
     predicted: dict[str, list[Array]] = {}
     for seed in options.seeds:
@@ -133,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
             windows=len(y),
             patients=len(np.unique(patients)),
             folds=FOLDS,
-            settings=SETTINGS,
+            settings={**SETTINGS, **options.settings},
             note=options.note,
         )
 
