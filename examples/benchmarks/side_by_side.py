@@ -177,7 +177,10 @@ def main(arguments: list[str] | None = None) -> None:
     mean = round(statistics.geometric_mean(ratios.values()), 3)
     print(f"geometric mean {mean}")
     if options.json:
-        report = {"rounds": options.rounds, "threads": 1, "ratios": ratios, "geometric mean": mean}
+        commits = [subprocess.check_output(["git", "-C", path, "rev-parse", "HEAD"]) for path in checkouts]
+        ours, theirs = (commit.decode()[:7] for commit in commits)
+        report = {"commit": ours, "against": theirs, "rounds": options.rounds, "threads": 1}
+        report |= {"ratios": ratios, "geometric mean": mean}
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
