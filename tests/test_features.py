@@ -393,5 +393,17 @@ def test_slope_minimises_the_log_loss():
 def test_slope_is_finite_where_every_series_is_right():
     codes = np.array([0, 0, 1, 1])
     slope = fit_slope(np.where(codes[:, None] == [0, 1], 1.0, -1.0), codes, np.ones(4))
-    # The smoothed target of a class of two series is 3/4: odds of 3 at a distance of 2.
-    assert slope == pytest.approx(np.log(3) / 2, rel=1e-3)
+    # The smoothed target is 4/5 and half of the rest, 9/10: odds of 9 at a distance of 2.
+    assert slope == pytest.approx(np.log(9) / 2, rel=1e-3)
+
+
+def test_slope_of_many_classes_of_few_series_is_not_too_cautious():
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(40), 5)
+    decision = rng.normal(size=(200, 40)) + 3 * np.eye(40)[codes]  # four of five are right
+
+    def loss(slope):
+        return log_loss(codes, softmax(slope * decision, axis=1))
+
+    best = minimize_scalar(loss, bounds=(0.1, 10), method="bounded").fun
+    assert loss(fit_slope(decision, codes, np.ones(200))) < 1.1 * best
