@@ -234,8 +234,12 @@ class PanelEncoder:
             )
 
     def regular(self, panel: Panel) -> bool:
-        """Whether every gap between samples of the training panel, or of one like it, is one unit of time."""
-        return bool((self._steps(panel, panel.has_times) == 1.0).all())
+        """Whether all gaps between samples of the training panel, or of one like it, are equal.
+
+        But for rounding, and whatever the unit: with a ``time_scale`` of the user's own they need not be 1.
+        """
+        gaps = np.delete(self._steps(panel, panel.has_times), panel.offsets[:-1])
+        return gaps.size == 0 or bool(np.ptp(gaps) <= 1e-6 * gaps.max())
 
     def in_training_unit(self, panel: Panel) -> Panel:
         """Return the panel with its times, if any, in the unit of the training panel."""
