@@ -62,9 +62,8 @@ from tsssm.datasets import fetch_physionet2012
 #     networks again, or of those over time, add nothing; logistic regression on the ramps besides 0.868 0.562
 #     (0.868 0.561), for half a minute; what is above and below a standard deviation as further inputs of
 #     networks over time 0.846 0.530 (0.844 0.538)
-#   Half of the measurements of the test stays removed: the three alike 0.849 0.531, boosting 0.839 0.482, and
-#     0.834 0.476 if it is trained with half of them, too: what falls is what is known. Counts relative to
-#     those of all variables, closed form: 0.837 0.493 (0.835 0.496)
+#   Half of the measurements of the test stays removed: the three alike 0.849 0.531, boosting 0.839 0.482.
+#     Counts relative to those of all variables, closed form: 0.837 0.493 (0.835 0.496)
 #   Networks over time that learn how fast values decay, a time constant for each variable, on the first two
 #     folds: 0.840 0.529 (fixed 0.841 0.530), with the other kinds 0.863 0.547 (the same): 4 to 11 hours from
 #     six. LinOSS in place of S4D, first and third fold: 0.841 0.541 (0.844 0.549), beside it with the others
