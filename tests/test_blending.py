@@ -11,11 +11,12 @@ import tsssm
 from tsssm import Panel, SSMClassifier, SSMRegressor, Stream
 from tsssm.backbone import Backbone
 from tsssm.encoding import PanelEncoder
+from tsssm.estimators import _blending, _network
 from tsssm.estimators._blending import sizes_of
 from tsssm.estimators._closed_form import fit_closed_form, logit_weights, number_weights
 from tsssm.estimators._splits import Labelled, folds
 from tsssm.features import StateSpaceFeatures, fit_ridge, predict_ridge, smoothed_labels
-from tsssm.training import predict
+from tsssm.training import predict, predict_left_out
 
 CPU = torch.device("cpu")
 
@@ -160,7 +161,7 @@ def test_a_classifier_is_saved_and_streamed_whole(several, irregular, several_co
 def test_sizes_follow_the_data_and_the_direction(tiny, labelled):
     X, y = labelled
     clf = SSMClassifier(**{**tiny, "n_members": "auto", "n_features": "auto"})
-    for n, sizes in ((2000, (4, 12288)), (2001, (1, 0))):
+    for n, sizes in ((2000, (4, 12288)), (2001, (1, 12288)), (10_001, (1, 0))):
         panel = Panel(np.arange(float(n))[:, None], np.arange(n + 1))
         data = PanelEncoder().fit(panel).encode(panel)
         assert sizes_of(clf, data) == sizes
@@ -169,6 +170,40 @@ def test_sizes_follow_the_data_and_the_direction(tiny, labelled):
     assert isinstance(clf.net_, Backbone) and clf.closed_form_ is None and clf.blend_ is None
     few = SSMClassifier(**{**tiny, "n_members": 4, "n_features": 384}).fit(X[::8], y[::8])
     np.testing.assert_array_equal(few.blend_, [[0.5, 0.5]])  # each is the only one of its class
+
+
+def test_one_network_of_many_series_is_weighed_by_a_tenth_that_it_has_not_seen(tiny, labelled, monkeypatch):
+    X, y = labelled
+    told = {}
+
+    def left_out(net, data, fold, device):
+        told["net"], told["fold"], told["outputs"] = net, fold, predict_left_out(net, data, fold, device)
+        return told["outputs"]
+
+    def beside(*args):
+        told["beside"] = fit_beside(*args)
+        return told["beside"]
+
+    fit_beside = _blending.fit_beside
+    monkeypatch.setattr(_blending, "_FEW", 20)
+    monkeypatch.setattr(_blending, "fit_beside", beside)
+    monkeypatch.setattr(_network, "predict_left_out", left_out)
+    clf = SSMClassifier(**{**tiny, "n_members": "auto", "n_features": 384}).fit(X, y)
+    unseen = (told["fold"] == 0).numpy()
+    assert isinstance(clf.net_, Backbone) and told["net"] is clf.net_ and unseen.sum() == -(-len(X) // 10)
+    np.testing.assert_array_equal(np.isfinite(told["outputs"].numpy()).all(axis=1), unseen)
+    codes = np.unique(y, return_inverse=True)[1][unseen]
+    outputs = told["outputs"].numpy().astype(np.float64)[unseen]
+    start = clf._targets.starts(told["beside"].left_out[unseen])[0]
+    np.testing.assert_allclose(
+        clf.blend_[0], logit_weights(start, outputs, codes, np.ones(len(codes))), atol=1e-6
+    )
+    # It goes on without these series, and without a closed form if it has begun without one.
+    clf.set_params(warm_start=True, n_features="auto")
+    data = clf.encoder_.encode(Panel.from_numpy(X))
+    assert sizes_of(clf, data, clf.net_) == (1, 12288)
+    clf.closed_form_ = None
+    assert sizes_of(clf, data, clf.net_) == (1, 0)
 
 
 def test_one_member_beside_a_closed_form_counts_as_much(tiny, labelled):

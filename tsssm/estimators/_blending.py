@@ -23,8 +23,9 @@ from tsssm.estimators._splits import Labelled, folds
 from tsssm.persistence import Fields
 from tsssm.training import Committee, members_of, resolve_device
 
-# With more series than this, a network learns from them what the closed form and several members give.
-_FEW = 2000
+# With more series than the first, one network learns from them what several members give, and leaves out one
+# of ten parts, by which it is weighed. With more than the second, it also learns what the closed form gives.
+_FEW, _MANY, _PARTS = 2000, 10_000, 10
 _MEMBERS, _MEMBERS_OF_CHARTS, _FEATURES = 4, 6, 12288
 
 NetworkTargets = NetworkClasses | NetworkNumbers
@@ -40,25 +41,36 @@ def sizes_of(
 ) -> tuple[int, int]:
     """Members, and features of the closed form, for some series; ``net`` is what a fit goes on with."""
     # What is encoded on demand may not fit into the memory.
-    few = isinstance(data, Encoded) and len(data) <= _FEW and bool(parameters.bidirectional)
+    whole = isinstance(data, Encoded) and bool(parameters.bidirectional)
     # Members and closed form of charts cost little, and tell much of each other's errors.
-    few = (few or charts) and not incremental
+    few = (charts or (whole and len(data) <= _FEW)) and not incremental
+    many = whole and len(data) <= _MANY and not incremental
     members, features = parameters.n_members, parameters.n_features
+    if net is not None and parameters.closed_form_ is None:
+        # A network that has seen all series cannot tell by them what a closed form beside it is worth.
+        many = False
     if isinstance(members, str):
         members = (_MEMBERS_OF_CHARTS if charts else _MEMBERS) if few else 1
         if net is not None:
             members = len(members_of(net))
     if isinstance(features, str):
-        features = _FEATURES if few and not parameters.categorical else 0
+        features = _FEATURES if (few or many) and not parameters.categorical else 0
     if features and parameters.categorical:
         raise ValueError(f"n_features must be 'auto' or 0 with categorical channels; got {features}.")
     return members, 0 if incremental else features
 
 
-def folds_of(targets: NetworkTargets, data: Labelled, count: int, seed: int) -> IntArray | None:
-    """Return which of so many members leaves each series out; None if all see all of them."""
+def folds_of(
+    targets: NetworkTargets, data: Labelled, count: int, seed: int, *, beside: bool = False
+) -> IntArray | None:
+    """Return which of so many members leaves each series out; None if all see all of them.
+
+    One network ``beside`` a closed form leaves out the first of ten parts, if there are many series.
+    """
     if count == 1:
-        return None
+        if not beside or len(data) <= _FEW:
+            return None
+        count = _PARTS
     return folds(data, targets.strata(data.y), count, seed, classes=targets.are_classes)
 
 

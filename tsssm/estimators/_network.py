@@ -149,8 +149,10 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
             incremental=fit.incremental,
             charts=isinstance(self.encoder_, ChartEncoder),
         )
-        fold = None if fit.incremental else _blending.folds_of(targets, training, n_members, fit.seed)
-        beside = None
+        fold = beside = None
+        if not fit.incremental:
+            own = targets, training, n_members, fit.seed
+            fold = _blending.folds_of(*own, beside=n_features > 0)
         if not fit.incremental or not fit.continued:
             self.closed_form_ = self.blend_ = None
         if n_features:
@@ -173,7 +175,7 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
             n_members,
         )
         net, report = _trained.run(self, fit, shape, batches, validation, options)
-        if fold is not None and isinstance(net, Committee):
+        if fold is not None:
             device = prediction_device(self.accelerator)
             unseen = predict_left_out(net, encoded, torch.as_tensor(fold), device).numpy().astype(np.float64)
             blend = _blending.weigh(targets, training, unseen, beside)

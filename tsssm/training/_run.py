@@ -159,13 +159,13 @@ def predict(
 
 
 def predict_left_out(
-    net: Committee, data: Encoded | EncodedOnDemand, fold: Tensor, device: torch.device
+    net: Backbone | Committee, data: Encoded | EncodedOnDemand, fold: Tensor, device: torch.device
 ) -> Tensor:
     """Return for each series the outputs of the member that left it out, NaN where there is none.
 
     Parameters
     ----------
-    net : Committee
+    net : Backbone or Committee
     data : Encoded or EncodedOnDemand
         The n series of training.
     fold : Tensor (n,)
