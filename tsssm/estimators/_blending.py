@@ -25,7 +25,7 @@ from tsssm.training import Committee, members_of, resolve_device
 
 # With more series than the first, one network learns from them what several members give, and leaves out one
 # of ten parts, by which it is weighed. With more than the second, it also learns what the closed form gives.
-_FEW, _MANY, _PARTS = 2000, 10_000, 10
+_FEW, _MANY, _PARTS = 2000, 5000, 10
 _MEMBERS, _MEMBERS_OF_CHARTS, _FEATURES = 4, 6, 12288
 
 NetworkTargets = NetworkClasses | NetworkNumbers

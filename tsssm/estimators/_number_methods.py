@@ -19,7 +19,7 @@ Estimator = TypeVar("Estimator", bound=PanelEstimator)
 _NO_ERRORS = (
     "Intervals need predictions of series that were left out of a fit, and this model has none: fit with "
     "n_members of at least 2, or with a closed form and more than 2,000 series; the default does, for up to "
-    "10,000 series with bidirectional=True."
+    "5,000 series with bidirectional=True."
 )
 
 

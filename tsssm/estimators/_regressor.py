@@ -52,7 +52,7 @@ class SSMRegressor(NetworkEstimator, BaseRegressor, RegressorMixin, BaseEstimato
     n_features : int or "auto", default="auto"
         Features of a ridge regression, the closed form of `SSMFeaturesRegressor`, that is fitted beside the
         networks and blended with them (``blend_``); 0 is none, else at least 384. "auto" is 12,288, and 0
-        with ``bidirectional=False``, which keeps a stream fast, for more than 10,000 series that are no
+        with ``bidirectional=False``, which keeps a stream fast, for more than 5,000 series that are no
         charts, and for series on disk. Why both: ``examples/benchmarks/network_study.py``.
     n_layers : int or "auto", default="auto"
         State-space layers; "auto" is 4, and 1 for clinical charts (Notes).
