@@ -1,9 +1,9 @@
 """Sequential MNIST: handwritten digits read pixel by pixel, 784 samples a series, also in a permuted order.
 
-``--preset cpu`` is a small model for twelve minutes of one core, ``--preset gpu`` the full recipe
-for a CUDA device. Both train on all 60,000 images and are tested once on the 10,000 published for it;
-``--validation`` is for choices: it leaves the test part alone and judges by the last 5,000 training images.
-Run as
+``--preset cpu`` is a small model for twelve minutes of one core (17 for permuted images), ``--preset gpu``
+the full recipe for a CUDA device. Both train on all 60,000 images and are tested once on the 10,000
+published for it; ``--validation`` is for choices: it leaves the test part alone and judges by the last 5,000
+training images. Run as
 
     TSSSM_DATA=FOLDER python examples/experiments/smnist.py [--permuted] [--preset gpu] [--json results.json]
 """
@@ -40,8 +40,17 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
 }
 
-# A permuted image has no direction of its own. Chosen among three with --validation and 1,400 steps.
-PERMUTED = {"bidirectional": True, "max_steps": 5000}
+# A permuted image has no direction of its own, and what is near in time says little: few layers, but wide
+# ones. Chosen with --validation and 1,000 steps: two layers of 96 channels and 16 states 0.958; of 64, 0.943,
+# without dropout 0.949; of 48 and 32 states 0.936; three of 32 and 32 states 0.934.
+PERMUTED = {
+    "bidirectional": True,
+    "n_layers": 2,
+    "d_model": 96,
+    "d_state": 16,
+    "dropout": 0.0,
+    "max_steps": 6000,
+}
 
 PAPER = {
     False: {
