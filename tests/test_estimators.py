@@ -9,6 +9,8 @@ import torch
 
 from tsssm import Panel, SSMClassifier, SSMRegressor, load
 from tsssm.backbone import BACKBONES
+from tsssm.encoding import PanelEncoder
+from tsssm.estimators._recipes import recipe_of, schedule_of
 
 
 @pytest.fixture
@@ -347,6 +349,13 @@ def test_a_batch_may_be_a_single_sample(tiny, batch_size):
     for n in (1, 4):
         reg = SSMRegressor(**{**tiny, "batch_size": batch_size}).fit(X[:n], np.arange(float(n)))
         assert np.isfinite(reg.predict(X)).all()
+
+
+def test_automatic_batches_grow_with_the_series_and_not_beyond_so_many_samples():
+    clf, recipe = SSMClassifier(), recipe_of(PanelEncoder(), SSMClassifier())
+    for n, length, size in ((30, 100, 8), (400, 100, 40), (800, 100, 64), (800, 3000, 21), (800, 50_000, 8)):
+        assert schedule_of(recipe, clf, n, 4, length)["batch_size"] == size
+    assert schedule_of(recipe, SSMClassifier(batch_size=50), 800, 4, 3000)["batch_size"] == 50
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

@@ -159,7 +159,8 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
             beside = _blending.fit_beside(self, targets, training, n_features, fold, fit.seed)
             self.closed_form_ = beside.closed_form
             self.blend_ = targets.weigh(beside.left_out, None, training.y, training.weight)
-        options = _trained.options_of(self, fit, len(training), n_members)
+        length = float(encoded.lengths.double().mean())
+        options = _trained.options_of(self, fit, len(training), n_members, length)
         if changed is not None:
             options = replace(options, changed=changed)
         shuffler = torch.Generator().manual_seed(fit.run_seed)

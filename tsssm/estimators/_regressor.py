@@ -89,7 +89,8 @@ class SSMRegressor(NetworkEstimator, BaseRegressor, RegressorMixin, BaseEstimato
         Length of training; whichever is reached first. With neither, 10 epochs, but at least
         600 steps, or 200 for each of several members.
     batch_size : int or "auto", default="auto"
-        Most series in a step; "auto" is a tenth of the training series, between 8 and 64.
+        Most series in a step; "auto" is a tenth of the training series, between 8 and 64, but
+        beyond 8 with at most 65,536 samples.
     learning_rate : float, default=4e-3
         Peak learning rate of AdamW, reached after a linear warm-up and followed by a cosine decay.
     ssm_learning_rate : float, default=1e-3

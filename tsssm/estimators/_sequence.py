@@ -23,7 +23,7 @@ from tsssm.estimators._callbacks import CallbackSupportMixin, with_callbacks
 from tsssm.estimators._checks import FloatArray, IntArray, check_there, checked_groups, is_table
 from tsssm.estimators._classes import NetworkClasses
 from tsssm.estimators._parameters import RULES, Rule, along_rules
-from tsssm.estimators._recipes import auto_batch_size
+from tsssm.estimators._recipes import STEP_SAMPLES, auto_batch_size
 from tsssm.estimators._splits import Labelled, split
 from tsssm.estimators._trained import FASTEST_EVER, SLOWEST, Fit, Shape
 from tsssm.panel import Panel
@@ -32,8 +32,8 @@ from tsssm.training import Crops, predict_along, prediction_device
 
 Estimator = TypeVar("Estimator", bound="SequenceEstimator")
 
-# Samples of a crop, and the part of it in which states settle; samples in a step of training, at most.
-_CROP, _WARM_UP, _STEP_SAMPLES = 2048, 0.25, 65_536
+# Samples of a crop, and the part of it in which states settle.
+_CROP, _WARM_UP = 2048, 0.25
 # The network answers at a sample what one that pools would answer if the series ended there.
 _POOLING = "last"
 
@@ -248,7 +248,7 @@ class SequenceEstimator(PanelEstimator, CallbackSupportMixin):
             self.encoder_ = PanelEncoder(self.time_scale, self.scale, self.categorical or ()).fit(data.panel)
             self.time_scale_ = self.encoder_.time_scale_
         crops = self._crops(data, data.y, torch.Generator().manual_seed(fit.run_seed))
-        options = _trained.options_of(self, fit, crops.n_crops, 1)
+        options = _trained.options_of(self, fit, crops.n_crops, 1, crops.longest)
         options = replace(options, batch_size=len_of_batch(crops, self.batch_size))
         batches = crops.with_batches(options.batch_size)
         validation = None
@@ -363,4 +363,4 @@ def len_of_batch(crops: Crops, batch_size: int | str) -> int:
     """Crops in a step of training."""
     if not isinstance(batch_size, str):
         return batch_size
-    return min(auto_batch_size(crops.n_crops), max(1, _STEP_SAMPLES // crops.longest))
+    return min(auto_batch_size(crops.n_crops), max(1, STEP_SAMPLES // crops.longest))

@@ -145,8 +145,8 @@ def fit_single_class(estimator: Any, fit: Fit, what: str) -> None:
     FitReport(estimator, panel, fit.data.y, {}, 0, lambda: {"_is_fitted": True}).ends()
 
 
-def options_of(estimator: Any, fit: Fit, n: int, n_members: int) -> TrainingOptions:
-    """Options of a run on n series."""
+def options_of(estimator: Any, fit: Fit, n: int, n_members: int, length: float) -> TrainingOptions:
+    """Options of a run on n series of a mean ``length``."""
     recipe = recipe_of(estimator.encoder_, estimator)
     options = training_options(
         estimator,
@@ -154,7 +154,7 @@ def options_of(estimator: Any, fit: Fit, n: int, n_members: int) -> TrainingOpti
         max_steps=estimator.max_steps,
         weight_decay=recipe.weight_decay,
         changed=dropout_of(estimator.encoder_),
-        **schedule_of(recipe, estimator, n, n_members),
+        **schedule_of(recipe, estimator, n, n_members, length),
     )
     if not fit.incremental:
         return options
