@@ -184,26 +184,49 @@ def test_one_network_of_many_series_is_weighed_by_a_tenth_that_it_has_not_seen(t
         told["beside"] = fit_beside(*args)
         return told["beside"]
 
-    fit_beside = _blending.fit_beside
+    def run(estimator, fit, shape, batches, *rest):
+        told["u"] = batches.data.u
+        return trained(estimator, fit, shape, batches, *rest)
+
+    fit_beside, trained = _blending.fit_beside, _network._trained.run
     monkeypatch.setattr(_blending, "_FEW", 20)
     monkeypatch.setattr(_blending, "fit_beside", beside)
+    monkeypatch.setattr(_network._trained, "run", run)
     monkeypatch.setattr(_network, "predict_left_out", left_out)
     clf = SSMClassifier(**{**tiny, "n_members": "auto", "n_features": 384}).fit(X, y)
     unseen = (told["fold"] == 0).numpy()
-    assert isinstance(clf.net_, Backbone) and told["net"] is clf.net_ and unseen.sum() == -(-len(X) // 10)
+    assert isinstance(clf.net_, Backbone) and told["net"] is clf.net_ and unseen.sum() == 2
     np.testing.assert_array_equal(np.isfinite(told["outputs"].numpy()).all(axis=1), unseen)
+    assert torch.equal(told["u"], clf.encoder_.encode(Panel.from_numpy(X[~unseen])).u)
     codes = np.unique(y, return_inverse=True)[1][unseen]
     outputs = told["outputs"].numpy().astype(np.float64)[unseen]
     start = clf._targets.starts(told["beside"].left_out[unseen])[0]
-    np.testing.assert_allclose(
-        clf.blend_[0], logit_weights(start, outputs, codes, np.ones(len(codes))), atol=1e-6
-    )
-    # It goes on without these series, and without a closed form if it has begun without one.
-    clf.set_params(warm_start=True, n_features="auto")
-    data = clf.encoder_.encode(Panel.from_numpy(X))
+    expected = logit_weights(start, outputs, codes, np.ones(len(codes)))
+    np.testing.assert_allclose(clf.blend_[0], expected, atol=1e-6)
+    # What goes on may have seen them all: it keeps its weight, and has no closed form if it had none.
+    clf.set_params(warm_start=True).fit(X, y)
+    np.testing.assert_allclose(clf.blend_[0], expected, atol=1e-6)
+    assert len(told["u"]) == X.shape[0] * X.shape[2]
+    data = clf.set_params(n_features="auto").encoder_.encode(Panel.from_numpy(X))
     assert sizes_of(clf, data, clf.net_) == (1, 12288)
     clf.closed_form_ = None
     assert sizes_of(clf, data, clf.net_) == (1, 0)
+
+
+def test_what_one_network_leaves_out_spares_classes_and_large_groups(tiny, monkeypatch):
+    monkeypatch.setattr(_blending, "_FEW", 20)
+    panel, y = Panel.from_numpy(np.zeros((40, 1, 3))), np.arange(40) // 4 % 2
+    targets = SSMClassifier(**tiny).fit(np.random.default_rng(0).normal(size=(40, 1, 5)), y)._targets
+
+    def left_out(groups, y=y):
+        fold = _blending.tenth_of(targets, Labelled(panel, y, np.ones(40), groups), 0)
+        return None if fold is None else np.flatnonzero(fold == 0)
+
+    assert len(left_out(None)) == 4
+    tens = left_out(np.arange(40) // 8)  # both classes in groups of 8
+    assert len(tens) == 8 and len(set(tens // 8)) == 1
+    assert left_out(np.arange(40) // 20) is None  # it would miss half of the series
+    assert left_out(np.arange(40) // 20, y=np.arange(40) // 20) is None  # or a class
 
 
 def test_one_member_beside_a_closed_form_counts_as_much(tiny, labelled):

@@ -19,13 +19,13 @@ from tsssm.estimators._closed_form import (
     pull_of,
 )
 from tsssm.estimators._numbers import NetworkNumbers
-from tsssm.estimators._splits import Labelled, folds
+from tsssm.estimators._splits import Labelled, folds, split_rows
 from tsssm.persistence import Fields
 from tsssm.training import Committee, members_of, resolve_device
 
-# With more series than the first, one network learns from them what several members give, and leaves out one
-# of ten parts, by which it is weighed. With more than the second, it also learns what the closed form gives.
-_FEW, _MANY, _PARTS = 2000, 5000, 10
+# With more series than the first, one network learns from them what several members give, and leaves out a
+# tenth, by which it is weighed. With more than the second, it also learns what the closed form gives.
+_FEW, _MANY, _LEFT_OUT, _MOST_LEFT_OUT = 2000, 5000, 0.1, 0.25
 _MEMBERS, _MEMBERS_OF_CHARTS, _FEATURES = 4, 6, 12288
 
 NetworkTargets = NetworkClasses | NetworkNumbers
@@ -60,18 +60,30 @@ def sizes_of(
     return members, 0 if incremental else features
 
 
-def folds_of(
-    targets: NetworkTargets, data: Labelled, count: int, seed: int, *, beside: bool = False
-) -> IntArray | None:
-    """Return which of so many members leaves each series out; None if all see all of them.
-
-    One network ``beside`` a closed form leaves out the first of ten parts, if there are many series.
-    """
+def folds_of(targets: NetworkTargets, data: Labelled, count: int, seed: int) -> IntArray | None:
+    """Return which of so many members leaves each series out; None if all see all of them."""
     if count == 1:
-        if not beside or len(data) <= _FEW:
-            return None
-        count = _PARTS
+        return None
     return folds(data, targets.strata(data.y), count, seed, classes=targets.are_classes)
+
+
+def tenth_of(targets: NetworkTargets, data: Labelled, seed: int) -> IntArray | None:
+    """Return a fold (n,) of 0 for the series that one network leaves out, to be weighed by, and else -1.
+
+    None where series are few, or groups so large that the network would miss more than a quarter of them.
+    """
+    if len(data) <= _FEW:
+        return None
+    classes = targets.are_classes and data.y.ndim == 1
+    try:
+        kept, left_out = split_rows(data, targets.strata(data.y), _LEFT_OUT, seed, classes=classes)
+    except ValueError:  # each group has all series of some class
+        return None
+    if len(left_out) > _MOST_LEFT_OUT * len(data):
+        return None
+    fold = np.zeros(len(data), dtype=np.int64)
+    fold[kept] = -1
+    return fold
 
 
 def fit_beside(

@@ -149,22 +149,29 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
             incremental=fit.incremental,
             charts=isinstance(self.encoder_, ChartEncoder),
         )
-        fold = beside = None
-        if not fit.incremental:
-            own = targets, training, n_members, fit.seed
-            fold = _blending.folds_of(*own, beside=n_features > 0)
+        fold = None if fit.incremental else _blending.folds_of(targets, training, n_members, fit.seed)
+        learning, learned, beside = training, encoded, None
+        # What one network goes on with may have seen any of the series, and keeps its weight.
+        before = self.blend_ if fit.continued and n_members == 1 else None
+        if n_features and n_members == 1 and not fit.continued and isinstance(encoded, Encoded):
+            fold = _blending.tenth_of(targets, training, fit.seed)
+            if fold is not None:
+                learning = training[np.flatnonzero(fold < 0)]
+                learned = self.encoder_.encode(learning.panel)
         if not fit.incremental or not fit.continued:
             self.closed_form_ = self.blend_ = None
         if n_features:
             beside = _blending.fit_beside(self, targets, training, n_features, fold, fit.seed)
             self.closed_form_ = beside.closed_form
-            self.blend_ = targets.weigh(beside.left_out, None, training.y, training.weight)
-        length = float(encoded.lengths.double().mean())
-        options = _trained.options_of(self, fit, len(training), n_members, length)
+            alike = targets.weigh(beside.left_out, None, training.y, training.weight)
+            self.blend_ = alike if before is None else before
+        length = float(learned.lengths.double().mean())
+        options = _trained.options_of(self, fit, len(learning), n_members, length)
         if changed is not None:
             options = replace(options, changed=changed)
         shuffler = torch.Generator().manual_seed(fit.run_seed)
-        batches = self._batches(training, encoded, options.batch_size, shuffler, fold)
+        own = fold if n_members > 1 else None
+        batches = self._batches(learning, learned, options.batch_size, shuffler, own)
         validation = None
         if fit.held_out is not None:
             held_out = fit.held_out.weighted(targets.weights(fit.held_out.y, fit.data.y))

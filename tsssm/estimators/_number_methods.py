@@ -18,8 +18,8 @@ Estimator = TypeVar("Estimator", bound=PanelEstimator)
 
 _NO_ERRORS = (
     "Intervals need predictions of series that were left out of a fit, and this model has none: fit with "
-    "n_members of at least 2, or with a closed form and more than 2,000 series; the default does, for up to "
-    "5,000 series with bidirectional=True."
+    "n_members of at least 2, or with a closed form beside one network and more than 2,000 series, as the "
+    "default does for up to 5,000 in memory with bidirectional=True."
 )
 
 

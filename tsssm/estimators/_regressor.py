@@ -47,13 +47,14 @@ class SSMRegressor(NetworkEstimator, BaseRegressor, RegressorMixin, BaseEstimato
         Networks whose outputs are averaged. Each is trained without a fold of the series, or of the
         ``groups``; the out-of-fold predictions set the weight of the networks beside the closed form. "auto"
         is 4, for clinical charts 6, and 1 with ``bidirectional=False``, for more than 2,000 series that are
-        no charts, and for series on disk. One network beside a closed form leaves a tenth of more than 2,000
-        series out, for its weight, and nothing of fewer.
+        no charts, and for series on disk. One network beside a closed form leaves about a tenth of more than
+        2,000 series out, for its weight, and none of fewer.
     n_features : int or "auto", default="auto"
         Features of a ridge regression, the closed form of `SSMFeaturesRegressor`, that is fitted beside the
         networks and blended with them (``blend_``); 0 is none, else at least 384. "auto" is 12,288, and 0
-        with ``bidirectional=False``, which keeps a stream fast, for more than 5,000 series that are no
-        charts, and for series on disk. Why both: ``examples/benchmarks/network_study.py``.
+        with ``bidirectional=False``, which keeps a stream fast, with ``categorical``, for more than 5,000
+        series that are no charts, for series on disk, and where ``warm_start`` goes on without. Why both:
+        ``examples/benchmarks/network_study.py``.
     n_layers : int or "auto", default="auto"
         State-space layers; "auto" is 4, and 1 for clinical charts (Notes).
     d_model : int, default=32
@@ -90,7 +91,7 @@ class SSMRegressor(NetworkEstimator, BaseRegressor, RegressorMixin, BaseEstimato
         600 steps, or 200 for each of several members.
     batch_size : int or "auto", default="auto"
         Most series in a step; "auto" is a tenth of the training series, between 8 and 64, but
-        beyond 8 with at most 65,536 samples.
+        beyond 8 no more than have 65,536 samples, with series of mean length.
     learning_rate : float, default=4e-3
         Peak learning rate of AdamW, reached after a linear warm-up and followed by a cosine decay.
     ssm_learning_rate : float, default=1e-3
@@ -181,7 +182,8 @@ class SSMRegressor(NetworkEstimator, BaseRegressor, RegressorMixin, BaseEstimato
     blend_ : array (n_columns, 2) or None
         Weights of the closed form and of the networks in the mean or median of each column of y: those with
         the smallest loss on out-of-fold predictions, shrunk towards the closed form alone with the weight of
-        one series. With one member that has seen all series they are equal. None without a closed form.
+        one series. With one member that has seen all series they are equal, and where it goes on they stay
+        as they are. None without a closed form.
     encoder_ : PanelEncoder or ChartEncoder
         Turns series into the network's inputs; documents how missing values and times are treated.
 

@@ -93,12 +93,18 @@ def split(
     ValueError
         If there are too few series or groups.
     """
+    training, held_out = split_rows(data, strata, fraction, seed, classes=classes)
+    return data[training], data[held_out]
+
+
+def split_rows(
+    data: Labelled, strata: npt.NDArray[Any], fraction: float, seed: int, *, classes: bool
+) -> tuple[IntArray, IntArray]:
+    """As `split`, the numbers of the series of both parts."""
     rows = np.arange(len(data))
     if data.groups is None:
-        training, held_out = stratified_split(rows, strata, fraction, seed, classes=classes)
-    else:
-        training, held_out = grouped_split(rows, data.groups, strata, fraction, seed, classes=classes)
-    return data[training], data[held_out]
+        return stratified_split(rows, strata, fraction, seed, classes=classes)
+    return grouped_split(rows, data.groups, strata, fraction, seed, classes=classes)
 
 
 def stratified_split(

@@ -56,7 +56,7 @@ class Batches:
     generator : torch.Generator, optional
         Shuffles; without it the batches are the same every epoch, sorted by length.
     fold : Tensor (n,), optional
-        Number of the member of a committee that leaves a series out; where none does, of no member.
+        Number of the member of a committee that leaves a series out, -1 where none does.
     """
 
     def __init__(

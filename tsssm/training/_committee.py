@@ -1,8 +1,7 @@
 """Several networks trained as one: each leaves out a fold of the series, and their outputs are averaged.
 
 Symbols and shapes: u (batch, L, d_in) inputs, dt (batch, L) elapsed time since the previous sample, fold
-(batch,) the number of the member that leaves a series out, of no member where none does. One network alone is
-member 0.
+(batch,) the number of the member that leaves a series out, -1 where none does.
 """
 
 from __future__ import annotations

@@ -67,7 +67,6 @@ class Learner(pl.LightningModule):
             return self._loss_of(self.net, batch)
         losses = [self._loss_of(*s) for s in shares_of(self.net, batch, self.options.changed, self._dropout)]
         every = len(losses) == len(members_of(self.net))
-        losses = losses or [zero_of(self.net)]  # one network may leave out all of a batch
         # Several processes wait for a gradient of every member.
         return torch.stack(losses).mean() + (0.0 if every else zero_of(self.net))
 
