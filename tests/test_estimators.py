@@ -394,7 +394,9 @@ def test_the_default_rule_of_an_lssl_is_that_of_its_paper_where_the_grid_is_regu
         assert fitted(times).net_.blocks[0].layer.method == rule
         assert fitted(times, backbone="s4").net_.blocks[0].layer.method == 0.75
         assert fitted(times, discretization="zoh").net_.blocks[0].layer.method == "zoh"
-    assert fitted(0.1 * np.arange(X.shape[2]), time_scale=0.03).net_.blocks[0].layer.method == "bilinear"
+    for start in (0.0, 1.7e9):  # seconds since 1970, rounded
+        times = start + 0.1 * np.arange(X.shape[2])
+        assert fitted(times, time_scale=0.03).net_.blocks[0].layer.method == "bilinear"
     warm = fitted(uneven, warm_start=True)
     warm.fit(Panel.from_arrays(list(X), [np.arange(X.shape[2])] * len(X), time_unit="s"), y)
     assert warm.net_.blocks[0].layer.method == 0.75  # it goes on as it began

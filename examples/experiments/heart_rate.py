@@ -134,7 +134,7 @@ def main(arguments: list[str] | None = None) -> None:
             windows=len(y),
             patients=len(np.unique(patients)),
             folds=FOLDS,
-            settings={**SETTINGS, **options.settings},
+            settings={**SETTINGS, "max_steps": options.max_steps, **options.settings},
             note=options.note,
         )
 

@@ -23,7 +23,7 @@ import torch
 from tsssm.encoding._categories import Categories
 from tsssm.encoding._encoded import Encoded, EncodedOnDemand, pieces
 from tsssm.encoding._errors import SCALES, beyond, error_limits, middle, unlimited
-from tsssm.encoding._limits import limited, unit_gaps
+from tsssm.encoding._limits import GAP_ROUNDING, GAP_TOLERANCE, limited, unit_gaps
 from tsssm.panel import Panel, panel_like
 
 FloatArray = npt.NDArray[np.float64]
@@ -239,7 +239,10 @@ class PanelEncoder:
         But for rounding, and whatever the unit: with a ``time_scale`` of the user's own they need not be 1.
         """
         gaps = np.delete(self._steps(panel, panel.has_times), panel.offsets[:-1])
-        return gaps.size == 0 or bool(np.ptp(gaps) <= 1e-6 * gaps.max())
+        if gaps.size == 0:
+            return True
+        latest = 0.0 if panel.times is None else np.abs(panel.times).max() / self.time_scale_
+        return bool(np.ptp(gaps) <= 2 * (GAP_TOLERANCE * gaps.max() + GAP_ROUNDING * latest))
 
     def in_training_unit(self, panel: Panel) -> Panel:
         """Return the panel with its times, if any, in the unit of the training panel."""

@@ -31,10 +31,10 @@ def fit_slope(decision: FloatArray, codes: npt.NDArray[np.int64], weight: FloatA
     Notes
     -----
     One number leaves the order of the classes as it is (temperature scaling: Guo, Pleiss, Sun, Weinberger,
-    arXiv 1706.04599, section 4.2). So that it stays finite where no series is mistaken, the true class of a
-    series counts n / (n + 1) and not 1, and the others share the rest: as if one more series had any class.
-    Platt's (n_c + 1) / (n_c + k), with n_c series of a class, is too cautious where classes are many: on
-    halves of 24 UCR sets with 2 to 37 of them, the log loss of the other halves is 0.35, and with his 0.59.
+    arXiv 1706.04599, section 4.2). So that it stays finite where no series is mistaken, the label of a series
+    counts n / (n + 1), and all classes share the rest: as if one more series had any class. Platt's smoothing
+    for k classes, (n_c + 1) / (n_c + k) with n_c series of one, is too cautious where they are many: on
+    halves of 24 UCR sets with 2 to 37 classes, the log loss of the other halves is 0.35, and with it 0.59.
     """
     target = smoothed_labels(codes, decision.shape[1])
 
