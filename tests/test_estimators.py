@@ -10,7 +10,7 @@ import torch
 from tsssm import Panel, SSMClassifier, SSMRegressor, load
 from tsssm.backbone import BACKBONES
 from tsssm.encoding import PanelEncoder
-from tsssm.estimators._recipes import recipe_of, schedule_of
+from tsssm.estimators._recipes import batch_size_of, recipe_of
 
 
 @pytest.fixture
@@ -352,10 +352,10 @@ def test_a_batch_may_be_a_single_sample(tiny, batch_size):
 
 
 def test_automatic_batches_grow_with_the_series_and_not_beyond_so_many_samples():
-    clf, recipe = SSMClassifier(), recipe_of(PanelEncoder(), SSMClassifier())
+    recipe = recipe_of(PanelEncoder(), SSMClassifier())
     for n, length, size in ((30, 100, 8), (400, 100, 40), (800, 100, 64), (800, 3000, 21), (800, 50_000, 8)):
-        assert schedule_of(recipe, clf, n, 4, length)["batch_size"] == size
-    assert schedule_of(recipe, SSMClassifier(batch_size=50), 800, 4, 3000)["batch_size"] == 50
+        assert batch_size_of(recipe, "auto", n, length) == size
+    assert batch_size_of(recipe, 50, 800, 3000) == 50
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

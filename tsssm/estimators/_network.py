@@ -19,7 +19,7 @@ from tsssm.estimators._callbacks import CallbackSupportMixin, with_callbacks
 from tsssm.estimators._checks import FloatArray, IntArray, check_finite
 from tsssm.estimators._closed_form import ClosedForm
 from tsssm.estimators._parameters import RULES, Rule
-from tsssm.estimators._recipes import fitted_encoder, recipe_of
+from tsssm.estimators._recipes import batch_size_of, fitted_encoder, recipe_of
 from tsssm.estimators._splits import Labelled, labelled, split
 from tsssm.estimators._trained import FASTEST_EVER, SLOWEST, Fit, Shape
 from tsssm.persistence import Fields
@@ -166,7 +166,9 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
             alike = targets.weigh(beside.left_out, None, training.y, training.weight)
             self.blend_ = alike if before is None else before
         length = float(learned.lengths.double().mean())
-        options = _trained.options_of(self, fit, len(learning), n_members, length)
+        recipe = recipe_of(self.encoder_, self)
+        batch_size = batch_size_of(recipe, self.batch_size, len(learning), length)
+        options = _trained.options_of(self, fit, n_members, batch_size)
         if changed is not None:
             options = replace(options, changed=changed)
         shuffler = torch.Generator().manual_seed(fit.run_seed)
@@ -178,7 +180,7 @@ class NetworkEstimator(PanelEstimator, CallbackSupportMixin):
             validation = self._batches(held_out, self.encoder_.encode(held_out.panel), options.batch_size)
         shape = Shape(
             bool(self.bidirectional),
-            recipe_of(self.encoder_, self).pooling,
+            recipe.pooling,
             self._initial_steps(encoded),
             n_members,
         )

@@ -115,11 +115,15 @@ def auto_batch_size(n: int, largest: int = _LARGEST_BATCH) -> int:
     return int(np.clip(n // _BATCHES, _LEAST_BATCH, largest))
 
 
-def schedule_of(recipe: Recipe, parameters: Any, n: int, n_members: int, length: float) -> dict[str, Any]:
-    """Return ``batch_size`` and ``least_steps`` of `TrainingOptions` for n series of a mean ``length``."""
-    batch_size = parameters.batch_size
-    if isinstance(batch_size, str):
-        few = auto_batch_size(n, recipe.largest_batch)
-        batch_size = max(few, min(n // _BATCHES_OF_MANY, _LARGEST_BATCH))
-        batch_size = min(batch_size, max(_LEAST_BATCH, int(STEP_SAMPLES / length)))
-    return {"batch_size": batch_size, "least_steps": _STEPS if n_members == 1 else _STEPS_OF_A_MEMBER}
+def batch_size_of(recipe: Recipe, batch_size: int | str, n: int, length: float) -> int:
+    """Return the parameter of this name, with a number for "auto", for n series of a mean ``length``."""
+    if not isinstance(batch_size, str):
+        return batch_size
+    few = auto_batch_size(n, recipe.largest_batch)
+    many = max(few, min(n // _BATCHES_OF_MANY, _LARGEST_BATCH))
+    return min(many, max(_LEAST_BATCH, int(STEP_SAMPLES / length)))
+
+
+def least_steps_of(n_members: int) -> int:
+    """Return how many steps networks are trained for at least, unless the user says otherwise."""
+    return _STEPS if n_members == 1 else _STEPS_OF_A_MEMBER

@@ -248,8 +248,7 @@ class SequenceEstimator(PanelEstimator, CallbackSupportMixin):
             self.encoder_ = PanelEncoder(self.time_scale, self.scale, self.categorical or ()).fit(data.panel)
             self.time_scale_ = self.encoder_.time_scale_
         crops = self._crops(data, data.y, torch.Generator().manual_seed(fit.run_seed))
-        options = _trained.options_of(self, fit, crops.n_crops, 1, crops.longest)
-        options = replace(options, batch_size=len_of_batch(crops, self.batch_size))
+        options = _trained.options_of(self, fit, 1, len_of_batch(crops, self.batch_size))
         batches = crops.with_batches(options.batch_size)
         validation = None
         if held_out is not None:

@@ -19,7 +19,7 @@ from tsssm.encoding import ChartEncoder, PanelEncoder
 from tsssm.estimators._callbacks import FitReport
 from tsssm.estimators._checks import check_validation, errors_about, seed_of
 from tsssm.estimators._parameters import steps_of
-from tsssm.estimators._recipes import dropout_of, recipe_of, schedule_of, training_options
+from tsssm.estimators._recipes import dropout_of, least_steps_of, recipe_of, training_options
 from tsssm.persistence import Fields
 from tsssm.training import (
     Batches,
@@ -145,8 +145,8 @@ def fit_single_class(estimator: Any, fit: Fit, what: str) -> None:
     FitReport(estimator, panel, fit.data.y, {}, 0, lambda: {"_is_fitted": True}).ends()
 
 
-def options_of(estimator: Any, fit: Fit, n: int, n_members: int, length: float) -> TrainingOptions:
-    """Options of a run on n series of a mean ``length``."""
+def options_of(estimator: Any, fit: Fit, n_members: int, batch_size: int) -> TrainingOptions:
+    """Options of a run in batches of a size."""
     recipe = recipe_of(estimator.encoder_, estimator)
     options = training_options(
         estimator,
@@ -154,7 +154,8 @@ def options_of(estimator: Any, fit: Fit, n: int, n_members: int, length: float) 
         max_steps=estimator.max_steps,
         weight_decay=recipe.weight_decay,
         changed=dropout_of(estimator.encoder_),
-        **schedule_of(recipe, estimator, n, n_members, length),
+        batch_size=batch_size,
+        least_steps=least_steps_of(n_members),
     )
     if not fit.incremental:
         return options
