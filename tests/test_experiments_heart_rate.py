@@ -87,7 +87,9 @@ def test_report(experiment, monkeypatch, tmp_path):
     monkeypatch.setattr(experiment, "SETTINGS", {**experiment.SETTINGS, **quick})
     monkeypatch.setattr(experiment, "fetch_bidmc", lambda *arguments, **options: data)
     path = tmp_path / "results.json"
-    experiment.main(["--max-steps", "2", "--seeds", "0", "1", "--json", str(path), "--note", "a test"])
+    experiment.main(
+        ["--settings", '{"max_steps": 2}', "--seeds", "0", "1", "--json", str(path), "--note", "a test"]
+    )
     report = json.loads(path.read_text())
     results = report["results"]
     assert report["windows"] == report["patients"] == 8 and report["note"] == "a test"

@@ -95,9 +95,7 @@ def errors(predicted: list[Array], y: Array, patients: Array) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    command = parser(__doc__, settings=True)
-    command.add_argument("--max-steps", type=int, default=SETTINGS["max_steps"])
-    options = command.parse_args(arguments)
+    options = parser(__doc__, settings=True).parse_args(arguments)
     data = fetch_bidmc("HR", decimate=2)
     X, y, patients = data.data, data.target, data.groups
     folds = list(GroupKFold(FOLDS, shuffle=True, random_state=0).split(X, y, patients))
@@ -106,8 +104,7 @@ def main(arguments: list[str] | None = None) -> None:
     for train, test in folds:
         mean[test] = y[train].mean()
     results["training mean"] = errors([mean], y, patients)
-    settings = {"max_steps": options.max_steps, **options.settings}
-    settings |= {"accelerator": options.device, "verbose": options.verbose}
+    settings = {**options.settings, "accelerator": options.device, "verbose": options.verbose}
     heard = {speed: beats(resample_poly(X, 10, speed, axis=2, padtype="line")) for speed in SPEEDS}
     predicted: dict[str, list[Array]] = {}
     for seed in options.seeds:
@@ -134,7 +131,7 @@ def main(arguments: list[str] | None = None) -> None:
             windows=len(y),
             patients=len(np.unique(patients)),
             folds=FOLDS,
-            settings={**SETTINGS, "max_steps": options.max_steps, **options.settings},
+            settings={**SETTINGS, **options.settings},
             note=options.note,
         )
 
